@@ -1,0 +1,123 @@
+"""The model card: what a model expects and answers, and the digest of its artifact."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Label = str | int | float | bool
+Value = float | str | None
+
+
+class InvalidFeatures(Exception):
+    """Values that are no row for this model. `str()` names the feature and what is wrong."""
+
+
+class CardError(Exception):
+    """A model card that is missing or cannot be read."""
+
+
+class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One column of `X`. `minimum` and `maximum` are the range seen in training."""
+
+    name: str
+    type: Literal["number", "text"] = "number"
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()  # allowed texts; empty: any
+    nullable: bool = False
+
+    @property
+    def hint(self) -> str:
+        """Unit and training range (or the categories) for people, e.g. `cm, 4.3 to 7.9`."""
+        if self.type == "text":
+            return ", ".join(self.categories)
+        span = "" if self.minimum is None else f"{self.minimum:g} to {self.maximum:g}"
+        return ", ".join(filter(None, (self.unit, span)))
+
+
+class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model as its users see it; stored as JSON beside the artifact."""
+
+    name: str
+    kind: Literal["classifier", "regressor"]
+    features: tuple[Feature, ...]
+    classes: tuple[Label, ...] = ()  # in the order of predict_proba's columns
+    proba: bool = False
+    metrics: dict[str, float] = {}
+    libraries: dict[str, str]
+    seed: int | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+    @property
+    def id(self) -> str:
+        """`name@` and the first 12 hex digits of the artifact's SHA-256."""
+        return f"{self.name}@{self.sha256[:12]}"
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every feature is a number that must be present."""
+        return all(f.type == "number" and not f.nullable for f in self.features)
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names in the order of `X`'s columns."""
+        return [f.name for f in self.features]
+
+
+def card_path(artifact: Path) -> Path:
+    """Where the card of an artifact lies: beside it, with the ending `.json`."""
+    return artifact.with_suffix(".json")
+
+
+def read(artifact: Path) -> Card:
+    """The card of an artifact; raises CardError if it is missing or not a card."""
+    path = card_path(artifact)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Card)
+    except OSError as e:
+        raise CardError(f"no model card at {path} ({e.strerror}); make one: petal train") from e
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise CardError(f"{path} is not a model card ({e}); make one: petal train") from e
+
+
+def encode(card: Card) -> bytes:
+    """The card as indented JSON, a line at the end."""
+    return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+
+
+def parse_value(feature: Feature, text: str) -> Value:
+    """A value typed by a person, for one feature; raises InvalidFeatures."""
+    text = text.strip()
+    if not text and feature.nullable:
+        return None
+    if feature.type == "text":
+        return _category(feature, text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a number") from None
+    if not math.isfinite(value):
+        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a finite number")
+    return value
+
+
+def _category(feature: Feature, text: str) -> str:
+    if feature.categories and text not in feature.categories:
+        allowed = ", ".join(feature.categories)
+        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is none of: {allowed}")
+    return text
+
+
+def parse(card: Card, values: Sequence[str]) -> list[Value]:
+    """Raw values, one for each feature in order, as a row; raises InvalidFeatures."""
+    if len(values) != len(card.features):
+        names = ", ".join(card.names)
+        raise InvalidFeatures(
+            f"{card.name} wants {len(card.features)} values ({names}), got {len(values)}"
+        )
+    return [parse_value(f, v) for f, v in zip(card.features, values, strict=True)]

@@ -1,0 +1,93 @@
+"""The message contract: what is asked (`Task`) and what is answered (`Result`), JSON on the wire.
+
+Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
+"""
+
+from typing import Annotated, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import Meta, Struct
+
+UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+
+TaskId = Annotated[str, Meta(pattern=UUID4, description="lower-case UUID4")]
+Label = str | int | float | bool
+Row = list[float]
+TableRow = list[float | str | None]
+
+
+class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
+    """A question to a model with numeric features only: `X` has shape (rows, features)."""
+
+    id: TaskId
+    X: list[Row]
+    at: float  # when it was asked, seconds since the epoch by the asker's clock
+    model: str | None = None  # None: the pipeline's default model
+    v: Literal[1]
+
+
+class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
+    """A question to a model with text columns or missing values."""
+
+    id: TaskId
+    X: list[TableRow]
+    at: float
+    model: str | None = None
+    v: Literal[1]
+
+
+class Position(Struct, gc=False, frozen=True):
+    """Where the task stands in the topic `tasks`."""
+
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Timings(Struct, gc=False, frozen=True):
+    """Milliseconds: `queue` from the asker's clock to the worker's, `infer` for its chunk."""
+
+    queue: float
+    infer: float
+
+
+class Failure(Struct, gc=False, frozen=True):
+    """Why a task that could be read has no labels. `code` is stable, `message` is for people."""
+
+    code: str
+    message: str
+
+
+class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
+    """The answer to one task: `y` with one label (or number) per row, or `error`.
+
+    `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
+    """
+
+    id: TaskId
+    y: list[Label] | None = None
+    proba: list[list[float]] | None = None
+    error: Failure | None = None
+    model: str
+    worker: str
+    task: Position
+    ms: Timings
+    v: Literal[1]
+
+
+def new_id() -> str:
+    """A fresh task id."""
+    return str(uuid4())
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be a task id."""
+    try:
+        msgspec.convert(text, TaskId)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+encode = msgspec.json.Encoder().encode
+decode_result = msgspec.json.Decoder(Result).decode

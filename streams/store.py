@@ -1,0 +1,374 @@
+"""The SQLite projection of `results`: one effective row per task id.
+
+Every record of `results` ends in exactly one of the tables result, duplicate or unreadable,
+and each chunk's rows are committed together with the offset that follows it. So the sum of
+their counts equals the sum of the next offsets (`Store.audit`), and replaying a chunk that
+is already stored changes nothing. Rows hold nothing but what the log holds: a rebuild from
+the log gives the same rows.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import sqlite_utils
+
+from streams.events import Failure, Position, Result, Timings, decode_result, encode
+
+APPLICATION_ID = 0x5045544C  # "PETL"
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS log(
+  id INTEGER PRIMARY KEY,
+  cluster TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE IF NOT EXISTS projection_offset(
+  log INTEGER NOT NULL REFERENCES log(id),
+  partition INTEGER NOT NULL CHECK(partition >= 0),
+  next_offset INTEGER NOT NULL CHECK(next_offset >= 0),
+  first_offset INTEGER NOT NULL CHECK(first_offset >= 0),
+  skipped INTEGER NOT NULL DEFAULT 0 CHECK(skipped >= 0),
+  PRIMARY KEY(log, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS result(
+  task_id TEXT NOT NULL PRIMARY KEY CHECK(length(task_id) = 36 AND task_id = lower(task_id)),
+  status TEXT NOT NULL CHECK(status IN ('ok', 'error')),
+  y TEXT,
+  proba TEXT,
+  error_code TEXT,
+  error_message TEXT,
+  model TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  task_partition INTEGER NOT NULL,
+  task_offset INTEGER NOT NULL,
+  queue_ms REAL NOT NULL,
+  infer_ms REAL NOT NULL,
+  log INTEGER NOT NULL REFERENCES log(id),
+  partition INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,
+  answered_at_ms INTEGER NOT NULL,
+  CHECK((status = 'ok') = (y IS NOT NULL)),
+  CHECK((status = 'error') = (error_code IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS result_position ON result(log, partition, "offset");
+CREATE TABLE IF NOT EXISTS duplicate(
+  log INTEGER NOT NULL REFERENCES log(id),
+  partition INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,
+  task_id TEXT NOT NULL REFERENCES result(task_id),
+  same_answer INTEGER NOT NULL CHECK(same_answer IN (0, 1)),
+  PRIMARY KEY(log, partition, "offset")
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unreadable(
+  log INTEGER NOT NULL REFERENCES log(id),
+  partition INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  value BLOB,
+  PRIMARY KEY(log, partition, "offset")
+) STRICT, WITHOUT ROWID;
+"""
+
+WRITER_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    "mmap_size=0",
+    "journal_size_limit=67108864",
+    "cache_size=-131072",  # KiB; random keys touch the whole index
+)
+
+INSERT = f"INSERT INTO result VALUES ({','.join('?' * 16)}) ON CONFLICT(task_id) DO NOTHING"  # noqa: S608
+UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
+
+
+class StoreError(Exception):
+    """A file that is no projection of ours, or one that cannot be opened."""
+
+
+class OffsetGap(Exception):
+    """A chunk does not begin at the stored offset; the reader must seek to `next_offset`."""
+
+    def __init__(self, partition: int, next_offset: int, got: int) -> None:
+        super().__init__(f"results[{partition}]: have up to {next_offset}, got {got}")
+        self.next_offset = next_offset
+
+
+class Record(Protocol):
+    """What the store needs of a Kafka record; times in milliseconds since the epoch."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Applied(NamedTuple):
+    """What one chunk changed: new rows, recorded duplicates, unreadable and skipped records."""
+
+    new: int = 0
+    duplicates: int = 0
+    unreadable: int = 0
+    replayed: int = 0
+
+
+class Audit(NamedTuple):
+    """Counts of the tables, and of the records that they must add up to."""
+
+    results: int
+    duplicates: int
+    unreadable: int
+    records: int
+
+    @property
+    def consistent(self) -> bool:
+        """Whether every record that was read ended in exactly one table."""
+        return self.results + self.duplicates + self.unreadable == self.records
+
+
+def _row(result: Result, log: int, partition: int, record: Record) -> tuple[Any, ...]:
+    error = result.error
+    return (
+        result.id,
+        "ok" if error is None else "error",
+        None if result.y is None else encode(result.y).decode(),
+        None if result.proba is None else encode(result.proba).decode(),
+        None if error is None else error.code,
+        None if error is None else error.message,
+        result.model,
+        result.worker,
+        result.task.partition,
+        result.task.offset,
+        result.ms.queue,
+        result.ms.infer,
+        log,
+        partition,
+        record.offset,
+        record.timestamp,
+    )
+
+
+def _read(value: bytes | None) -> Result | str:
+    """The result in a record, or why there is none."""
+    if value is None:
+        return "tombstone"
+    try:
+        result = decode_result(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        return f"not a result: {e}"[:200]
+    if (result.y is None) == (result.error is None):
+        return "not a result: it must have either y or error"
+    return result
+
+
+def to_result(row: Mapping[str, Any]) -> Result:
+    """The answer that a row of the table `result` stands for."""
+    failure = None
+    if row["status"] == "error":
+        failure = Failure(row["error_code"], row["error_message"])
+    return Result(
+        v=1,
+        id=row["task_id"],
+        y=None if row["y"] is None else msgspec.json.decode(row["y"]),
+        proba=None if row["proba"] is None else msgspec.json.decode(row["proba"]),
+        error=failure,
+        model=row["model"],
+        worker=row["worker"],
+        task=Position(row["task_partition"], row["task_offset"]),
+        ms=Timings(row["queue_ms"], row["infer_ms"]),
+    )
+
+
+class Store:
+    """The writer's side, for one process. `cluster` names the log that is projected.
+
+    Offsets belong to a log: a broker that lost its log (the embedded one does at every
+    exit) begins again at 0, and the rows of the former log stay.
+    """
+
+    def __init__(self, path: Path, cluster: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened in one thread, used in the executor's one thread; never in two at once.
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            _check_file(self._db, path)
+            for pragma in WRITER_PRAGMAS:
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.executescript(SCHEMA)
+            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._log = self._log_id(cluster)
+        except sqlite3.DatabaseError as e:
+            self._db.close()
+            raise StoreError(f"{path} cannot be used as a projection: {e}") from e
+
+    def _log_id(self, cluster: str) -> int:
+        self._db.execute("INSERT INTO log(cluster) VALUES (?) ON CONFLICT DO NOTHING", (cluster,))
+        row = self._db.execute("SELECT id FROM log WHERE cluster = ?", (cluster,)).fetchone()
+        return int(row[0])
+
+    def close(self) -> None:
+        """Close the connection; the last one folds the write-ahead log into the file."""
+        self._db.close()
+
+    def next_offsets(self) -> dict[int, int]:
+        """Of each partition of this log that was ever applied, the offset to read next."""
+        return dict(
+            self._db.execute(
+                "SELECT partition, next_offset FROM projection_offset WHERE log = ?", (self._log,)
+            )
+        )
+
+    def apply(
+        self, partition: int, records: Sequence[Record], *, gap_is_real: bool = False
+    ) -> Applied:
+        """Store the records of one partition of `results`, in offset order, in one transaction.
+
+        Records below the stored offset are skipped. A chunk that begins above it raises
+        OffsetGap, unless `gap_is_real`: the log itself begins there.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            applied = self._apply(partition, records, gap_is_real)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk has rolled back already
+                self._db.execute("ROLLBACK")
+            raise
+        return applied
+
+    def _apply(self, partition: int, records: Sequence[Record], gap_is_real: bool) -> Applied:
+        stored = self.next_offsets().get(partition)
+        fresh = records if stored is None else [r for r in records if r.offset >= stored]
+        replayed = len(records) - len(fresh)
+        if not fresh:
+            return Applied(replayed=replayed)
+        start = fresh[0].offset
+        expected = 0 if stored is None else stored
+        if start > expected and not gap_is_real:
+            raise OffsetGap(partition, expected, start)
+        new, duplicates, unreadable = self._insert(partition, fresh)
+        end = fresh[-1].offset + 1
+        holes = (end - start - len(fresh)) + (start - expected if stored is not None else 0)
+        self._db.execute(
+            "INSERT INTO projection_offset(log, partition, first_offset, next_offset, skipped) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT(log, partition) DO UPDATE SET "
+            "next_offset = excluded.next_offset, skipped = skipped + excluded.skipped",
+            (self._log, partition, start, end, holes),
+        )
+        return Applied(new, duplicates, unreadable, replayed)
+
+    def _insert(self, partition: int, records: Sequence[Record]) -> tuple[int, int, int]:
+        rows, bad = [], []
+        for record in records:
+            read = _read(record.value)
+            if isinstance(read, Result):
+                rows.append(_row(read, self._log, partition, record))
+            else:
+                bad.append(
+                    (
+                        self._log,
+                        partition,
+                        record.offset,
+                        read,
+                        record.value and record.value[:UNREADABLE_KEPT],
+                    )
+                )
+        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", bad)
+        # Sorted keys touch each page of the index once: twice as fast as in offset order.
+        # The sort is stable, so of two records with one id the earlier still wins.
+        rows.sort(key=lambda row: row[0])
+        new = max(0, self._db.executemany(INSERT, rows).rowcount) if rows else 0
+        duplicates = len(rows) - new
+        if duplicates:
+            self._record_duplicates(partition, rows)
+        return new, duplicates, len(bad)
+
+    def _record_duplicates(self, partition: int, rows: Iterable[tuple[Any, ...]]) -> None:
+        find = (
+            "SELECT status, y, proba, error_code, error_message, log, partition, "
+            '"offset" FROM result WHERE task_id = ?'
+        )
+        for row in rows:
+            kept = self._db.execute(find, (row[0],)).fetchone()
+            if kept[5:] == row[12:15]:
+                continue
+            self._db.execute(
+                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?)",
+                (self._log, partition, row[14], row[0], kept[:5] == row[1:6]),
+            )
+
+
+def _check_file(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"{path} was written by a newer petalstream (schema {version})")
+
+
+class Reader:
+    """Reads the projection; safe beside the writer. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StoreError(f"no database at {path}; the sink makes it (make up)")
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._db = sqlite_utils.Database(self._connection)
+        try:
+            self._connection.execute("PRAGMA query_only=ON")
+            _check_file(self._connection, path)
+            if "result" not in self._db.table_names():
+                raise StoreError(f"{path} holds no results yet")
+        except sqlite3.DatabaseError as e:
+            self.close()
+            raise StoreError(f"{path} cannot be read: {e}") from e
+        except StoreError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def get(self, task_id: str) -> dict[str, Any] | None:
+        """The row of a task id with all its provenance, or None."""
+        return next(self._rows("task_id = :id", {"id": task_id}), None)
+
+    def latest(self, limit: int) -> list[dict[str, Any]]:
+        """The rows answered last, the newest first."""
+        order = 'answered_at_ms desc, log desc, "offset" desc'
+        return list(self._db["result"].rows_where(order_by=order, limit=limit))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, by task id."""
+        return self._db["result"].rows_where(order_by="task_id")
+
+    def _rows(self, where: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        return self._db["result"].rows_where(where, args)
+
+    def audit(self) -> Audit:
+        """Count what was read and where it went."""
+        records = self._connection.execute(
+            "SELECT coalesce(sum(next_offset - first_offset - skipped), 0) FROM projection_offset"
+        ).fetchone()[0]
+        results, duplicates, unreadable = (
+            self._db[name].count for name in ("result", "duplicate", "unreadable")
+        )
+        return Audit(results, duplicates, unreadable, records)

@@ -1,0 +1,46 @@
+"""The three topics: names, partition counts, retention."""
+
+from typing import NamedTuple
+
+TASKS = "tasks"
+RESULTS = "results"
+DEAD_LETTERS = "dead-letters"
+
+WORKER_GROUP = "petal-worker"
+SINK_GROUP = "petal-sink"
+
+# A result may be longer than its task, and a dead letter carries headers beside the unchanged
+# bytes; both must fit whatever fitted into `tasks`, or one record would block its partition.
+MAX_TASK_BYTES = 1_000_000
+MAX_RESULT_BYTES = 4_000_000
+_OVERHEAD = 4096
+_DAY_MS = 86_400_000
+
+
+class Topic(NamedTuple):
+    """A topic as it must exist on the broker; `config` holds Kafka topic configs."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def _config(days: float, max_bytes: int) -> dict[str, str]:
+    retention = -1 if days < 0 else int(days * _DAY_MS)
+    # Kafka counts the batch's header and the record's own in max.message.bytes.
+    return {"retention.ms": str(retention), "max.message.bytes": str(max_bytes + _OVERHEAD)}
+
+
+def topics(
+    partitions: int, tasks_days: float, results_days: float, dead_letters_days: float
+) -> tuple[Topic, Topic, Topic]:
+    """The topics of one pipeline; a retention of -1 days keeps records for ever.
+
+    `results` has as many partitions as `tasks`: a result is written to its task's
+    partition number, so order per partition is kept and a reader knows where to look.
+    """
+    return (
+        Topic(TASKS, partitions, _config(tasks_days, MAX_TASK_BYTES)),
+        Topic(RESULTS, partitions, _config(results_days, MAX_RESULT_BYTES)),
+        Topic(DEAD_LETTERS, 1, _config(dead_letters_days, MAX_RESULT_BYTES)),
+    )
