@@ -8,6 +8,7 @@ the log gives the same rows.
 """
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +31,7 @@ CREATE TABLE IF NOT EXISTS projection_offset(
   partition INTEGER NOT NULL CHECK(partition >= 0),
   next_offset INTEGER NOT NULL CHECK(next_offset >= 0),
   first_offset INTEGER NOT NULL CHECK(first_offset >= 0),
-  skipped INTEGER NOT NULL DEFAULT 0 CHECK(skipped >= 0),
+  missing INTEGER NOT NULL CHECK(missing >= 0),  -- offsets that the log does not have
   PRIMARY KEY(log, partition)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS result(
@@ -196,7 +197,8 @@ class Store:
 
     def __init__(self, path: Path, cluster: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Opened in one thread, used in the executor's one thread; never in two at once.
+        # A rebalance asks for offsets in one thread while another applies a chunk.
+        self._lock = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             _check_file(self._db, path)
@@ -221,48 +223,47 @@ class Store:
 
     def next_offsets(self) -> dict[int, int]:
         """Of each partition of this log that was ever applied, the offset to read next."""
-        return dict(
-            self._db.execute(
-                "SELECT partition, next_offset FROM projection_offset WHERE log = ?", (self._log,)
-            )
-        )
+        with self._lock:
+            return self._next_offsets()
 
-    def apply(
-        self, partition: int, records: Sequence[Record], *, gap_is_real: bool = False
-    ) -> Applied:
-        """Store the records of one partition of `results`, in offset order, in one transaction.
+    def _next_offsets(self) -> dict[int, int]:
+        query = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
+        return dict(self._db.execute(query, (self._log,)))
 
-        Records below the stored offset are skipped. A chunk that begins above it raises
-        OffsetGap, unless `gap_is_real`: the log itself begins there.
+    def apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
+        """Store consecutive records of one partition of `results` in one transaction.
+
+        `first` is the offset from which the log was read; offsets from there on that are not
+        among the records do not exist in the log. Records below the stored offset are
+        skipped; raises OffsetGap if `first` is above it.
         """
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            applied = self._apply(partition, records, gap_is_real)
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk has rolled back already
-                self._db.execute("ROLLBACK")
-            raise
-        return applied
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                applied = self._apply(partition, first, records)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+            return applied
 
-    def _apply(self, partition: int, records: Sequence[Record], gap_is_real: bool) -> Applied:
-        stored = self.next_offsets().get(partition)
-        fresh = records if stored is None else [r for r in records if r.offset >= stored]
+    def _apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
+        stored = self._next_offsets().get(partition, first)
+        if first > stored:
+            raise OffsetGap(partition, stored, first)
+        fresh = [r for r in records if r.offset >= stored]
         replayed = len(records) - len(fresh)
         if not fresh:
             return Applied(replayed=replayed)
-        start = fresh[0].offset
-        expected = 0 if stored is None else stored
-        if start > expected and not gap_is_real:
-            raise OffsetGap(partition, expected, start)
         new, duplicates, unreadable = self._insert(partition, fresh)
         end = fresh[-1].offset + 1
-        holes = (end - start - len(fresh)) + (start - expected if stored is not None else 0)
+        missing = end - stored - len(fresh)
         self._db.execute(
-            "INSERT INTO projection_offset(log, partition, first_offset, next_offset, skipped) "
+            "INSERT INTO projection_offset(log, partition, first_offset, next_offset, missing) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT(log, partition) DO UPDATE SET "
-            "next_offset = excluded.next_offset, skipped = skipped + excluded.skipped",
-            (self._log, partition, start, end, holes),
+            "next_offset = excluded.next_offset, missing = missing + excluded.missing",
+            (self._log, partition, stored, end, missing),
         )
         return Applied(new, duplicates, unreadable, replayed)
 
@@ -366,7 +367,7 @@ class Reader:
     def audit(self) -> Audit:
         """Count what was read and where it went."""
         records = self._connection.execute(
-            "SELECT coalesce(sum(next_offset - first_offset - skipped), 0) FROM projection_offset"
+            "SELECT coalesce(sum(next_offset - first_offset - missing), 0) FROM projection_offset"
         ).fetchone()[0]
         results, duplicates, unreadable = (
             self._db[name].count for name in ("result", "duplicate", "unreadable")

@@ -1,0 +1,167 @@
+"""What the worker's and the sink's Faust applications have in common: settings, start, end."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+import faust
+from faust.app.base import BootStrategy
+from threadpoolctl import threadpool_limits
+
+from infra import broker
+from infra.config import EXIT_CONFIG, Settings
+from model.artifact import ArtifactError
+from streams.store import StoreError
+from streams.topics import MAX_RESULT_BYTES
+from streams.transport import (
+    BATCH_BYTES,
+    Transport,
+    relax_garbage_collector,
+    use_plain_records,
+)
+
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a supervisor may start it again
+STOP_DEADLINE = 8.0  # seconds; a stop that waits for a broker that is gone has no end of its own
+QUIET_SECONDS = 5.0
+
+logger = logging.getLogger("petalstream")
+Open = Callable[[str], Awaitable[None]]
+
+
+class _NoWeb(BootStrategy):  # type: ignore[misc]
+    """Never serves Faust's web pages: they are open to all, on all interfaces.
+
+    `web_enabled=False` is not enough, because `faust worker` sets it to true again.
+    """
+
+    enable_web = False
+
+
+class Application(faust.App):  # type: ignore[misc]
+    """A Faust app that waits for its broker, and whose stop has a deadline.
+
+    `opening` is awaited once with the broker's cluster id, before anything is consumed.
+    """
+
+    BootStrategy = _NoWeb
+    opening: Open
+    settings: Settings
+
+    async def on_first_start(self) -> None:
+        # Not super(): it makes Faust's data directory, which only tables need.
+        try:
+            cluster = await broker.prepare(self.settings)
+            await self.opening(cluster)
+        except (broker.TopicMismatch, ArtifactError, StoreError) as e:
+            end(str(e), EXIT_CONFIG)
+        except broker.BrokerUnavailable as e:
+            end(str(e), broker.EXIT_UNAVAILABLE)
+        threadpool_limits(1)  # scale by processes; BLAS threads would fight over the cores
+        use_plain_records()
+        relax_garbage_collector()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Repeats())
+
+    async def stop(self) -> None:
+        alarm = threading.Timer(
+            STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", EXIT_TRY_AGAIN)
+        )
+        alarm.daemon = True
+        alarm.start()
+        await super().stop()
+        alarm.cancel()
+
+
+class Repeats(logging.Filter):
+    """Lets a client library say the same thing once in five seconds: it never stops while a
+    broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        now = time.monotonic()
+        key = record.msg
+        if now - self._said.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+
+def end(reason: str, code: int) -> NoReturn:
+    """End the process at once, with one last line. Nothing is acknowledged on the way out."""
+    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def fail(what: str, error: BaseException) -> NoReturn:
+    """End the process because of an error nobody planned for; what was in hand is read again."""
+    logger.critical("%s failed", what, exc_info=error)
+    end(f"{what} failed: {type(error).__name__}: {error}", EXIT_TRY_AGAIN)
+
+
+def create(
+    group: str,
+    settings: Settings,
+    opening: Open,
+    stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+) -> Application:
+    """An application of the consumer group `group` over the chunk transport.
+
+    Connects to nothing. `stored_offsets`: see `streams.transport.Transport`.
+    """
+    app = Application(group, **_faust_settings(settings))
+    app.settings = settings
+    app.opening = opening
+    app.transport = Transport(
+        app,
+        fetch_wait_ms=settings.fetch_wait_ms,
+        idempotence=settings.producer_idempotence,
+        stored_offsets=stored_offsets,
+    )
+    return app
+
+
+def _faust_settings(settings: Settings) -> dict[str, Any]:
+    session = settings.session_timeout
+    return {
+        "broker": ";".join(f"kafka://{server}" for server in settings.bootstrap.split(",")),
+        # Faust's own environment variables have no prefix and win over these arguments; every
+        # PETAL_ variable that is not a setting of ours is refused.
+        "env_prefix": "PETAL_FAUST_",
+        "value_serializer": "raw",
+        "key_serializer": "raw",
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "stream_wait_empty": True,
+        "broker_commit_interval": settings.commit_interval,
+        "broker_commit_every": settings.commit_every,
+        "broker_max_poll_records": settings.chunk_records,
+        "broker_session_timeout": session,
+        "broker_heartbeat_interval": session / 4,
+        # The embedded broker forms a group only after half of it.
+        "broker_rebalance_timeout": session,
+        "broker_request_timeout": max(session, 10.0),
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": MAX_RESULT_BYTES,
+        "producer_request_timeout": settings.delivery_timeout,
+        "producer_linger": 0,
+        "producer_max_batch_size": BATCH_BYTES,
+        "producer_max_request_size": 2 * MAX_RESULT_BYTES,
+    }
+
+
+async def off_loop(call: Callable[..., Any], *args: Any) -> Any:
+    """Run a slow call in the default executor, so that heartbeats and signals go on."""
+    return await asyncio.get_running_loop().run_in_executor(None, call, *args)

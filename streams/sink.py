@@ -1,0 +1,56 @@
+"""The sink: `results` in, rows in SQLite, offsets in the same transaction.
+
+Run one per database file: `faust -A streams.sink worker -l info`.
+"""
+
+from typing import Any
+
+from infra import config
+from infra.config import Settings
+from streams import application
+from streams.store import Store
+from streams.topics import RESULTS, SINK_GROUP
+from streams.transport import Chunk
+
+
+class Projection:
+    """The store of this process, opened once the broker's cluster id is known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def open(self, cluster: str) -> None:
+        """Open the database for the log of `cluster`; raises StoreError."""
+        self._store = Store(self._settings.database, cluster)
+
+    def next_offsets(self) -> dict[int, int]:
+        """Where each partition is to be read from."""
+        return self._store.next_offsets()
+
+    async def handle(self, event: Any) -> None:
+        """Apply one chunk, then acknowledge it; Kafka's offset is only a hint here."""
+        chunk: Chunk = event.value
+        await application.off_loop(self._store.apply, chunk.partition, chunk.first, chunk.records)
+        event.ack()
+
+
+def create_app(settings: Settings) -> application.Application:
+    """The sink's Faust app; connects to nothing and opens no file."""
+    projection = Projection(settings)
+    app = application.create(
+        SINK_GROUP, settings, projection.open, stored_offsets=projection.next_offsets
+    )
+    results = app.topic(RESULTS, value_type=bytes, value_serializer="raw", key_serializer="raw")
+
+    @app.agent(results, name="project", concurrency=1)
+    async def project(stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await projection.handle(event)
+            except Exception as e:  # Faust would go on past the chunk; it must be read again
+                application.fail("storing results", e)
+
+    return app
+
+
+app = create_app(config.load_or_exit())

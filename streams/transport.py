@@ -1,0 +1,323 @@
+"""A Faust transport that delivers one event per fetched chunk of one partition.
+
+Stock Faust spends several asyncio tasks on each record and acknowledges what an agent failed
+to handle. Here an event's value is a `Chunk`, its ack covers the whole chunk, and the offset
+that is committed never passes a record that was not acknowledged:
+
+- a watermark per partition moves over contiguous acknowledged ranges only;
+- a hole in the offsets counts as a gap in the log only after the log was read again from the
+  hole's first offset and the hole is still there, because around a rebalance the fetcher
+  drops records that its position has already passed;
+- whoever drops records seeks back to them;
+- what is acknowledged is committed before partitions are given up.
+
+Use with `stream.noack().events()` and `event.ack()`, and `concurrency=1`.
+It overrides internals of faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.consumer import fetcher as aiokafka_fetcher
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from faust.types.tuples import ack_lock
+from mode.utils.futures import notify
+
+from streams.answer import Record as TaskRecord
+from streams.store import Record as ResultRecord
+
+POLL_SECONDS = 1.0
+QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
+BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
+ROOM_POLL_SECONDS = 0.001
+
+
+class FetchedRecord(TaskRecord, ResultRecord):
+    """A record as aiokafka's parser gives it: offset, timestamp (ms), key, value, headers."""
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one partition; offsets from `first` on that are not among them
+    do not exist in the log."""
+
+    topic: str
+    partition: int
+    first: int
+    records: Sequence[FetchedRecord]
+
+
+class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
+    """Stands for the offsets `first` to `last`; its final ack covers them all."""
+
+    __slots__ = ("first", "last")
+    first: int
+    last: int
+
+    def on_final_ack(self, consumer: Any) -> bool:
+        return bool(consumer.ack_chunk(self))
+
+
+class Watermark:
+    """The next offset to commit of one partition in one generation of the group."""
+
+    __slots__ = ("base", "done", "generation", "next")
+
+    def __init__(self, base: int, generation: int) -> None:
+        self.base = self.next = base
+        self.generation = generation
+        self.done: dict[int, int] = {}
+
+    def ack(self, first: int, last: int) -> None:
+        """Note a handled range; move over it once everything before it is handled."""
+        self.done[first] = last
+        while self.next in self.done:
+            self.next = self.done.pop(self.next) + 1
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Sets on aiokafka's consumer what Faust has no setting for."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        return consumer
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's committed offset, asked of the broker."""
+        offset = await self.call_thread(self._ensure_consumer().committed, tp)
+        return None if offset is None else int(offset)
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Delivers chunks; see the module's text for the rules it keeps."""
+
+    _n_acked: int
+    _marks: dict[TP, Watermark]
+    _read_again: dict[TP, int]  # partition -> first offset of a hole that is being read again
+    _dropped: set[TP]  # partitions of which fetched records were not delivered
+
+    def on_init(self) -> None:
+        super().on_init()
+        self._marks = {}
+        self._read_again = {}
+        self._dropped = set()
+
+    def ack_chunk(self, message: ChunkMessage) -> bool:
+        """Acknowledge a chunk of the current generation; one of an older one changes nothing."""
+        with ack_lock:
+            if message.acked:
+                return False
+            message.acked = True
+            mark = self._marks.get(message.tp)
+            if mark is not None and mark.generation == message.generation_id:
+                mark.ack(message.first, message.last)
+                self._n_acked += message.last - message.first + 1
+            self._unacked_messages.discard(message)
+            notify(self._waiting_for_ack)
+            return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
+        return [tp for tp in self._marks if topics is None or tp in topics or tp.topic in topics]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        mark = self._marks.get(tp)
+        return mark.next if mark is not None and mark.next > mark.base else None
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._read_again.clear()
+        # Faust forgets what was acknowledged before it commits.
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._marks.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust would look for events of single records here and miss them."""
+
+    async def resume_offset(self, tp: TP) -> int:
+        """Where to read when nothing was read yet: the committed offset, or the log's start."""
+        committed = await self._thread.committed(tp)
+        if committed is not None:
+            return int(committed)
+        return int((await self._thread.earliest_offsets(tp))[tp])
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            await self._seek_dropped()
+            if self._commit_every is not None and self._n_acked >= self._commit_every:
+                self._n_acked = 0
+                await self.commit()
+            fetched, _ = await self._wait_next_records(POLL_SECONDS)
+            if fetched:
+                await self._deliver_all(fetched, fetcher)
+            await asyncio.sleep(0)
+
+    async def _seek_dropped(self) -> None:
+        if not (self._dropped and self.flow_active):
+            return
+        for tp in self._dropped & self.assignment():
+            await self._seek_and_note(tp, await self._expected(tp))
+        self._dropped.clear()
+
+    async def _seek_and_note(self, tp: TP, offset: int) -> None:
+        await self.seek(tp, offset)
+        self._read_offset[tp] = offset
+
+    async def _expected(self, tp: TP) -> int:
+        offset = self._read_offset[tp]
+        return int(offset) if offset is not None else await self.resume_offset(tp)
+
+    async def _deliver_all(self, fetched: Mapping[TP, list[Any]], fetcher: Any) -> None:
+        generation = self.app.consumer_generation_id
+
+        def current() -> bool:
+            return (
+                self.flow_active
+                and self.app.consumer_generation_id == generation
+                and not fetcher.should_stop
+            )
+
+        for tp, records in fetched.items():
+            if not await self._deliver(tp, records, generation, current):
+                self._read_again.clear()
+                self._dropped.update(fetched)
+                return
+
+    async def _deliver(
+        self, tp: TP, records: list[Any], generation: int, current: Callable[[], bool]
+    ) -> bool:
+        """Hand the records to the agent; False if the partition may be lost meanwhile."""
+        channels = self.app.topics._tp_index.get(tp)
+        if not channels:
+            return True
+        expected = await self._expected(tp)
+        if not current():
+            return False
+        if records[0].offset > expected and self._read_again.get(tp) != expected:
+            await self._seek_and_note(tp, expected)
+            self._read_again[tp] = expected
+            return True
+        self._read_again.pop(tp, None)
+        records = [r for r in records if r.offset >= expected]
+        if not records:
+            return True
+        for channel in channels:
+            while channel.queue.qsize() >= QUEUED_CHUNKS and current():  # noqa: ASYNC110
+                await asyncio.sleep(ROOM_POLL_SECONDS)  # Faust's queue cannot be awaited for room
+        if not current():
+            return False
+        self._put(tp, records, expected, generation)
+        return True
+
+    def _put(self, tp: TP, records: list[Any], first: int, generation: int) -> None:
+        mark = self._marks.get(tp)
+        if mark is None or mark.generation != generation:
+            self._marks[tp] = Watermark(first, generation)
+        channels = self.app.topics._tp_index[tp]
+        message = ChunkMessage(
+            tp.topic, tp.partition, first, 0.0, 0, [], None, None, None, 0, 0, tp,
+            generation_id=generation,
+        )  # fmt: skip
+        message.first, message.last = first, records[-1].offset
+        message.incref(len(channels))
+        chunk = Chunk(tp.topic, tp.partition, first, records)
+        event = self.app.create_event(None, chunk, None, message)
+        for channel in channels:
+            channel.queue.force_put_nowait(event)
+        self._read_offset[tp] = message.last + 1
+
+    def _new_consumer_thread(self) -> Any:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class ProjectingConsumer(Consumer):
+    """Resumes from the offsets that a projection has stored, not from the group's.
+
+    So a database that was restored, or deleted, is repaired by reading the log again.
+    """
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        offsets = {tp: await self.resume_offset(tp) for tp in self.assignment()}
+        for tp, offset in offsets.items():
+            await self._seek(tp, offset)
+        return offsets
+
+    async def resume_offset(self, tp: TP) -> int:
+        stored = self.transport.stored_offsets().get(tp.partition)
+        if stored is not None:
+            return int(stored)
+        return int((await self._thread.earliest_offsets(tp))[tp])
+
+
+class Producer(driver.Producer):  # type: ignore[misc]
+    """Writes whole batches; idempotent where the broker can."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": self.transport.idempotence}
+
+    async def flush(self) -> None:
+        """Nothing: each delivery is awaited before its ack, so a commit need not wait again."""
+
+    async def send_all(
+        self, topic: str, partition: int, messages: Sequence[tuple[Any, ...]]
+    ) -> list[Awaitable[Any]]:
+        """Queue (key, value, headers) messages to one partition, in order.
+
+        Returns one future per produce batch; the messages are written when all are done.
+        """
+        producer = self._ensure_producer()
+        deliveries: list[Awaitable[Any]] = []
+        batch = producer.create_batch()
+        for key, value, headers in messages:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+        if batch.record_count():
+            deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+        return deliveries
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Wires consumer and producer. Set as `app.transport`; Faust ignores `producer_transport`.
+
+    With `stored_offsets` (partition -> next offset) the consumer resumes from those.
+    """
+
+    Producer = Producer
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        fetch_wait_ms: int,
+        idempotence: bool,
+        stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+    ) -> None:
+        self.fetch_wait_ms = fetch_wait_ms
+        self.idempotence = idempotence
+        self.stored_offsets = stored_offsets
+        self.Consumer = Consumer if stored_offsets is None else ProjectingConsumer
+        super().__init__(app.conf.broker_consumer, app)
+
+
+def use_plain_records() -> None:
+    """Have aiokafka's fetcher give its parser's records as they are, in this whole process.
+
+    It would copy each into a frozen dataclass of 11 fields, a third of a busy worker's time.
+    """
+    aiokafka_fetcher.PartitionRecords._consumer_record = lambda _self, _tp, record: record
+
+
+def relax_garbage_collector() -> None:
+    """Keep start-up objects out of every collection, and collect young ones less often.
+
+    A chunk makes tens of thousands of short-lived records; walking them again and again
+    cost half of the throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
