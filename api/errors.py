@@ -1,0 +1,122 @@
+"""Why a request gets no answer, and how HTTP says so: `{"error": "…"}` with the status.
+
+RequestError
+├── BadRequest        400  cannot be read, or holds what no model can take
+├── UnknownModel      404
+├── NotFound          404
+├── TooMuch           413  body, rows or message too large
+├── WrongContentType  415
+├── Unprocessable     422  well-formed, but not for this model
+└── Unavailable       503  try again after `Retry-After` seconds
+    └── Unconfirmed   503  the task may be accepted; try again with the same id
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+RETRY_AFTER = 1  # seconds
+ECHOED = 100  # most characters of a request that an answer repeats
+
+
+class RequestError(Exception):
+    """A request that is refused. `str()` is a sentence for the client."""
+
+    status: int
+    headers: Mapping[str, str] | None = None
+
+
+class BadRequest(RequestError):
+    """A request that cannot be read, or holds what no model can take."""
+
+    status = 400
+
+
+class UnknownModel(RequestError):
+    """No model of this name or version is served here."""
+
+    status = 404
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no model {quote(name)} is served here")
+
+
+class NotFound(RequestError):
+    """Nothing is known under this address."""
+
+    status = 404
+
+
+class TooMuch(RequestError):
+    """A body, a number of rows or a message above its limit."""
+
+    status = 413
+
+
+class WrongContentType(RequestError):
+    """A body that does not claim to be JSON."""
+
+    status = 415
+
+
+class Unprocessable(RequestError):
+    """A body that can be read but is no question for this model; `str()` names the field."""
+
+    status = 422
+
+
+class Unavailable(RequestError):
+    """What the request needs is away; nothing was done."""
+
+    status = 503
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
+
+
+class Unconfirmed(Unavailable):
+    """The task may be accepted or not."""
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True):
+    """The body of every answer that is an error; `id` where the same task may be sent again."""
+
+    error: str
+    id: str | None = None
+
+
+def quote(text: str) -> str:
+    """A part of a request as an answer may repeat it: quoted and short."""
+    return ascii(text if len(text) <= ECHOED else text[:ECHOED] + "…")
+
+
+def json_response(
+    body: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A response of anything that msgspec can encode."""
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+
+
+async def on_request_error(_: Request, error: Exception) -> Response:
+    """Starlette's handler of RequestError."""
+    assert isinstance(error, RequestError)
+    task_id = error.task_id if isinstance(error, Unconfirmed) else None
+    return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
+
+
+async def on_http_exception(_: Request, error: Exception) -> Response:
+    """Starlette's handler of its own errors: no such route, method not allowed."""
+    assert isinstance(error, HTTPException)
+    return json_response(ErrorBody(error.detail), error.status_code, error.headers)
+
+
+async def on_bug(_: Request, __: Exception) -> Response:
+    """Starlette's handler of all else; the server logs the traceback."""
+    return json_response(ErrorBody(HTTPStatus(500).phrase), 500)

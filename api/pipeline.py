@@ -1,0 +1,55 @@
+"""The REST service's way into the pipeline: a client that connects when first asked for."""
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+
+from infra.config import Settings
+from streams.client import Client, Unavailable
+
+PATIENCE = 1.6  # seconds for the broker, so that an answer without it comes within 2
+
+
+class Pipeline:
+    """Connects on the first `client()`, again after a failure, and never at the start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = msgspec.structs.replace(settings, delivery_timeout=PATIENCE)
+        self._connection: asyncio.Task[Client] | None = None
+
+    async def client(self, reading: bool = False) -> Client:
+        """The connected client, with a reader of results if `reading`.
+
+        Raises Unavailable within PATIENCE seconds. Callers that come together share one attempt.
+        """
+        if self._connection is None or _failed(self._connection):
+            self._connection = asyncio.create_task(self._connect())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                client = await asyncio.shield(self._connection)
+                if reading:
+                    await client.tail()
+                return client
+        except TimeoutError as e:
+            raise Unavailable("the broker does not answer") from e
+
+    async def _connect(self) -> Client:
+        client = Client(self._settings)
+        # A broker that accepts and says nothing must not hold the attempt open.
+        async with asyncio.timeout(2 * PATIENCE):
+            await client.start(wait=PATIENCE / 2)
+        return client
+
+    async def close(self) -> None:
+        """Disconnect; calls that still wait for a result are cancelled."""
+        if self._connection is None:
+            return
+        if not self._connection.done():
+            self._connection.cancel()
+        with suppress(asyncio.CancelledError, Unavailable, TimeoutError):
+            await (await self._connection).stop()
+
+
+def _failed(connection: asyncio.Task[Client]) -> bool:
+    return connection.done() and (connection.cancelled() or connection.exception() is not None)

@@ -1,0 +1,198 @@
+"""Tasks over HTTP: publish one, await its result or fetch it later."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api import body
+from api.errors import (
+    BadRequest,
+    NotFound,
+    TooMuch,
+    Unavailable,
+    Unconfirmed,
+    Unprocessable,
+    json_response,
+)
+from api.pipeline import Pipeline
+from api.rows import first_fault
+from api.served import Served
+from infra.config import Settings
+from model.card import Card, Value
+from streams import client
+from streams.events import Result, Row, TableRow, TaskId, is_id, new_id
+from streams.store import Reader, StoreError, to_result
+
+LONGEST_WAIT = 60  # seconds
+REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB
+
+logger = logging.getLogger(__name__)
+
+
+class NumericTask(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /tasks` for a model of numbers only: `X` has shape (rows, features)."""
+
+    X: list[Row]
+    id: TaskId | None = None
+    model: str | None = None
+
+
+class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /tasks` for a model with text or missing values."""
+
+    X: list[TableRow]
+    id: TaskId | None = None
+    model: str | None = None
+
+
+class Question(msgspec.Struct):
+    """A task that may be published."""
+
+    id: str
+    X: list[list[Value]]
+    model: str | None
+
+
+class Accepted(msgspec.Struct):
+    """The broker has the task, here."""
+
+    id: str
+    partition: int
+    offset: int
+
+
+class Pending(msgspec.Struct):
+    """The task is accepted and not answered yet."""
+
+    id: str
+    status: str = "pending"
+
+
+def parse(data: bytes, card: Card, max_rows: int) -> Question:
+    """The task in a body, with an id.
+
+    Raises BadRequest for what is no JSON, TooMuch above `max_rows` rows, and Unprocessable,
+    which names the field, for what is no question for the model.
+    """
+    kind: Any = NumericTask if card.numeric else MixedTask
+    try:
+        task: NumericTask | MixedTask = msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as e:
+        raise Unprocessable(str(e)) from e
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise BadRequest(f"not JSON: {e}") from e
+    except RecursionError as e:
+        raise BadRequest("nested too deep") from e
+    if task.model not in (None, card.name, card.id):
+        raise Unprocessable(f"$.model: this pipeline serves {card.id}")
+    if not task.X:
+        raise Unprocessable("$.X: no rows")
+    if len(task.X) > max_rows:
+        raise TooMuch(f"$.X: {len(task.X)} rows are more than the limit of {max_rows}")
+    rows: Any = task.X
+    if message := first_fault(card, rows):
+        raise Unprocessable(message)
+    return Question(task.id or new_id(), rows, task.model)
+
+
+def wait_wanted(request: Request) -> int | None:
+    """The seconds of `Prefer: wait=…` (RFC 7240), at most LONGEST_WAIT, or None."""
+    for header in request.headers.getlist("prefer"):
+        for preference in header.split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            value = value.strip().strip('"')
+            if name.strip().lower() == "wait" and value.isdecimal() and len(value) < 10:
+                return min(int(value), LONGEST_WAIT)
+    return None
+
+
+def stored(database: Path, task_id: str) -> Result | None:
+    """The result of a task in the projection, or None; raises Unavailable."""
+    if not database.exists():
+        return None
+    # Opened for each request, so that a database that was rebuilt is seen at once.
+    try:
+        with Reader(database) as reader:
+            row = reader.get(task_id)
+    except (StoreError, sqlite3.Error) as e:
+        logger.warning("cannot read results: %s", e)
+        raise Unavailable("the results cannot be read at this moment") from e
+    return None if row is None else to_result(row)
+
+
+class Tasks:
+    """The routes of tasks; the first of `served` is the pipeline's model."""
+
+    def __init__(
+        self, served: Mapping[str, Served], pipeline: Pipeline, settings: Settings
+    ) -> None:
+        self._served = served
+        self._pipeline = pipeline
+        self._database = settings.database
+        self._max_rows = settings.max_rows
+        self._accepted: dict[str, None] = {}
+
+    def routes(self) -> list[Route]:
+        """What this answers, and where."""
+        return [
+            Route("/tasks", self.submit, methods=["POST"]),
+            Route("/tasks/{id}", self.result),
+        ]
+
+    async def submit(self, request: Request) -> Response:
+        """Publish a task; with `Prefer: wait=…` its result, if it comes within that time."""
+        card = next(iter(self._served.values())).card
+        question = parse(await body.read(request), card, self._max_rows)
+        wait = wait_wanted(request)
+        headers = {"Location": f"/tasks/{question.id}"}
+        if wait is not None:
+            headers["Preference-Applied"] = f"wait={wait}"
+        try:
+            answer = await (self._publish(question) if not wait else self._ask(question, wait))
+        except client.Unavailable as e:
+            logger.warning("no broker: %s", e)
+            raise Unavailable("the task queue is away; nothing was accepted") from e
+        except client.Unknown as e:
+            message = "the task queue did not confirm the task; send it again with this id"
+            raise Unconfirmed(message, question.id) from e
+        except client.TooLarge as e:
+            raise TooMuch(str(e)) from e
+        self._remember(question.id)
+        return json_response(answer, 200 if isinstance(answer, Result) else 202, headers)
+
+    async def _publish(self, question: Question) -> Accepted:
+        publisher = await self._pipeline.client()
+        return Accepted(*await publisher.submit(question.X, question.id, question.model))
+
+    async def _ask(self, question: Question, wait: float) -> Result | Pending:
+        asker = await self._pipeline.client(reading=True)
+        try:
+            return await asker.ask(question.X, wait, question.id, question.model)
+        except client.ResultTimeout:
+            return Pending(question.id)
+
+    def _remember(self, task_id: str) -> None:
+        self._accepted[task_id] = None
+        if len(self._accepted) > REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+
+    async def result(self, request: Request) -> Response:
+        """The result of a task, or that it is pending if this process accepted it."""
+        task_id: str = request.path_params["id"]
+        if not is_id(task_id):
+            raise BadRequest("a task's id is a lower-case UUID4")
+        found = await asyncio.to_thread(stored, self._database, task_id)
+        if found is not None:
+            self._accepted.pop(task_id, None)
+            return json_response(found)
+        if task_id in self._accepted:
+            return json_response(Pending(task_id), 202)
+        raise NotFound(f"no task {task_id} is known here")
