@@ -169,9 +169,14 @@ class Client:
         """Have a reader of `results` with known positions, at the end of the log by default."""
         async with self._starting:
             if self._consumer is None:
-                self._consumer = await self._open_reader()
-                await self._position(self._consumer, from_beginning)
-                self._reader = asyncio.create_task(self._read(self._consumer))
+                consumer = await self._open_reader()
+                try:
+                    await self._position(consumer, from_beginning)
+                except BaseException:  # half a reader would look like one that nobody answers
+                    await consumer.stop()
+                    raise
+                self._consumer = consumer
+                self._reader = asyncio.create_task(self._read(consumer))
             elif from_beginning:
                 await self._position(self._consumer, from_beginning)
 
