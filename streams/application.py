@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from infra import broker
 from infra.config import EXIT_CONFIG, Settings
 from model.artifact import ArtifactError
-from streams.store import StoreError
+from streams.schema import StoreError
 from streams.topics import MAX_RESULT_BYTES
 from streams.transport import (
     BATCH_BYTES,

@@ -3,14 +3,21 @@
 Run one per database file: `faust -A streams.sink worker -l info`.
 """
 
+import asyncio
+import logging
 from typing import Any
 
 from infra import config
 from infra.config import Settings
 from streams import application
+from streams.lock import WriterLock
 from streams.store import Store
 from streams.topics import RESULTS, SINK_GROUP
 from streams.transport import Chunk
+
+STANDBY_POLL_SECONDS = 0.5
+
+logger = logging.getLogger("petalstream")
 
 
 class Projection:
@@ -18,9 +25,17 @@ class Projection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = WriterLock(settings.database)
 
     async def open(self, cluster: str) -> None:
-        """Open the database for the log of `cluster`; raises StoreError."""
+        """Open the database for the log of `cluster`; raises StoreError.
+
+        While another sink writes it, stand by: this one takes over when that one ends.
+        """
+        if not self._lock.try_acquire():
+            logger.info("standing by: another sink writes %s", self._settings.database)
+            while not self._lock.try_acquire():  # noqa: ASYNC110 - the lock is another process's
+                await asyncio.sleep(STANDBY_POLL_SECONDS)
         self._store = Store(self._settings.database, cluster)
 
     def next_offsets(self) -> dict[int, int]:

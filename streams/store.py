@@ -17,80 +17,31 @@ import msgspec
 import sqlite_utils
 
 from streams.events import Failure, Position, Result, Timings, decode_result, encode
-
-APPLICATION_ID = 0x5045544C  # "PETL"
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS log(
-  id INTEGER PRIMARY KEY,
-  cluster TEXT NOT NULL UNIQUE
-) STRICT;
-CREATE TABLE IF NOT EXISTS projection_offset(
-  log INTEGER NOT NULL REFERENCES log(id),
-  partition INTEGER NOT NULL CHECK(partition >= 0),
-  next_offset INTEGER NOT NULL CHECK(next_offset >= 0),
-  first_offset INTEGER NOT NULL CHECK(first_offset >= 0),
-  missing INTEGER NOT NULL CHECK(missing >= 0),  -- offsets that the log does not have
-  PRIMARY KEY(log, partition)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS result(
-  task_id TEXT NOT NULL PRIMARY KEY CHECK(length(task_id) = 36 AND task_id = lower(task_id)),
-  status TEXT NOT NULL CHECK(status IN ('ok', 'error')),
-  y TEXT,
-  proba TEXT,
-  error_code TEXT,
-  error_message TEXT,
-  model TEXT NOT NULL,
-  worker TEXT NOT NULL,
-  task_partition INTEGER NOT NULL,
-  task_offset INTEGER NOT NULL,
-  queue_ms REAL NOT NULL,
-  infer_ms REAL NOT NULL,
-  log INTEGER NOT NULL REFERENCES log(id),
-  partition INTEGER NOT NULL,
-  "offset" INTEGER NOT NULL,
-  answered_at_ms INTEGER NOT NULL,
-  CHECK((status = 'ok') = (y IS NOT NULL)),
-  CHECK((status = 'error') = (error_code IS NOT NULL))
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS result_position ON result(log, partition, "offset");
-CREATE TABLE IF NOT EXISTS duplicate(
-  log INTEGER NOT NULL REFERENCES log(id),
-  partition INTEGER NOT NULL,
-  "offset" INTEGER NOT NULL,
-  task_id TEXT NOT NULL REFERENCES result(task_id),
-  same_answer INTEGER NOT NULL CHECK(same_answer IN (0, 1)),
-  PRIMARY KEY(log, partition, "offset")
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS unreadable(
-  log INTEGER NOT NULL REFERENCES log(id),
-  partition INTEGER NOT NULL,
-  "offset" INTEGER NOT NULL,
-  reason TEXT NOT NULL,
-  value BLOB,
-  PRIMARY KEY(log, partition, "offset")
-) STRICT, WITHOUT ROWID;
-"""
-
-WRITER_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "busy_timeout=5000",
-    "foreign_keys=ON",
-    "trusted_schema=OFF",
-    "cell_size_check=ON",
-    "mmap_size=0",
-    "journal_size_limit=67108864",
-    "cache_size=-131072",  # KiB; random keys touch the whole index
+from streams.schema import (
+    APPLICATION_ID,
+    SCHEMA,
+    SCHEMA_VERSION,
+    WRITER_PRAGMAS,
+    StoreError,
+    check_file,
 )
 
 INSERT = f"INSERT INTO result VALUES ({','.join('?' * 16)}) ON CONFLICT(task_id) DO NOTHING"  # noqa: S608
+COPY_GONE = """
+INSERT INTO {table} SELECT x.* FROM old.{table} x LEFT JOIN start USING (partition)
+WHERE x.log <> :log OR x."offset" < start.first
+"""
+# What lies below the log's start and in no table was never seen, or was a hole in the log.
+RESUME_AT_START = """
+INSERT INTO projection_offset(log, partition, next_offset, first_offset, missing)
+SELECT o.log, o.partition, start.first, o.first_offset, start.first - o.first_offset
+  - (SELECT count(*) FROM result r WHERE r.log = o.log AND r.partition = o.partition)
+  - (SELECT count(*) FROM duplicate d WHERE d.log = o.log AND d.partition = o.partition)
+  - (SELECT count(*) FROM unreadable u WHERE u.log = o.log AND u.partition = o.partition)
+FROM old.projection_offset o JOIN start USING (partition)
+WHERE o.log = :log AND start.first > o.first_offset
+"""
 UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
-
-
-class StoreError(Exception):
-    """A file that is no projection of ours, or one that cannot be opened."""
 
 
 class OffsetGap(Exception):
@@ -201,7 +152,7 @@ class Store:
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _check_file(self._db, path)
+            check_file(self._db, path)
             for pragma in WRITER_PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
@@ -267,6 +218,42 @@ class Store:
         )
         return Applied(new, duplicates, unreadable, replayed)
 
+    def carry_over(self, old: Path, starts: Mapping[int, int]) -> int:
+        """Copy from another projection what the log can no longer give; returns the rows.
+
+        That is everything of former logs and, of this log, what lies below `starts`, the
+        first offset of each partition. Only for a store that holds nothing yet.
+        """
+        with self._lock:
+            self._db.execute("ATTACH DATABASE ? AS old", (str(old),))
+            self._db.execute("CREATE TEMP TABLE start(partition INTEGER PRIMARY KEY, first)")
+            self._db.executemany("INSERT INTO start VALUES (?, ?)", starts.items())
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                rows = self._carry_over()
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("DETACH DATABASE old")
+            return rows
+
+    def _carry_over(self) -> int:
+        run = self._db.execute
+        (cluster,) = run("SELECT cluster FROM log WHERE id = ?", (self._log,)).fetchone()
+        run("DELETE FROM log")
+        run("INSERT INTO log SELECT * FROM old.log")  # rows keep their log's number
+        self._log = self._log_id(cluster)
+        kept = {
+            table: run(COPY_GONE.format(table=table), {"log": self._log}).rowcount
+            for table in ("result", "duplicate", "unreadable")
+        }
+        run("INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?",
+            (self._log,))  # fmt: skip
+        run(RESUME_AT_START, {"log": self._log})
+        return kept["result"]
+
     def _insert(self, partition: int, records: Sequence[Record]) -> tuple[int, int, int]:
         rows, bad = [], []
         for record in records:
@@ -308,16 +295,6 @@ class Store:
             )
 
 
-def _check_file(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and application != APPLICATION_ID:
-        raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
-    if version > SCHEMA_VERSION:
-        raise StoreError(f"{path} was written by a newer petalstream (schema {version})")
-
-
 class Reader:
     """Reads the projection; safe beside the writer. Use as a context manager."""
 
@@ -328,7 +305,7 @@ class Reader:
         self._db = sqlite_utils.Database(self._connection)
         try:
             self._connection.execute("PRAGMA query_only=ON")
-            _check_file(self._connection, path)
+            check_file(self._connection, path)
             if "result" not in self._db.table_names():
                 raise StoreError(f"{path} holds no results yet")
         except sqlite3.DatabaseError as e:

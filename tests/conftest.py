@@ -1,0 +1,32 @@
+"""Fixtures: one trained model for the session, and a pipeline of real processes per test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model import artifact as artifacts
+from model.artifact import Loaded
+from model.train import train
+from tests import processes
+from tests.processes import Pipeline
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The iris model, trained once."""
+    path = tmp_path_factory.mktemp("model") / "iris.joblib"
+    artifacts.save(*train(seed=0), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def loaded(artifact: Path) -> Loaded:
+    return artifacts.load(artifact)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
+    """The embedded broker, and settings for whatever else the test starts."""
+    with processes.pipeline(tmp_path, artifact) as p:
+        yield p
