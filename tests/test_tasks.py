@@ -1,0 +1,302 @@
+"""Tasks over HTTP, with a real broker and no worker."""
+
+import asyncio
+import io
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from starlette.requests import Request
+
+from api import tasks
+from api.errors import BadRequest, TooMuch, Unprocessable
+from model.artifact import Loaded
+from model.card import Card, Feature
+from streams.events import Failure, Position, Result, Task, Timings, encode, is_id, new_id
+from streams.store import Store
+from streams.topics import TASKS
+from tests.processes import Pipeline, Process, settings_for, wait_until
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+PROMPT = 2.0  # seconds, within which a missing broker must be told
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: Any
+    seconds: float
+
+
+async def _call(method: str, url: str, **kwargs: Any) -> Reply:
+    start = time.perf_counter()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url, **kwargs) as response,
+    ):
+        body = await response.json()
+        headers = {k.lower(): v for k, v in response.headers.items()}
+        return Reply(response.status, headers, body, time.perf_counter() - start)
+
+
+class Service(NamedTuple):
+    pipeline: Pipeline
+    url: str
+
+    def post(self, body: Any, **headers: str) -> Reply:
+        data = io.BytesIO(json.dumps(body).encode())
+        headers["Content-Type"] = "application/json"
+        return asyncio.run(_call("POST", self.url + "/tasks", data=data, headers=headers))
+
+    def get(self, task_id: str) -> Reply:
+        return asyncio.run(_call("GET", f"{self.url}/tasks/{task_id}"))
+
+    @property
+    def database(self) -> Path:
+        return Path(self.pipeline.env["PETAL_DATABASE"])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Service]:
+    """The REST service and the broker; the database is a test's to make."""
+    folder = tmp_path_factory.mktemp("tasks")
+    with Pipeline(folder, settings_for(folder, artifact)) as p:
+        p.broker()
+        p.api().wait_for("Uvicorn running")
+        yield Service(p, p.env["PETAL_API_URL"])
+
+
+@pytest.fixture
+def alone(tmp_path: Path, artifact: Path) -> Iterator[Service]:
+    """The REST service without a broker."""
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
+        p.api().wait_for("Uvicorn running")
+        yield Service(p, p.env["PETAL_API_URL"])
+
+
+async def _published(pipeline: Pipeline, partition: int, offset: int) -> Any:
+    server = f"127.0.0.1:{pipeline.env['PETAL_EMBEDDED_PORT']}"
+    consumer = AIOKafkaConsumer(bootstrap_servers=server, fetch_max_wait_ms=20)
+    await consumer.start()
+    try:
+        place = TopicPartition(TASKS, partition)
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        return await asyncio.wait_for(consumer.getone(), 10)
+    finally:
+        await consumer.stop()
+
+
+def test_a_task_is_accepted_where_it_stands_in_the_log(service: Service) -> None:
+    reply = service.post({"X": [ROW, ROW]})
+    task_id = reply.body["id"]
+    assert is_id(task_id)
+    assert (reply.status, reply.headers["location"]) == (202, f"/tasks/{task_id}")
+    place = reply.body["partition"], reply.body["offset"]
+    record = asyncio.run(_published(service.pipeline, *place))
+    task = msgspec.json.decode(record.value, type=Task)
+    assert (record.key, task.id, task.X) == (task_id.encode(), task_id, [ROW, ROW])
+    assert abs(time.time() - task.at) < 60
+
+
+def test_a_client_may_bring_the_id_and_name_the_model(service: Service, loaded: Loaded) -> None:
+    task_id = new_id()
+    for model in ("iris", loaded.card.id):
+        reply = service.post({"X": [ROW], "id": task_id, "model": model})
+        assert (reply.status, reply.body["id"]) == (202, task_id)
+
+
+def test_an_accepted_task_is_pending_until_its_row_is_there(service: Service) -> None:
+    task_id = service.post({"X": [ROW]}).body["id"]
+    pending = service.get(task_id)
+    assert (pending.status, pending.body) == (202, {"id": task_id, "status": "pending"})
+    assert service.get(new_id()).status == 404
+    result = _result(task_id)
+    _store(service.database, result)
+    answered = service.get(task_id)
+    assert answered.status == 200
+    assert msgspec.convert(answered.body, Result) == result
+    service.database.unlink()
+
+
+def _result(task_id: str, **changes: Any) -> Result:
+    answer = changes or {"y": ["setosa"], "proba": [[0.9, 0.1, 0.0]]}
+    return Result(
+        v=1,
+        id=task_id,
+        model="iris@0123456789ab",
+        worker="here-1",
+        task=Position(0, 7),
+        ms=Timings(1.0, 0.5),
+        **answer,
+    )
+
+
+class Record(NamedTuple):
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+def _store(database: Path, *results: Result) -> None:
+    store = Store(database, "a-log")
+    store.apply(0, 0, [Record(i, 1000 + i, encode(r)) for i, r in enumerate(results)])
+    store.close()
+
+
+def test_a_replaced_database_is_seen_at_once(tmp_path: Path) -> None:
+    database, task_id = tmp_path / "petal.sqlite", new_id()
+    assert tasks.stored(database, task_id) is None
+    _store(database, _result(new_id()))
+    assert tasks.stored(database, task_id) is None
+    refused = _result(task_id, error=Failure("wrong_width", "got 5 features, the model wants 4"))
+    _store(tmp_path / "other.sqlite", refused)
+    (tmp_path / "other.sqlite").replace(database)
+    assert tasks.stored(database, task_id) == refused
+
+
+def test_a_broken_database_is_unavailable_and_its_path_is_not_told(
+    service: Service,
+) -> None:
+    service.database.write_bytes(b"no database at all" * 100)
+    try:
+        reply = service.get(new_id())
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert reply.body == {"error": "the results cannot be read at this moment"}
+    finally:
+        service.database.unlink()
+
+
+def test_what_is_no_task_id_is_refused(service: Service) -> None:
+    for text in ("1", new_id().upper(), "00000000-0000-1000-8000-000000000000", "%27%20or"):
+        reply = service.get(text)
+        assert (reply.status, reply.body) == (400, {"error": "a task's id is a lower-case UUID4"})
+
+
+def test_a_wait_without_a_worker_ends_in_pending(service: Service) -> None:
+    reply = service.post({"X": [ROW]}, Prefer="respond-async, wait=1")
+    assert reply.status == 202
+    assert reply.headers["preference-applied"] == "wait=1"
+    assert reply.body == {"id": reply.headers["location"].removeprefix("/tasks/"),
+                          "status": "pending"}  # fmt: skip
+    assert 1 <= reply.seconds < 5
+    assert service.get(reply.body["id"]).status == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "Object missing required field `X`"),
+        ({"X": []}, "$.X: no rows"),
+        ({"X": [ROW, [1, 2, 3]]}, "$.X[1]: got 3 features, the model wants 4"),
+        ({"X": [[1, 2, "3", 4]]}, "Expected `float`, got `str` - at `$.X[0][2]`"),
+        ({"X": [[1, 2, None, 4]]}, "Expected `float`, got `null` - at `$.X[0][2]`"),
+        ({"X": ROW}, "Expected `array`, got `float` - at `$.X[0]`"),
+        ({"X": [ROW], "model": "rose"}, "$.model: this pipeline serves iris@"),
+        ({"X": [ROW], "id": "1"}, "Expected `str` matching regex"),
+        ({"X": [ROW], "x": 1}, "Object contains unknown field `x`"),
+    ],
+)
+def test_what_is_no_question_for_the_model_is_refused_by_field(
+    loaded: Loaded, body: Any, message: str
+) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        tasks.parse(json.dumps(body).encode(), loaded.card, 100)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"X":[[NaN,1,1,1]]}', b'{"X":' + b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_is_refused(loaded: Loaded, body: bytes) -> None:
+    with pytest.raises((BadRequest, Unprocessable)):
+        tasks.parse(body, loaded.card, 100)
+
+
+def test_too_many_rows_are_refused(loaded: Loaded) -> None:
+    with pytest.raises(TooMuch):
+        tasks.parse(json.dumps({"X": [ROW] * 101}).encode(), loaded.card, 100)
+
+
+def test_a_mixed_row_is_checked_by_the_card() -> None:
+    card = Card(
+        name="mixed",
+        kind="regressor",
+        features=(Feature(name="colour", type="text"), Feature(name="size", nullable=True)),
+        libraries={},
+        sha256="0" * 64,
+    )
+    question = tasks.parse(b'{"X":[["red",1],["blue",null]]}', card, 9)
+    assert question.X == [["red", 1.0], ["blue", None]]
+    with pytest.raises(Unprocessable, match=r"^\$\.X\[1\]\[0\] \(colour\): expected a text$"):
+        tasks.parse(b'{"X":[["red",1],[2,null]]}', card, 9)
+    with pytest.raises(Unprocessable, match=r"^\$\.X\[0\]\[0\] \(colour\): a value is missing$"):
+        tasks.parse(b'{"X":[[null,1]]}', card, 9)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ([], None),
+        (["respond-async"], None),
+        (["wait=10"], 10),
+        (["respond-async, WAIT = 5;x=y"], 5),
+        (["handling=lenient", 'wait="7"'], 7),
+        (["wait=3600"], 60),
+        (["wait=0"], 0),
+        (["wait=-1"], None),
+        (["wait=soon"], None),
+        (["wait=" + "9" * 50], None),
+    ],
+)
+def test_the_preferred_wait_is_read_as_rfc_7240_says(
+    prefer: list[str], seconds: int | None
+) -> None:
+    headers = [(b"prefer", value.encode()) for value in prefer]
+    assert tasks.wait_wanted(Request({"type": "http", "headers": headers})) == seconds
+
+
+def test_a_task_too_large_for_the_topic_is_refused(service: Service) -> None:
+    row = [1.0000000000000002] * 4
+    reply = service.post({"X": [row] * 12_800})
+    assert (reply.status, list(reply.body)) == (413, ["error"])
+
+
+def test_without_a_broker_tasks_are_refused_promptly_and_inference_goes_on(alone: Service) -> None:
+    for headers in ({}, {"Prefer": "wait=10"}):
+        reply = alone.post({"X": [ROW]}, **headers)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert reply.body == {"error": "the task queue is away; nothing was accepted"}
+        assert reply.seconds < PROMPT
+    tensor = {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": ROW}
+    infer = alone.url + "/v2/models/iris/infer"
+    assert asyncio.run(_call("POST", infer, json={"inputs": [tensor]})).status == 200
+
+
+def _accepted(service: Service) -> bool:
+    return service.post({"X": [ROW]}).status == 202
+
+
+def _listens(service: Service) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", int(service.pipeline.env["PETAL_EMBEDDED_PORT"]))) == 0
+
+
+def test_the_service_recovers_when_the_broker_comes_and_comes_back(alone: Service) -> None:
+    assert not _accepted(alone)
+    broker: Process = alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted after the broker came")
+    broker.stop()
+    wait_until(lambda: not _listens(alone), 10, "the broker is gone")
+    task_id = new_id()
+    reply = alone.post({"X": [ROW], "id": task_id})
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert reply.body["id"] == task_id
+    assert reply.seconds < PROMPT
+    alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 30, "a task is accepted after the broker came back")
