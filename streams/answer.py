@@ -8,14 +8,14 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from model.artifact import Loaded
-from model.predict import PredictError, matrix, predict
+from model.predict import PredictError, Prediction, matrix, predict
 from streams.events import (
     Failure,
     Position,
@@ -23,30 +23,26 @@ from streams.events import (
     TableTask,
     Task,
     Timings,
+    are_ids,
     encode,
+    encode_lines,
     is_id,
 )
 from streams.topics import MAX_RESULT_BYTES
 
+AnyTask = Task | TableTask
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Record(Protocol):
-    """What is needed of a Kafka record."""
+class Batch(NamedTuple):
+    """Records of one partition of `tasks`, in offset order, as columns of equal length."""
 
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
 
 
-class Message(NamedTuple):
-    """A result to publish."""
-
-    key: bytes
-    value: bytes
+Message = tuple[bytes, bytes]  # a result's key and value
 
 
 class DeadLetter(NamedTuple):
@@ -59,7 +55,7 @@ class DeadLetter(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """One entry per record of the chunk, in the order of the records."""
+    """Together one entry per record of the batch, each list in the order of the records."""
 
     results: list[Message]
     dead_letters: list[DeadLetter]
@@ -78,11 +74,6 @@ class Refused(Exception):
         self.failure = Failure(code, message)
 
 
-class _Asked(NamedTuple):
-    task: Task | TableTask
-    offset: int
-
-
 class Answerer:
     """Answers chunks with one model. `worker` names this process in every result."""
 
@@ -94,7 +85,7 @@ class Answerer:
         kind: Any = Task if self._card.numeric else TableTask
         self._decode = msgspec.json.Decoder(kind).decode
         self._decode_all = msgspec.json.Decoder(list[kind]).decode
-        # (rows, seconds) of the last chunk, from which the next one's cost is guessed.
+        # (records, seconds) of the last chunk, from which the next one's cost is guessed.
         self._last: tuple[int, float] | None = None
 
     def seconds(self, records: int) -> float:
@@ -103,71 +94,71 @@ class Answerer:
             return math.inf
         return self._last[1] * max(1.0, records / self._last[0])
 
-    def answer(self, partition: int, records: Sequence[Record]) -> Answers:
-        """Answer the records of one partition of `tasks`."""
+    def answer(self, partition: int, batch: Batch) -> Answers:
+        """Answer the records of one partition of `tasks`; the order of results is theirs."""
         start = time.perf_counter()
-        ends: dict[int, Message | DeadLetter] = {}
-        asked = self._read(records, partition, ends)
-        self._predict(asked, partition, ends)
-        self._last = len(records), time.perf_counter() - start
-        ordered = [ends[record.offset] for record in records]
-        return Answers(
-            [end for end in ordered if isinstance(end, Message)],
-            [end for end in ordered if isinstance(end, DeadLetter)],
-        )
-
-    def _read(
-        self, records: Sequence[Record], partition: int, ends: dict[int, Message | DeadLetter]
-    ) -> list[_Asked]:
-        tasks = self._read_all(records)
+        tasks = self._read_all(batch)
         if tasks is not None:
-            return [_Asked(t, r.offset) for t, r in zip(tasks, records, strict=True)]
-        asked = []
-        for record in records:
-            try:
-                asked.append(_Asked(self._read_one(record), record.offset))
-            except Unreadable as e:
-                letter = DeadLetter(record.key, record.value, record.offset, str(e))
-                ends[record.offset] = letter
-            except Refused as e:
-                ends[record.offset] = self._refusal(e, partition, record.offset)
-        return asked
+            answers = Answers(self._predict(tasks, batch.offsets, partition), [])
+        else:
+            answers = self._answer_singly_read(partition, batch)
+        self._last = len(batch.offsets), time.perf_counter() - start
+        return answers
 
-    def _read_all(self, records: Sequence[Record]) -> list[Task | TableTask] | None:
+    def _read_all(self, batch: Batch) -> list[AnyTask] | None:
         """One decode for the whole chunk, or None if any record needs a look of its own."""
+        values = [value or b"" for value in batch.values]
         try:
-            tasks = self._decode_all(b"[" + b",".join([r.value or b"" for r in records]) + b"]")
+            tasks: list[AnyTask] = self._decode_all(b"[" + b",".join(values) + b"]")
         except DECODE_ERRORS:
             return None
-        # A value such as `{…},{…}` is no task but passes as two.
-        if len(tasks) != len(records) or not all(map(self._fits, tasks, records)):
+        counts = [len(task.X) for task in tasks]
+        ids = [task.id for task in tasks]
+        # The keys tell that no value passed for two, as `{…},{…}` would.
+        if (
+            [i.encode() for i in ids] != list(batch.keys)
+            or not are_ids(ids)
+            or not {task.model for task in tasks} <= {None, self._card.name}
+            or not 0 < min(counts) <= max(counts) <= self._max_rows
+            or {len(row) for task in tasks for row in task.X} != {self._width}
+        ):
             return None
-        return list(tasks)
+        return tasks
 
-    def _fits(self, task: Task | TableTask, record: Record) -> bool:
-        rows, width = task.X, self._width
-        return (
-            record.key == task.id.encode()
-            and 0 < len(rows) <= self._max_rows
-            and (task.model is None or task.model == self._card.name)
-            and all(len(row) == width for row in rows)
-        )
+    def _answer_singly_read(self, partition: int, batch: Batch) -> Answers:
+        tasks: list[AnyTask] = []
+        offsets: list[int] = []
+        refusals: dict[int, Message] = {}
+        letters: list[DeadLetter] = []
+        for offset, key, value in zip(*batch, strict=True):
+            try:
+                tasks.append(self._read_one(key, value))
+                offsets.append(offset)
+            except Unreadable as e:
+                letters.append(DeadLetter(key, value, offset, str(e)))
+            except Refused as e:
+                refusals[offset] = self._refusal(e, partition, offset)
+        predicted = self._predict(tasks, offsets, partition)
+        ends = {**refusals, **dict(zip(offsets, predicted, strict=True))}
+        return Answers([ends[offset] for offset in sorted(ends)], letters)
 
-    def _read_one(self, record: Record) -> Task | TableTask:
-        if record.value is None:
+    def _read_one(self, key: bytes | None, value: bytes | None) -> AnyTask:
+        if value is None:
             raise Unreadable("tombstone")
-        if not record.value:
+        if not value:
             raise Unreadable("empty_value")
         try:
-            task: Task | TableTask = self._decode(record.value)
+            task: AnyTask = self._decode(value)
         except DECODE_ERRORS as e:
-            raise explain(record.value, str(e)) from e
-        if failure := self._misfit(task, record):
+            raise explain(value, str(e)) from e
+        if not is_id(task.id):
+            raise Unreadable("bad_id")
+        if failure := self._misfit(task, key):
             raise Refused(task.id, failure.code, failure.message)
         return task
 
-    def _misfit(self, task: Task | TableTask, record: Record) -> Failure | None:
-        if record.key is not None and record.key != task.id.encode():
+    def _misfit(self, task: AnyTask, key: bytes | None) -> Failure | None:
+        if key is not None and key != task.id.encode():
             return Failure("key_mismatch", "the record's key is not the task's id")
         if task.model not in (None, self._card.name, self._card.id):
             return Failure("unknown_model", f"this pipeline serves {self._card.id}")
@@ -182,51 +173,60 @@ class Answerer:
         return None
 
     def _predict(
-        self, asked: Sequence[_Asked], partition: int, ends: dict[int, Message | DeadLetter]
-    ) -> None:
+        self, tasks: Sequence[AnyTask], offsets: Sequence[int], partition: int
+    ) -> list[Message]:
         """Predict all rows at once; if that fails, halve until the task that fails is alone."""
-        if not asked:
-            return
-        rows: list[Sequence[Any]] = [row for a in asked for row in a.task.X]
+        if not tasks:
+            return []
+        rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
         start = time.perf_counter()
         try:
-            y, proba = predict(self._model, matrix(rows, self._card.numeric))
+            prediction = predict(self._model, matrix(rows, self._card.numeric))
         except PredictError as e:
-            self._predict_halves(asked, partition, ends, e)
-            return
+            if len(tasks) == 1:
+                refused = Refused(tasks[0].id, "predict_failed", str(e))
+                return [self._refusal(refused, partition, offsets[0])]
+            half = len(tasks) // 2
+            return [
+                *self._predict(tasks[:half], offsets[:half], partition),
+                *self._predict(tasks[half:], offsets[half:], partition),
+            ]
         infer_ms = round((time.perf_counter() - start) * 1000, 3)
-        first = 0
-        now = time.time()
-        for task, offset in asked:
-            end = first + len(task.X)
-            result = Result(
+        return self._encode(tasks, offsets, partition, prediction, infer_ms)
+
+    def _encode(
+        self,
+        tasks: Sequence[AnyTask],
+        offsets: Sequence[int],
+        partition: int,
+        prediction: Prediction,
+        infer_ms: float,
+    ) -> list[Message]:
+        ends = list(accumulate(len(task.X) for task in tasks))
+        rows = [slice(end - len(task.X), end) for task, end in zip(tasks, ends, strict=True)]
+        y, proba = prediction
+        model, worker = self._card.id, self._worker
+        queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
+        results = [
+            Result(
                 v=1,
                 id=task.id,
-                y=y[first:end],
-                proba=None if proba is None else proba[first:end],
-                model=self._card.id,
-                worker=self._worker,
+                y=y[part],
+                proba=None if proba is None else proba[part],
+                model=model,
+                worker=worker,
                 task=Position(partition, offset),
-                ms=Timings(round(max(0.0, now - task.at) * 1000, 3), infer_ms),
+                ms=Timings(queue_ms, infer_ms),
             )
-            ends[offset] = self._message(result)
-            first = end
-
-    def _predict_halves(
-        self,
-        asked: Sequence[_Asked],
-        partition: int,
-        ends: dict[int, Message | DeadLetter],
-        error: PredictError,
-    ) -> None:
-        if len(asked) > 1:
-            half = len(asked) // 2
-            self._predict(asked[:half], partition, ends)
-            self._predict(asked[half:], partition, ends)
-            return
-        task, offset = asked[0]
-        refused = Refused(task.id, "predict_failed", str(error))
-        ends[offset] = self._refusal(refused, partition, offset)
+            for task, offset, part, queue_ms in zip(
+                tasks, offsets, rows, queued.clip(0).round(3).tolist(), strict=True
+            )
+        ]
+        # One call and one split cost half of a call for each; JSON has no raw newline.
+        values = encode_lines(results).splitlines()
+        if max(map(len, values)) > MAX_RESULT_BYTES:
+            return [self._short_enough(r, v) for r, v in zip(results, values, strict=True)]
+        return list(zip([task.id.encode() for task in tasks], values, strict=True))
 
     def _refusal(self, refused: Refused, partition: int, offset: int) -> Message:
         result = Result(
@@ -238,15 +238,14 @@ class Answerer:
             task=Position(partition, offset),
             ms=Timings(0.0, 0.0),
         )
-        return Message(result.id.encode(), encode(result))
+        return result.id.encode(), encode(result)
 
-    def _message(self, result: Result) -> Message:
-        value = encode(result)
-        if len(value) > MAX_RESULT_BYTES:
-            message = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
-            refused = Refused(result.id, "result_too_large", message)
-            return self._refusal(refused, result.task.partition, result.task.offset)
-        return Message(result.id.encode(), value)
+    def _short_enough(self, result: Result, value: bytes) -> Message:
+        if len(value) <= MAX_RESULT_BYTES:
+            return result.id.encode(), value
+        message = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
+        refused = Refused(result.id, "result_too_large", message)
+        return self._refusal(refused, result.task.partition, result.task.offset)
 
 
 def explain(value: bytes, detail: str) -> Unreadable | Refused:

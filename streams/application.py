@@ -16,13 +16,13 @@ from threadpoolctl import threadpool_limits
 from infra import broker
 from infra.config import EXIT_CONFIG, Settings
 from model.artifact import ArtifactError
+from streams import fetcher
 from streams.schema import StoreError
 from streams.topics import MAX_RESULT_BYTES
 from streams.transport import (
     BATCH_BYTES,
     Transport,
     relax_garbage_collector,
-    use_plain_records,
 )
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a supervisor may start it again
@@ -62,7 +62,7 @@ class Application(faust.App):  # type: ignore[misc]
         except broker.BrokerUnavailable as e:
             end(str(e), broker.EXIT_UNAVAILABLE)
         threadpool_limits(1)  # scale by processes; BLAS threads would fight over the cores
-        use_plain_records()
+        fetcher.install()
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(Repeats())

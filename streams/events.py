@@ -3,15 +3,23 @@
 Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import uuid4
 
 import msgspec
 from msgspec import Meta, Struct
 
-UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+_UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_many_ids = re.compile(f"(?:{_UUID4})*").fullmatch
 
-TaskId = Annotated[str, Meta(pattern=UUID4, description="lower-case UUID4")]
+TaskId = Annotated[str, Meta(pattern=f"^{_UUID4}$", description="lower-case UUID4")]
+# In the schema alike, but checked by `are_ids` for a whole chunk at once: a pattern that is
+# matched id by id is two thirds of a task's decoding time.
+UncheckedTaskId = Annotated[
+    str, Meta(description="lower-case UUID4", extra_json_schema={"pattern": f"^{_UUID4}$"})
+]
 Label = str | int | float | bool
 Row = list[float]
 TableRow = list[float | str | None]
@@ -20,7 +28,7 @@ TableRow = list[float | str | None]
 class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
     """A question to a model with numeric features only: `X` has shape (rows, features)."""
 
-    id: TaskId
+    id: UncheckedTaskId
     X: list[Row]
     at: float  # when it was asked, seconds since the epoch by the asker's clock
     model: str | None = None  # None: the pipeline's default model
@@ -30,7 +38,7 @@ class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
 class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     """A question to a model with text columns or missing values."""
 
-    id: TaskId
+    id: UncheckedTaskId
     X: list[TableRow]
     at: float
     model: str | None = None
@@ -82,12 +90,14 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Whether `text` can be a task id."""
-    try:
-        msgspec.convert(text, TaskId)
-    except msgspec.ValidationError:
-        return False
-    return True
+    return are_ids((text,))
 
 
-encode = msgspec.json.Encoder().encode
+def are_ids(texts: Sequence[str]) -> bool:
+    """Whether every one of `texts` can be a task id."""
+    return set(map(len, texts)) <= {36} and _many_ids("".join(texts)) is not None
+
+
+encoder = msgspec.json.Encoder()
+encode, encode_lines = encoder.encode, encoder.encode_lines
 decode_result = msgspec.json.Decoder(Result).decode

@@ -13,12 +13,11 @@ from infra import config
 from infra.config import Settings
 from model import artifact
 from streams import application
-from streams.answer import Answerer, Answers, DeadLetter
+from streams.answer import Answerer, Answers, Batch, DeadLetter
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
 from streams.transport import Chunk
 
-NO_HEADERS: list[tuple[str, bytes]] = []
-SLOW_SECONDS = 0.02  # above this a predict leaves the event loop; below, the hop costs more
+SLOW_SECONDS = 0.1  # above this a chunk leaves the event loop; below, two threads only fight
 
 
 class Inference:
@@ -43,20 +42,26 @@ class Inference:
         chunk: Chunk = event.value
         answers = await self._answer(chunk)
         await self._slots.acquire()
-        results = [(m.key, m.value, NO_HEADERS) for m in answers.results]
-        letters = [_letter(chunk, letter) for letter in answers.dead_letters]
-        deliveries = await producer.send_all(RESULTS, chunk.partition, results)
-        deliveries += await producer.send_all(DEAD_LETTERS, 0, letters)
+        letters = answers.dead_letters
+        deliveries = await producer.send_all(RESULTS, chunk.partition, answers.results)
+        deliveries += await producer.send_all(
+            DEAD_LETTERS,
+            0,
+            [(letter.key, letter.value) for letter in letters],
+            [_headers(chunk, letter) for letter in letters],
+        )
         finishing = asyncio.create_task(self._finish(event, deliveries))
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
 
     async def _answer(self, chunk: Chunk) -> Answers:
-        if self._answerer.seconds(len(chunk.records)) < SLOW_SECONDS:
-            return self._answerer.answer(chunk.partition, chunk.records)
-        answers: Answers = await application.off_loop(
-            self._answerer.answer, chunk.partition, chunk.records
+        records = chunk.records
+        batch = Batch(
+            [r.offset for r in records], [r.key for r in records], [r.value for r in records]
         )
+        if self._answerer.seconds(len(records)) < SLOW_SECONDS:
+            return self._answerer.answer(chunk.partition, batch)
+        answers: Answers = await application.off_loop(self._answerer.answer, chunk.partition, batch)
         return answers
 
     async def _finish(self, event: Any, deliveries: list[Awaitable[Any]]) -> None:
@@ -70,17 +75,14 @@ class Inference:
         self._slots.release()
 
 
-def _letter(
-    chunk: Chunk, letter: DeadLetter
-) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-    """A dead letter's key, unchanged value, and headers that say why and from where."""
-    headers = [
+def _headers(chunk: Chunk, letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """Why a record is a dead letter, and where it stands."""
+    return [
         ("petal-reason", letter.reason.encode()),
         ("petal-topic", chunk.topic.encode()),
         ("petal-partition", str(chunk.partition).encode()),
         ("petal-offset", str(letter.offset).encode()),
     ]
-    return letter.key, letter.value, headers
 
 
 def create_app(settings: Settings) -> application.Application:
