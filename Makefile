@@ -1,8 +1,60 @@
 PYTHON ?= python3
 BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+.DEFAULT_GOAL := setup
+
+.PHONY: setup
+setup: .venv/ready model/iris.joblib ## make .venv from requirements.lock and train the model
+
+.PHONY: demo
+demo: setup ## one question through every stage, 1,000 tasks from 4 clients, all checked
+	python -m cli.demo
+
+.PHONY: up
+up: setup ## keep broker, 2 workers, sink and API running until Ctrl-C
+	@echo "API: http://127.0.0.1:$${PETAL_API_PORT:-8000}/v2    ask: $(BIN)/petal ask --via queue    stop: Ctrl-C"
+	@honcho start -c worker=2
+
+.PHONY: test
+test: .venv/ready ## all tests, with a real broker and real processes
+	python -m pytest
+
+.PHONY: check
+check: .venv/ready ## format, lint and types, without changing anything
+	ruff format --check .
+	ruff check .
+	mypy
+
+.PHONY: format
+format: .venv/ready ## rewrite the code in the project's format
+	ruff format .
+	ruff check --fix .
+
+.PHONY: bench
+bench: .venv/ready ## tasks/s of one worker against a hand-written confluent-kafka loop
+	python -m tests.benchmarks.throughput
+
+.PHONY: lock
+lock: .venv/ready ## resolve requirements.lock again from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+		--no-header pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv, var, the trained model and caches
+	rm -rf .venv var *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -f model/iris.joblib model/iris.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+model/iris.joblib: .venv/ready model/train.py
+	petal train
