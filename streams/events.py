@@ -28,21 +28,21 @@ TableRow = list[float | str | None]
 class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
     """A question to a model with numeric features only: `X` has shape (rows, features)."""
 
+    v: Literal[1]
     id: UncheckedTaskId
     X: list[Row]
     at: float  # when it was asked, seconds since the epoch by the asker's clock
     model: str | None = None  # None: the pipeline's default model
-    v: Literal[1]
 
 
 class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     """A question to a model with text columns or missing values."""
 
+    v: Literal[1]
     id: UncheckedTaskId
     X: list[TableRow]
     at: float
     model: str | None = None
-    v: Literal[1]
 
 
 class Position(Struct, gc=False, frozen=True):
@@ -72,6 +72,7 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
     """
 
+    v: Literal[1]
     id: TaskId
     y: list[Label] | None = None
     proba: list[list[float]] | None = None
@@ -80,7 +81,6 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     worker: str
     task: Position
     ms: Timings
-    v: Literal[1]
 
 
 def new_id() -> str:

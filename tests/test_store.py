@@ -1,0 +1,222 @@
+"""The projection, on real SQLite files."""
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from streams.events import Failure, Position, Result, Timings, encode, new_id
+from streams.lock import WriterLock
+from streams.schema import StoreError
+from streams.store import Applied, Audit, OffsetGap, Reader, Store, to_result
+
+
+class Record(NamedTuple):
+    offset: int
+    value: bytes | None
+    timestamp: int = 1_763_920_000_123
+
+
+def result(offset: int, task_id: str | None = None, label: str = "setosa") -> Result:
+    return Result(
+        v=1, id=task_id or new_id(), y=[label], proba=[[0.9, 0.1]], model="iris@0123456789ab",
+        worker="host-1", task=Position(0, offset), ms=Timings(1.5, 0.25),
+    )  # fmt: skip
+
+
+def records(*results: Result, first: int = 0) -> list[Record]:
+    return [Record(first + n, encode(r)) for n, r in enumerate(results)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "petal.sqlite"
+
+
+def dump(path: Path) -> list[str]:
+    with sqlite3.connect(path) as db:
+        return list(db.iterdump())
+
+
+def test_a_stored_result_is_read_back_whole(path: Path) -> None:
+    answer = result(0)
+    failed = Result(
+        v=1, id=new_id(), error=Failure("wrong_width", "got 5"), model="m@1", worker="h-1",
+        task=Position(3, 9), ms=Timings(0.0, 0.0),
+    )  # fmt: skip
+    store = Store(path, "cluster")
+    assert store.apply(0, 0, records(answer, failed)) == Applied(new=2)
+    with Reader(path) as reader:
+        rows = {row["task_id"]: row for row in reader.rows()}
+        assert reader.get(answer.id) == rows[answer.id]
+        assert reader.get(new_id()) is None
+    assert {i: to_result(row) for i, row in rows.items()} == {answer.id: answer, failed.id: failed}
+    assert rows[answer.id]["answered_at_ms"] == 1_763_920_000_123
+    assert (rows[failed.id]["partition"], rows[failed.id]["offset"]) == (0, 1)
+
+
+def test_replaying_what_is_stored_changes_nothing(path: Path) -> None:
+    chunk = records(*(result(n) for n in range(5)))
+    store = Store(path, "cluster")
+    store.apply(0, 0, chunk[:3])
+    assert store.apply(0, 1, chunk[1:]) == Applied(new=2, replayed=2)
+    before = dump(path)
+    assert store.apply(0, 0, chunk) == Applied(replayed=5)
+    assert dump(path) == before
+    assert store.next_offsets() == {0: 5}
+
+
+def test_a_repeated_answer_is_recorded_and_the_first_one_stays(path: Path) -> None:
+    task_id = new_id()
+    first, same, other = (result(0, task_id), result(0, task_id), result(0, task_id, "virginica"))
+    store = Store(path, "cluster")
+    assert store.apply(0, 0, records(first, same)) == Applied(new=1, duplicates=1)
+    assert store.apply(0, 2, records(other, first=2)) == Applied(duplicates=1)
+    with Reader(path) as reader:
+        row = reader.get(task_id)
+        assert reader.audit() == Audit(results=1, duplicates=2, unreadable=0, records=3)
+    assert row is not None
+    assert to_result(row) == first
+    with sqlite3.connect(path) as db:
+        query = 'SELECT "offset", same_answer FROM duplicate ORDER BY 1'
+        assert db.execute(query).fetchall() == [(1, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"{",
+        b'{"v":1}',
+        b"\xff",
+        encode(result(0)).replace(b'"y":["setosa"],', b""),
+        encode(result(0)).replace(b'"partition":0', b'"partition":99999999999999999999'),
+        encode(result(0)).replace(b'"id":"', b'"id":"x'),
+    ],
+)
+def test_a_record_that_is_no_result_is_kept_as_unreadable(path: Path, value: bytes | None) -> None:
+    store = Store(path, "cluster")
+    good = result(1)
+    applied = store.apply(0, 0, [Record(0, value), Record(1, encode(good))])
+    assert applied == Applied(new=1, unreadable=1)
+    with Reader(path) as reader:
+        assert reader.audit() == Audit(1, 0, 1, 2)
+        assert reader.get(good.id) is not None
+
+
+def test_a_chunk_that_begins_beyond_the_stored_offset_is_refused(path: Path) -> None:
+    store = Store(path, "cluster")
+    store.apply(0, 0, records(result(0)))
+    with pytest.raises(OffsetGap) as refused:
+        store.apply(0, 4, records(result(4), first=4))
+    assert refused.value.next_offset == 1
+    assert store.next_offsets() == {0: 1}
+
+
+def test_holes_of_the_log_are_counted_and_the_audit_still_adds_up(path: Path) -> None:
+    store = Store(path, "cluster")
+    store.apply(0, 10, records(result(10), first=10))
+    # Read on from 11; the log has nothing before 15 and lacks 16.
+    store.apply(0, 11, [Record(15, encode(result(15))), Record(17, encode(result(17)))])
+    with Reader(path) as reader:
+        assert reader.audit() == Audit(results=3, duplicates=0, unreadable=0, records=3)
+        assert reader.audit().consistent
+    assert store.next_offsets() == {0: 18}
+
+
+def test_a_new_log_begins_at_its_own_offsets_and_keeps_the_old_rows(path: Path) -> None:
+    old, new = result(0), result(0)
+    first = Store(path, "embedded-1")
+    first.apply(0, 0, records(old))
+    first.close()
+    second = Store(path, "embedded-2")
+    assert second.next_offsets() == {}
+    assert second.apply(0, 0, records(new)) == Applied(new=1)
+    second.close()
+    with Reader(path) as reader:
+        assert {row["task_id"] for row in reader.rows()} == {old.id, new.id}
+        assert reader.audit() == Audit(2, 0, 0, 2)
+    assert Store(path, "embedded-1").next_offsets() == {0: 1}
+
+
+def test_a_failed_chunk_leaves_neither_rows_nor_offset(path: Path) -> None:
+    store = Store(path, "cluster")
+    store.apply(0, 0, records(result(0)))
+    before = dump(path)
+    twice = [Record(1, encode(result(1))), Record(1, encode(result(1)))]
+    with pytest.raises(sqlite3.IntegrityError):
+        store.apply(0, 1, twice)
+    assert dump(path) == before
+    assert store.apply(0, 1, records(result(1), first=1)) == Applied(new=1)
+
+
+def test_carrying_over_keeps_what_the_log_lost_and_nothing_else(tmp_path: Path) -> None:
+    old = Store(tmp_path / "old", "embedded-1")
+    former = result(0)
+    old.apply(0, 0, records(former))
+    old.close()
+    old = Store(tmp_path / "old", "embedded-2")
+    chunk = records(*(result(n) for n in range(6)))
+    old.apply(0, 0, chunk)
+    old.close()
+    new = Store(tmp_path / "new", "embedded-2")
+    assert new.carry_over(tmp_path / "old", starts={0: 4}) == 5
+    assert new.next_offsets() == {0: 4}
+    new.apply(0, 4, chunk[4:])
+    new.close()
+    assert dump(tmp_path / "new") == dump(tmp_path / "old")
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE t(x)", "PRAGMA user_version=99"])
+def test_a_foreign_or_newer_file_is_refused_and_left_alone(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE other(x)")
+        if "version" in statement:
+            db.execute("PRAGMA application_id=0x5045544C")
+        db.execute(statement)
+    before = dump(path)
+    with pytest.raises(StoreError, match=r"another program|newer"):
+        Store(path, "cluster")
+    assert dump(path) == before
+
+
+def test_a_reader_says_when_there_is_nothing_to_read(path: Path) -> None:
+    with pytest.raises(StoreError, match="no database"):
+        Reader(path)
+    path.write_bytes(b"not a database, but long enough to be looked at" * 50)
+    with pytest.raises(StoreError, match="cannot be read"):
+        Reader(path)
+
+
+def test_a_reader_reads_while_the_writer_writes(path: Path) -> None:
+    store = Store(path, "cluster")
+    store.apply(0, 0, records(result(0)))
+    with Reader(path) as reader:
+        store.apply(0, 1, records(result(1), first=1))
+        assert reader.audit().results == 2
+        with pytest.raises(sqlite3.OperationalError):
+            reader._connection.execute("DELETE FROM result")
+
+
+def test_the_latest_rows_come_first(path: Path) -> None:
+    store = Store(path, "cluster")
+    answers = [result(n) for n in range(3)]
+    stamped = [Record(n, encode(r), timestamp=1000 + n) for n, r in enumerate(answers)]
+    store.apply(0, 0, stamped)
+    with Reader(path) as reader:
+        assert [row["task_id"] for row in reader.latest(2)] == [answers[2].id, answers[1].id]
+
+
+def test_only_one_process_may_write(path: Path) -> None:
+    first, second = WriterLock(path), WriterLock(path)
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    with pytest.raises(StoreError, match="stop it"), second:
+        pass
+    first.release()
+    with second:
+        assert not first.try_acquire()
+    assert first.try_acquire()
+    first.release()
