@@ -1,0 +1,65 @@
+"""The command line: `petal`, or `python -m cli`. Parses, calls, prints."""
+
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from cli import exits
+from cli.ask import ask
+from cli.predict import predict
+from cli.rebuild import rebuild
+from cli.results import results, wait
+from cli.train import train
+
+
+@click.group(
+    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(version("petalstream"), prog_name="petal")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+def petal(debug: bool) -> None:
+    """One scikit-learn model through six stages, from notebook to Kafka task queue."""
+
+
+for command in (train, predict, ask, results, wait, rebuild):
+    petal.add_command(command)
+
+
+def main() -> None:
+    """Run `petal`; the one place where errors become a line on stderr and an exit code."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        code = petal.main(standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        code = e.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = exits.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left; flushing at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = exits.OK
+    except Exception as e:
+        code = _report(e, debug)
+    sys.exit(code)
+
+
+def _report(error: Exception, debug: bool) -> int:
+    code = exits.code_of(error)
+    if code is None:
+        if debug:
+            raise error
+        click.echo(
+            f"petal: unexpected {type(error).__name__}: {error} (petal --debug … tells more)",
+            err=True,
+        )
+        return exits.INTERNAL
+    click.echo(f"petal: {exits.sentence(error)}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()
