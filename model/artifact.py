@@ -90,7 +90,13 @@ def load(path: Path) -> Loaded:
             f"{path} was made with scikit-learn {trained_with}, here is {sklearn.__version__}; "
             "train again: petal train"
         )
-    return Loaded(_checked(joblib.load(io.BytesIO(data)), card, path), card)
+    try:
+        model = joblib.load(io.BytesIO(data))
+    except Exception as e:  # a pickle can raise anything
+        raise ArtifactError(
+            f"{path} cannot be read ({type(e).__name__}: {e}); train again: petal train"
+        ) from e
+    return Loaded(_checked(model, card, path), card)
 
 
 def _checked(model: Any, card: Card, path: Path) -> Any:

@@ -19,8 +19,13 @@ class Prediction(NamedTuple):
 
 
 def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> np.ndarray[Any, Any]:
-    """Rows as an array of shape (rows, features): float64, or object for a mixed table."""
-    return np.array(X, dtype=np.float64 if numeric else object)
+    """Rows as an array of shape (rows, features): float64, or object for a mixed table.
+
+    In a mixed table a missing value, None, becomes NaN, as scikit-learn's estimators want it.
+    """
+    if numeric:
+        return np.array(X, dtype=np.float64)
+    return np.array([[np.nan if v is None else v for v in row] for row in X], dtype=object)
 
 
 def _as_fitted(model: Any, X: np.ndarray[Any, Any]) -> Any:
