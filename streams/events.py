@@ -14,7 +14,11 @@ from msgspec import Meta, Struct
 _UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _many_ids = re.compile(f"(?:{_UUID4})*").fullmatch
 
-TaskId = Annotated[str, Meta(pattern=f"^{_UUID4}$", description="lower-case UUID4")]
+TaskId = Annotated[
+    str,
+    # The length, because Python's `$` also matches before a newline at the end.
+    Meta(pattern=f"^{_UUID4}$", max_length=36, description="lower-case UUID4"),
+]
 # In the schema alike, but checked by `are_ids` for a whole chunk at once: a pattern that is
 # matched id by id is two thirds of a task's decoding time.
 UncheckedTaskId = Annotated[

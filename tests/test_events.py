@@ -1,0 +1,103 @@
+"""The contract, to the byte."""
+
+import json
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from streams import events
+from streams.events import Failure, Position, Result, TableTask, Task, Timings
+
+ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
+TASK = b'{"v":1,"id":"%s","X":[[5.1,3.5,1.4,0.2]],"at":1763920000.123}' % ID.encode()
+RESULT = (
+    b'{"v":1,"id":"%s","y":["setosa"],"proba":[[0.98,0.02,0.0]],"model":"iris@0123456789ab",'
+    b'"worker":"host-42","task":{"partition":2,"offset":1041},"ms":{"queue":1.9,"infer":0.4}}'
+) % ID.encode()
+ERROR = (
+    b'{"v":1,"id":"%s","error":{"code":"wrong_width","message":"got 5 features"},'
+    b'"model":"iris@0123456789ab","worker":"host-42","task":{"partition":2,"offset":1041},'
+    b'"ms":{"queue":1.9,"infer":0.4}}'
+) % ID.encode()
+
+
+def answer(**fields: Any) -> Result:
+    return Result(
+        v=1, id=ID, model="iris@0123456789ab", worker="host-42",
+        task=Position(2, 1041), ms=Timings(1.9, 0.4), **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "encoded"),
+    [
+        (Task(v=1, id=ID, X=[[5.1, 3.5, 1.4, 0.2]], at=1763920000.123), TASK),
+        (answer(y=["setosa"], proba=[[0.98, 0.02, 0.0]]), RESULT),
+        (answer(error=Failure("wrong_width", "got 5 features")), ERROR),
+    ],
+)
+def test_messages_are_on_the_wire_as_the_contract_says(
+    message: Task | Result, encoded: bytes
+) -> None:
+    assert events.encode(message) == encoded
+    assert msgspec.json.decode(encoded, type=type(message)) == message
+    jsonschema.validate(json.loads(encoded), msgspec.json.schema(type(message)))
+
+
+def test_a_table_task_carries_texts_and_missing_values() -> None:
+    task = TableTask(v=1, id=ID, X=[["red", None, 1.5]], at=1.0, model="houses")
+    assert msgspec.json.decode(events.encode(task), type=TableTask) == task
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"5.1", b'"5.1"'),
+        (b"5.1", b"true"),
+        (b"5.1", b"null"),
+        (b"5.1", b"NaN"),
+        (b"5.1", b"1e999"),
+        (b"[[5.1,3.5,1.4,0.2]]", b"[5.1,3.5,1.4,0.2]"),
+        (b'"v":1', b'"v":2'),
+        (b'"v":1', b'"v":true'),
+        (b'"v":1,', b""),
+        (b'"at":1763920000.123', b'"at":"now"'),
+    ],
+)
+def test_a_task_is_decoded_strictly(old: bytes, new: bytes) -> None:
+    assert old in TASK
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(TASK.replace(old, new), type=Task)
+
+
+def test_numbers_come_in_any_notation() -> None:
+    task = msgspec.json.decode(TASK.replace(b"5.1", b"5").replace(b"0.2", b"2e-1"), type=Task)
+    assert task.X == [[5.0, 3.5, 1.4, 0.2]]
+
+
+@pytest.mark.parametrize(
+    "text", ["", ID.upper(), ID[:-1], ID + "0", ID.replace("-4d3a", "-1d3a"), ID + "\n", "x" * 36]
+)
+def test_only_lower_case_uuid4_are_ids(text: str) -> None:
+    assert not events.is_id(text)
+    assert not events.are_ids([ID, text])
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(
+            RESULT.replace(ID.encode(), json.dumps(text)[1:-1].encode()), type=Result
+        )
+
+
+def test_new_ids_are_ids_and_differ() -> None:
+    ids = [events.new_id() for _ in range(100)]
+    assert events.are_ids(ids)
+    assert len(set(ids)) == 100
+
+
+def test_the_schema_tells_readers_what_an_id_is() -> None:
+    components = msgspec.json.schema_components([Task, Result])[1]
+    patterns = {
+        name: components[name]["properties"]["id"]["pattern"] for name in ("Task", "Result")
+    }
+    assert set(patterns.values()) == {f"^{events._UUID4}$"}
