@@ -33,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     embedded_port: Annotated[Port, Meta(description="loopback port of the embedded broker")] = 9092
     broker_wait: Annotated[
-        Seconds, Meta(description="how long a process waits for the broker at its start")
+        Seconds, Meta(description="seconds that a process waits for the broker at its start")
     ] = 60.0
     idempotence: Annotated[
         bool | None,
@@ -70,18 +70,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chunks_in_flight: Annotated[
         Count, Meta(description="chunks whose deliveries a worker awaits at once")
     ] = 8
-    fetch_wait_ms: Annotated[Count, Meta(description="longest wait of one fetch at the broker")] = (
-        20
+    fetch_wait_ms: Annotated[
+        Count, Meta(description="milliseconds that the broker may hold a fetch without records")
+    ] = 20
+    commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (
+        0.5
     )
-    commit_interval: Annotated[Seconds, Meta(description="between commits of offsets")] = 0.5
     commit_every: Annotated[Count, Meta(description="records after which to commit anyway")] = (
         20_000
     )
     session_timeout: Annotated[
-        Seconds, Meta(description="after which a silent worker loses its partitions")
+        Seconds, Meta(description="seconds after which a silent worker loses its partitions")
     ] = 6.0
     delivery_timeout: Annotated[
-        Seconds, Meta(description="for the broker to acknowledge what was written")
+        Seconds, Meta(description="seconds for the broker to acknowledge what was written")
     ] = 30.0
 
     @property

@@ -1,0 +1,74 @@
+"""The README says what is so: its settings, its verbs, its commands, its examples."""
+
+import re
+import subprocess
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from infra.config import ROOT, Settings, variable
+from streams.events import Result, Task
+from tests.processes import Pipeline
+
+README = (ROOT / "README.md").read_text()
+
+
+def description(kind: Any) -> str:
+    assert get_origin(kind) is Annotated
+    [text] = [m.description for m in get_args(kind) if isinstance(m, Meta) and m.description]
+    return str(text)
+
+
+def shown(value: Any) -> str:
+    """A default as the README writes it; paths below the project's folder."""
+    text = "" if value is None else str(value).removeprefix(f"{ROOT}/")
+    return f"`{text}`" if text else ""
+
+
+def settings_table() -> str:
+    """The README's table of settings, made from `infra/config.py`."""
+    kinds = get_type_hints(Settings, include_extras=True)
+    lines = ["| variable | default | what it sets |", "|---|---|---|"]
+    for field in msgspec.structs.fields(Settings):
+        name, default = variable(field.name), shown(field.default)
+        lines.append(f"| `{name}` | {default} | {description(kinds[field.name])} |")
+    return "\n".join(lines)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    assert settings_table() in README
+
+
+def test_the_examples_of_a_task_and_a_result_are_valid() -> None:
+    task, result = blocks("json")
+    assert msgspec.json.decode(task, type=Task).X == [[5.1, 3.5, 1.4, 0.2]]
+    assert msgspec.json.decode(result, type=Result).y == ["setosa"]
+
+
+def test_every_make_verb_that_is_told_exists_and_help_lists_it() -> None:
+    told = set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE))
+    listed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert told <= set(re.findall(r"make (\w+) ", listed))
+    assert {"demo", "test", "up", "check", "format", "bench", "clean"} <= told
+
+
+def test_the_petal_commands_that_are_told_exist(pipeline: Pipeline) -> None:
+    commands = set(re.findall(r"petal ([a-z]+)", README))
+    for command in commands:
+        assert pipeline.run(command, "--help").returncode == 0, command
+    assert {"train", "predict", "ask", "results", "wait", "rebuild"} <= commands
+
+
+def test_every_dependency_is_told_with_its_reason() -> None:
+    project = (ROOT / "pyproject.toml").read_text().split("[project.optional")[0]
+    names = re.findall(r'^    "([a-zA-Z-]+)[=>]', project, re.MULTILINE)
+    assert len(names) > 10
+    missing = [n for n in names if not re.search(rf"^\| .*`{n}`.* \| .+ \|$", README, re.MULTILINE)]
+    assert missing == []
