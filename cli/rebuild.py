@@ -21,7 +21,8 @@ def rebuild(as_json: bool) -> None:
     from streams.rebuild import rebuild as run
 
     settings = config.load()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("reading results", total=None)
         rebuilt = asyncio.run(
             run(settings, lambda done, total: bar.update(line, completed=done, total=total))

@@ -105,7 +105,8 @@ class Process:
 
 def clean_environ() -> dict[str, str]:
     """This environment without settings, with the interpreter's scripts first in the path."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PETAL_")}
+    ours = ("PETAL_", "MAKE", "MFLAGS")  # a `make` that a test runs is no part of `make test`
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env["OMP_NUM_THREADS"] = "1"
     env["PYTHONUNBUFFERED"] = "1"

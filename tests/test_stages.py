@@ -1,0 +1,176 @@
+"""The staircase as a user walks it: one question, every stage, real services."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra import config
+from streams.events import is_id
+from tests.processes import (
+    ROOT,
+    Pipeline,
+    clean_environ,
+    settings_for,
+    wait_until,
+)
+
+QUESTION = ("6.0", "2.9", "4.5", "1.5")
+ANSWER = "versicolor"
+
+
+@pytest.fixture
+def whole(pipeline: Pipeline) -> Pipeline:
+    """Broker, worker, sink and API."""
+    worker, sink = pipeline.worker(ready=False), pipeline.sink(ready=False)
+    pipeline.api()
+    worker.wait_for("Worker ready")
+    sink.wait_for("Worker ready")
+    return pipeline
+
+
+def http(pipeline: Pipeline, path: str, body: object = None, **headers: str) -> tuple[int, object]:
+    """Status and JSON of a request; POST when there is a body."""
+    data = None if body is None else json.dumps(body).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(
+        pipeline.env["PETAL_API_URL"] + path, data, {"content-type": "application/json", **names}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.status, json.load(response)
+
+
+def test_every_stage_gives_the_same_answer(whole: Pipeline) -> None:
+    row = " ".join(QUESTION) + "\n"
+    assert whole.run("predict", *QUESTION).stdout == f"{ANSWER}\n"
+    assert whole.run("ask", stdin=row).stdout.split()[0] == ANSWER
+    for via in ("rest", "queue"):
+        assert whole.run("predict", "--via", via, *QUESTION).stdout == f"{ANSWER}\n", via
+        assert whole.run("ask", "--via", via, stdin=row).stdout.split()[0] == ANSWER, via
+    task_id = whole.run("ask", "--via", "topic", stdin=row).stdout.strip()
+    assert is_id(task_id)
+    assert whole.run("wait", task_id).stdout == f"{ANSWER}\n"
+
+
+def test_all_stages_give_the_same_probabilities_and_model(whole: Pipeline) -> None:
+    documents = [
+        json.loads(whole.run("predict", "--json", "--via", via, *QUESTION).stdout)
+        for via in ("local", "rest", "queue")
+    ]
+    kept = [{key: d[key] for key in ("y", "proba", "model")} for d in documents]
+    assert kept == [kept[0]] * 3
+
+
+def test_a_stored_answer_is_shown_with_its_provenance(whole: Pipeline) -> None:
+    task_id = whole.run("ask", "--via", "topic", stdin=" ".join(QUESTION)).stdout.strip()
+    wait_until(lambda: whole.run("results", task_id).returncode == 0, 20, "the row")
+    shown = json.loads(whole.run("results", task_id, "--json").stdout)
+    assert (shown["id"], shown["y"]) == (task_id, [ANSWER])
+    assert shown["task"]["partition"] == shown["result"]["partition"]
+    assert set(shown) == {
+        "v", "id", "y", "proba", "model", "worker", "task", "ms", "result", "answered_at"
+    }  # fmt: skip
+    text = whole.run("results", task_id).stdout
+    for word in (task_id, ANSWER, shown["model"], shown["worker"], shown["answered_at"]):
+        assert word in text
+    assert task_id in whole.run("results").stdout
+
+
+def test_tasks_over_http_are_answered_at_once_or_later(whole: Pipeline) -> None:
+    task = {"X": [[float(v) for v in QUESTION]]}
+    status, result = http(whole, "/tasks", task, prefer="wait=20")
+    assert isinstance(result, dict)
+    assert (status, result["y"]) == (200, [ANSWER])
+    status, accepted = http(whole, "/tasks", task)
+    assert isinstance(accepted, dict)
+    assert (status, set(accepted)) == (202, {"id", "partition", "offset"})
+    path = f"/tasks/{accepted['id']}"
+    _, later = wait_until(
+        lambda: (got := http(whole, path))[0] == 200 and got, 20, "the task's result"
+    )
+    assert (later["id"], later["y"]) == (accepted["id"], [ANSWER])
+    assert later["task"] == {key: accepted[key] for key in ("partition", "offset")}
+
+
+def test_a_second_client_of_the_cpu_bound_service_is_turned_away_and_told_where_to_go(
+    tmp_path: Path, artifact: Path
+) -> None:
+    env = {**settings_for(tmp_path, artifact), "PETAL_CPU_BOUND_MS": "3000"}
+    command = [sys.executable, "-m", "cli", "predict", "--via", "rest", *QUESTION]
+    with Pipeline(tmp_path, env) as pipeline:
+        pipeline.api("api.app:cpu_bound", "--limit-concurrency", "2")
+        clients = [
+            subprocess.Popen(
+                command, cwd=ROOT, env={**clean_environ(), **env}, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        done = sorted((c.communicate(timeout=60), c.returncode) for c in clients)
+    (refused, code), (answered, ok) = done
+    assert (answered, ok) == ((f"{ANSWER}\n", ""), 0)
+    assert (refused[0], code) == ("", 69)
+    assert refused[1].startswith("petal: 503 Service Unavailable")
+    assert "--via queue" in refused[1]
+    assert refused[1].count("\n") == 1
+
+
+@pytest.fixture
+def trained() -> None:
+    """The default model, as `make setup` trains it."""
+    if not config.load({}).model.exists():
+        subprocess.run([sys.executable, "-m", "cli", "train"], cwd=ROOT, check=True)
+
+
+def test_the_demo_checks_everything_and_writes_its_figures(trained: None) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.demo"],
+        cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((ROOT / "var" / "demo.json").read_text())
+    assert figures["tasks"] == 1000 == sum(row["tasks"] for row in figures["answered"])
+    assert len({row["worker"] for row in figures["answered"]}) == 2
+    assert {row["partition"] for row in figures["answered"]} == {0, 1, 2, 3}
+    assert set(figures["stages"].values()) == {ANSWER}
+    assert figures["round_trip_ms"]["p50"] <= figures["round_trip_ms"]["p99"]
+
+
+def test_ctrl_c_ends_make_up_and_leaves_no_process(tmp_path: Path, trained: None) -> None:
+    env = settings_for(tmp_path, config.load({}).model)
+    log = tmp_path / "up.log"
+    with log.open("wb") as out:
+        up = subprocess.Popen(
+            ["make", "up"], cwd=ROOT, env={**clean_environ(), **env},
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    family: list[psutil.Process] = []
+    try:
+        with Pipeline(tmp_path, env) as client:
+            wait_until(
+                lambda: client.run("predict", "--via", "queue", *QUESTION).stdout == f"{ANSWER}\n",
+                60,
+                "an answer from the pipeline",
+            )
+        family = psutil.Process(up.pid).children(recursive=True)
+        names = " ".join(process.name() for process in family)
+        assert all(name in names for name in ("tansu", "faust", "uvicorn")), names
+        assert f"http://127.0.0.1:{env['PETAL_API_PORT']}" in log.read_text()
+        os.killpg(up.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+        up.wait(20)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert [p.cmdline() for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    finally:
+        if up.poll() is None:
+            os.killpg(up.pid, signal.SIGKILL)
+            up.wait()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
