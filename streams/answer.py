@@ -120,7 +120,7 @@ class Answerer:
             or not are_ids(ids)
             or not {task.model for task in tasks} <= {None, self._card.name}
             or not 0 < min(counts) <= max(counts) <= self._max_rows
-            or {len(row) for task in tasks for row in task.X} != {self._width}
+            or set(map(len, chain.from_iterable(task.X for task in tasks))) != {self._width}
         ):
             return None
         return tasks

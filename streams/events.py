@@ -3,7 +3,6 @@
 Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import uuid4
@@ -12,15 +11,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 _UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_many_ids = re.compile(f"(?:{_UUID4})*").fullmatch
 
 TaskId = Annotated[
     str,
     # The length, because Python's `$` also matches before a newline at the end.
     Meta(pattern=f"^{_UUID4}$", max_length=36, description="lower-case UUID4"),
 ]
-# In the schema alike, but checked by `are_ids` for a whole chunk at once: a pattern that is
-# matched id by id is two thirds of a task's decoding time.
+# In the schema alike, but checked by `are_ids` for a whole chunk at once.
 UncheckedTaskId = Annotated[
     str, Meta(description="lower-case UUID4", extra_json_schema={"pattern": f"^{_UUID4}$"})
 ]
@@ -98,8 +95,26 @@ def is_id(text: str) -> bool:
 
 
 def are_ids(texts: Sequence[str]) -> bool:
-    """Whether every one of `texts` can be a task id."""
-    return set(map(len, texts)) <= {36} and _many_ids("".join(texts)) is not None
+    """Whether every one of `texts` can be a task id.
+
+    Looks at all of them as one string: its n-th characters are every 36th. A regular
+    expression for each would be two thirds of a task's decoding time.
+    """
+    count = len(texts)
+    if set(map(len, texts)) - {36}:
+        return False
+    try:
+        joined = "".join(texts).encode("ascii")
+    except UnicodeEncodeError:
+        return False
+    dashes = b"-" * count
+    return (
+        all(joined[n::36] == dashes for n in (8, 13, 18, 23))
+        and joined.count(b"-") == 4 * count
+        and joined[14::36] == b"4" * count
+        and not joined[19::36].translate(None, b"89ab")
+        and not joined.translate(None, b"0123456789abcdef-")
+    )
 
 
 encoder = msgspec.json.Encoder()

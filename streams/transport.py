@@ -197,7 +197,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._read_again[tp] = expected
             return True
         self._read_again.pop(tp, None)
-        records = [r for r in records if r.offset >= expected]
+        if records[0].offset < expected:
+            records = [r for r in records if r.offset >= expected]
         if not records:
             return True
         for channel in channels:
