@@ -6,8 +6,10 @@ that the card pins, and only those same bytes are unpickled.
 
 import hashlib
 import hmac
+import importlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +17,17 @@ import joblib
 import msgspec
 import numpy as np
 import sklearn
+from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from model import card as cards
 from model.card import Card, CardError
+from model.predict import PredictError, WrongShape, classes, matrix, predict
 
 
 class ArtifactError(Exception):
-    """An artifact that is missing, altered, or made by other versions."""
+    """An artifact that is missing, altered, made by other versions, or that cannot be served."""
 
 
 class Loaded(NamedTuple):
@@ -43,24 +49,46 @@ def libraries() -> dict[str, str]:
 def save(model: Any, card: Card, path: Path) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
-    Each file is replaced in one step, so a reader never sees half of it.
+    Each file is replaced in one step, so a reader never sees half of it. Raises
+    ArtifactError, before anything is written, for what `load` would refuse.
     """
+    _check(model, card, path)
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
     data = buffer.getvalue()
     pinned = msgspec.structs.replace(
         card, sha256=hashlib.sha256(data).hexdigest(), libraries=libraries()
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data)
-    _replace(cards.card_path(path), cards.encode(pinned))
+    encoded = _encoded(pinned, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+        _replace(cards.card_path(path), encoded)
+    except OSError as e:
+        raise ArtifactError(f"{path} cannot be written ({e.strerror}); choose another") from e
     return pinned
+
+
+def _encoded(card: Card, path: Path) -> bytes:
+    if cards.card_path(path) == path:
+        raise ArtifactError(f"{path} is where the card would be; end it with .joblib")
+    try:
+        encoded = cards.encode(card)
+        same = msgspec.json.decode(encoded, type=Card) == card
+    except (TypeError, msgspec.ValidationError) as e:
+        raise ArtifactError(f"the card of {path} cannot be JSON: {e}") from e
+    if not same:  # JSON has no NaN: it would come back as null
+        raise ArtifactError(f"the card of {path} cannot be JSON: a number is not finite")
+    return encoded
 
 
 def _replace(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Loaded:
@@ -68,7 +96,7 @@ def load(path: Path) -> Loaded:
 
     Raises ArtifactError (a sentence that says what to do) if the artifact or its card is
     missing, its digest differs from the card's, scikit-learn has another version than the
-    card names, or what was saved is no estimator with the card's number of features.
+    card names, or what was saved is not the fitted estimator that the card describes.
     """
     try:
         card = cards.read(path)
@@ -96,13 +124,64 @@ def load(path: Path) -> Loaded:
         raise ArtifactError(
             f"{path} cannot be read ({type(e).__name__}: {e}); train again: petal train"
         ) from e
-    return Loaded(_checked(model, card, path), card)
+    _check(model, card, path)
+    return Loaded(model, card)
 
 
-def _checked(model: Any, card: Card, path: Path) -> Any:
+def _check(model: Any, card: Card, path: Path) -> None:
+    if fault := next(_faults(model, card), None):
+        raise ArtifactError(f"{path} cannot be served: {fault}")
+
+
+def _faults(model: Any, card: Card) -> Iterator[str]:
+    """What makes `model` unusable or not the one of the card; each relies on those before."""
     if not hasattr(model, "predict"):
-        raise ArtifactError(f"{path} holds a {type(model).__name__}, which has no predict")
+        yield f"it holds a {type(model).__name__}, which has no predict"
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        yield f"its {type(model).__name__} is not fitted; call fit before saving it"
+    except (TypeError, AttributeError):  # a class, or not of scikit-learn's making
+        yield "it holds no scikit-learn estimator; derive it from BaseEstimator, save an instance"
+    yield from _column_faults(model, card)
+    if _has_several_outputs(model, card):
+        yield "it answers several values for a row; save one model for each"
+    yield from _answer_faults(model, card)
+
+
+def _column_faults(model: Any, card: Card) -> Iterator[str]:
     width = getattr(model, "n_features_in_", len(card.features))
     if width != len(card.features):
-        raise ArtifactError(f"{path} wants {width} features, its card names {len(card.features)}")
-    return model
+        yield f"it wants {width} features, its card names {len(card.features)}"
+    if not hasattr(model, "feature_names_in_"):
+        return
+    columns = list(model.feature_names_in_)
+    if columns != card.names and sorted(columns) == sorted(card.names):
+        yield f"it wants the features in the order {', '.join(columns)}; its card has another"
+    try:
+        importlib.import_module("pandas")
+    except ImportError:
+        yield "it was fitted on a DataFrame and pandas is not here; pip install pandas"
+
+
+def _has_several_outputs(model: Any, card: Card) -> bool:
+    # No attribute tells it of every estimator, so one row is asked. Whether that row can be
+    # answered is no matter: a row that fails is an answer of its own later.
+    row = [
+        f.minimum or 0.0 if f.type == "number" else (*f.categories, "")[0] for f in card.features
+    ]
+    try:
+        predict(model, matrix([row], card.numeric))
+    except PredictError as e:
+        return isinstance(e, WrongShape)
+    return False
+
+
+def _answer_faults(model: Any, card: Card) -> Iterator[str]:
+    kind = "classifier" if is_classifier(model) else "regressor"
+    if kind != card.kind:
+        yield f"it is a {kind}, its card says {card.kind}"
+    if (labels := classes(model)) != card.classes:
+        yield f"its classes are {labels}, its card says {card.classes}"
+    if (proba := hasattr(model, "predict_proba")) != card.proba:
+        yield f"it has {'' if proba else 'no '}probabilities, its card says otherwise"

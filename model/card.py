@@ -36,7 +36,8 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Unit and training range (or the categories) for people, e.g. `cm, 4.3 to 7.9`."""
         if self.type == "text":
             return ", ".join(self.categories)
-        span = "" if self.minimum is None else f"{self.minimum:g} to {self.maximum:g}"
+        known = self.minimum is not None and self.maximum is not None
+        span = f"{self.minimum:g} to {self.maximum:g}" if known else ""
         return ", ".join(filter(None, (self.unit, span)))
 
 
@@ -97,13 +98,18 @@ def parse_value(feature: Feature, text: str) -> Value:
         return None
     if feature.type == "text":
         return _category(feature, text)
-    try:
-        value = float(text)
-    except ValueError:
-        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a number") from None
+    value = _number(feature, text)
     if not math.isfinite(value):
         raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a finite number")
     return value
+
+
+def _number(feature: Feature, text: str) -> float:
+    try:
+        # Python reads `1_5` as 15; a person more likely missed the point's key.
+        return float(text if "_" not in text else "")
+    except ValueError:
+        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a number") from None
 
 
 def _category(feature: Feature, text: str) -> str:

@@ -5,10 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
+from sklearn.base import is_classifier
 
 
 class PredictError(Exception):
     """The estimator failed, or gave an answer that cannot be used."""
+
+
+class WrongShape(PredictError):
+    """The answer is not one label or number per row, as of a model with several outputs."""
 
 
 class Prediction(NamedTuple):
@@ -38,32 +43,50 @@ def _as_fitted(model: Any, X: np.ndarray[Any, Any]) -> Any:
     return pd.DataFrame(X, columns=names).infer_objects()
 
 
+def classes(model: Any) -> tuple[Any, ...]:
+    """The labels of a classifier in the order of predict_proba's columns; else none."""
+    if not is_classifier(model):
+        return ()
+    # As objects, because several outputs may have unequal numbers of classes.
+    return tuple(np.asarray(model.classes_, dtype=object).tolist())
+
+
 def predict(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
     `y` is what `model.predict` gives, not the arg max of `predict_proba`: the two may differ.
-    Raises PredictError if the estimator raises, or answers with another number of rows or
-    with values that are not finite.
+    Raises PredictError if the estimator raises, or answers with values that are not finite;
+    WrongShape if it answers with another number of rows or several values for a row.
     """
-    rows = _as_fitted(model, X)
-    has_proba = hasattr(model, "predict_proba")
     try:
-        # Finiteness is checked below and at the contract; scikit-learn's own check costs
-        # about a third of a one-row call.
-        with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-            y = np.asarray(model.predict(rows))
-            proba = np.asarray(model.predict_proba(rows)) if has_proba else None
+        y, proba = _answer(model, X)
+    except PredictError:
+        raise
     except Exception as e:
         raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
-    _check(y, proba, len(X))
+    _check_finite(y, proba)
     return Prediction(y.tolist(), None if proba is None else proba.tolist())
 
 
-def _check(y: np.ndarray[Any, Any], proba: np.ndarray[Any, Any] | None, rows: int) -> None:
-    if y.shape != (rows,):
-        raise PredictError(f"predict gave shape {y.shape} for {rows} rows")
-    if proba is not None and (proba.ndim != 2 or len(proba) != rows):
-        raise PredictError(f"predict_proba gave shape {proba.shape} for {rows} rows")
+def _answer(
+    model: Any, X: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    rows = _as_fitted(model, X)
+    # Finiteness is checked below and at the contract; scikit-learn's own check costs about a
+    # third of a one-row call.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        y = np.asarray(model.predict(rows))
+        if y.shape != (len(X),):
+            raise WrongShape(f"predict gave shape {y.shape} for {len(X)} rows")
+        if not hasattr(model, "predict_proba"):
+            return y, None
+        proba = np.asarray(model.predict_proba(rows))
+    if proba.ndim != 2 or len(proba) != len(X):
+        raise WrongShape(f"predict_proba gave shape {proba.shape} for {len(X)} rows")
+    return y, proba
+
+
+def _check_finite(y: np.ndarray[Any, Any], proba: np.ndarray[Any, Any] | None) -> None:
     for values in (y, proba):
         if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
             raise PredictError("the model's answer is not finite")

@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 
 from model.card import Card, Feature
+from model.predict import classes
 
 UNSAVED = "0" * 64  # the digest of a card whose artifact is not saved yet
 
@@ -38,10 +39,14 @@ def load() -> Dataset:
 
 
 def describe(X: np.ndarray[Any, Any], names: list[str], unit: str = "") -> list[Feature]:
-    """Numeric features with the range seen in `X`, shape (rows, features)."""
+    """Numeric features with the range seen in `X`, shape (rows, features).
+
+    A feature with NaN among its values is one that may be missing.
+    """
+    lows, highs, gaps = np.nanmin(X, axis=0), np.nanmax(X, axis=0), np.isnan(X).any(axis=0)
     return [
-        Feature(name=name, unit=unit, minimum=float(low), maximum=float(high))
-        for name, low, high in zip(names, X.min(axis=0), X.max(axis=0), strict=True)
+        Feature(name=n, unit=unit, minimum=float(low), maximum=float(high), nullable=bool(gap))
+        for n, low, high, gap in zip(names, lows, highs, gaps, strict=True)
     ]
 
 
@@ -66,12 +71,11 @@ def make_card(
     seed: int | None = None,
 ) -> Card:
     """The card of a fitted classifier or regressor; `artifact.save` fills in the digest."""
-    classifier = is_classifier(model)
     return Card(
         name=name,
-        kind="classifier" if classifier else "regressor",
+        kind="classifier" if is_classifier(model) else "regressor",
         features=tuple(features),
-        classes=tuple(np.asarray(model.classes_).tolist()) if classifier else (),
+        classes=classes(model),
         proba=hasattr(model, "predict_proba"),
         metrics=metrics or {},
         libraries={},

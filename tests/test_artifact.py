@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import joblib
 import msgspec
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from model import artifact
 from model import card as cards
 from model.artifact import ArtifactError
-from model.card import Card
 from model.predict import predict
-from model.train import train
+from model.train import load, make_card, train
+
+X, Y, FEATURES = load()
 
 
 @pytest.fixture
@@ -91,9 +96,14 @@ def test_a_missing_part_says_what_to_do(saved: Path, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "fault"),
-    [({"a": 1}, "a dict, which has no predict"), (b"", "cannot be read")],
+    [
+        ({"a": 1}, "a dict, which has no predict"),
+        (LogisticRegression(), "its LogisticRegression is not fitted; call fit"),
+        (LogisticRegression, "no scikit-learn estimator; derive it from BaseEstimator"),
+        (b"", r"cannot be read .*; train again: petal train"),
+    ],
 )
-def test_a_pinned_file_that_holds_no_estimator_is_refused(
+def test_a_pinned_file_that_holds_no_fitted_estimator_is_refused(
     saved: Path, content: Any, fault: str
 ) -> None:
     if content == b"":
@@ -105,8 +115,113 @@ def test_a_pinned_file_that_holds_no_estimator_is_refused(
         artifact.load(saved)
 
 
-def test_a_card_for_another_number_of_features_is_refused(saved: Path) -> None:
-    card: Card = cards.read(saved)
-    rewrite(saved, features=card.features[:3])
-    with pytest.raises(ArtifactError, match="wants 4 features, its card names 3"):
+def test_a_pinned_file_that_ends_too_early_is_refused(saved: Path) -> None:
+    data = saved.read_bytes()[:-40]
+    saved.write_bytes(data)
+    rewrite(saved, sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(ArtifactError, match=r"cannot be read .*; train again: petal train"):
         artifact.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"features": tuple(FEATURES[:3])}, "it wants 4 features, its card names 3"),
+        ({"kind": "regressor"}, "it is a classifier, its card says regressor"),
+        (
+            {"classes": ("a", "b", "c")},
+            "its classes are ('setosa', 'versicolor', 'virginica'), its card says ('a', 'b', 'c')",
+        ),
+        ({"proba": False}, "it has probabilities, its card says otherwise"),
+    ],
+)
+def test_a_card_of_another_model_is_refused(
+    saved: Path, changes: dict[str, Any], fault: str
+) -> None:
+    rewrite(saved, **changes)
+    with pytest.raises(ArtifactError) as refused:
+        artifact.load(saved)
+    assert str(refused.value) == f"{saved} cannot be served: {fault}"
+
+
+def unequal_outputs() -> Any:
+    return KNeighborsClassifier().fit(X, np.c_[X[:, 0] > 5, (X[:, 1] * 2).astype(int)])
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        (LinearRegression().fit(X[:, :2], X[:, 2:]), "several values for a row"),
+        (KNeighborsClassifier().fit(X, X[:, :2] > 4), "several values for a row"),
+        (unequal_outputs(), "several values for a row"),
+        (LinearRegression(), "is not fitted; call fit before saving it"),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved(tmp_path: Path, model: Any, fault: str) -> None:
+    features = FEATURES[: getattr(model, "n_features_in_", 4)]
+    with pytest.raises(ArtifactError, match=fault):
+        artifact.save(model, make_card("odd", model, features), tmp_path / "odd.joblib")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_integer_labels_and_a_regressor_are_saved_and_loaded(tmp_path: Path) -> None:
+    integers = RandomForestClassifier(5, random_state=0).fit(X, (X[:, 2] > 2).astype(int))
+    numbers = LinearRegression().fit(X[:, :3], X[:, 3])
+    for model, features in ((integers, FEATURES), (numbers, FEATURES[:3])):
+        path = tmp_path / f"{type(model).__name__}.joblib"
+        card = artifact.save(model, make_card("own", model, features), path)
+        loaded = artifact.load(path)
+        assert loaded.card == card
+        rows = X[:, : len(features)]
+        assert predict(loaded.model, rows) == predict(model, rows)
+
+
+def named(*columns: str) -> Any:
+    """The example as if it were fitted on a DataFrame of these columns."""
+    model, _ = train(seed=0)
+    model.feature_names_in_ = np.array(columns, dtype=object)
+    return model
+
+
+def test_a_card_that_swaps_the_columns_of_a_data_frame_is_refused(tmp_path: Path) -> None:
+    model = named(*reversed([feature.name for feature in FEATURES]))
+    with pytest.raises(ArtifactError, match="in the order petal_width, petal_length, sepal_width"):
+        artifact.save(model, make_card("odd", model, FEATURES), tmp_path / "odd.joblib")
+
+
+def test_a_model_of_a_data_frame_is_refused_where_pandas_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = named(*(feature.name for feature in FEATURES))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ArtifactError, match="pip install pandas"):
+        artifact.save(model, make_card("odd", model, FEATURES), tmp_path / "odd.joblib")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("file/iris.joblib", "cannot be written"), ("iris.json", r"end it with \.joblib")],
+)
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path, name: str, fault: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match=fault):
+        artifact.save(*train(seed=0), tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_save_leaves_what_was_there_and_no_part(saved: Path) -> None:
+    taken = saved.parent / "taken.joblib"
+    taken.mkdir()
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        artifact.save(*train(seed=0), taken)
+    assert sorted(p.name for p in saved.parent.iterdir()) == [
+        "iris.joblib", "iris.json", "taken.joblib"
+    ]  # fmt: skip
+
+
+def test_a_card_with_a_number_that_json_cannot_hold_is_not_saved(tmp_path: Path) -> None:
+    model, _ = train(seed=0)
+    card = make_card("odd", model, FEATURES, {"r2": float("nan")})
+    with pytest.raises(ArtifactError, match="cannot be JSON"):
+        artifact.save(model, card, tmp_path / "odd.joblib")
+    assert list(tmp_path.iterdir()) == []

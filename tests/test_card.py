@@ -39,6 +39,7 @@ def test_a_wrong_count_names_all_features(loaded: Loaded) -> None:
         ("abc", "'abc' is not a number"),
         ("", "'' is not a number"),
         ("1,5", "'1,5' is not a number"),
+        ("1_5", "'1_5' is not a number"),
         ("nan", "'nan' is not a finite number"),
         ("-inf", "'-inf' is not a finite number"),
         ("1e999", "'1e999' is not a finite number"),
@@ -67,6 +68,7 @@ def test_a_card_knows_its_id_its_names_and_whether_it_is_numeric(loaded: Loaded)
 
 def test_hints_give_unit_and_range_or_the_categories() -> None:
     assert [f.hint for f in MIXED.features] == ["m², 20 to 400", "gas, heat pump", ""]
+    assert Feature(name="age", unit="years", minimum=0.0).hint == "years"
 
 
 def test_a_card_is_read_back_as_it_was_written(tmp_path: Path) -> None:

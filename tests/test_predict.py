@@ -9,12 +9,13 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVC
 
 from model.artifact import Loaded
-from model.predict import PredictError, Prediction, matrix, predict
+from model.predict import PredictError, Prediction, WrongShape, classes, matrix, predict
 from model.train import load
 
 X = load().X
@@ -100,6 +101,20 @@ class Returns:
 def test_an_answer_that_cannot_be_used_is_an_error(answer: Any, fault: str) -> None:
     with pytest.raises(PredictError, match=fault):
         predict(Returns(answer), X[:2])
+
+
+def test_several_outputs_are_a_wrong_shape_and_not_an_error_of_the_estimator() -> None:
+    """Their probabilities are a list of arrays of unequal widths, which no array can hold."""
+    y = np.c_[X[:, 0] > 5, (X[:, 1] * 2).astype(int)]
+    with pytest.raises(WrongShape, match=r"predict gave shape \(3, 2\) for 3 rows"):
+        predict(KNeighborsClassifier().fit(X, y), X[:3])
+
+
+def test_classes_are_those_of_a_classifier_as_plain_values(loaded: Loaded) -> None:
+    integers = SVC().fit(X, (X[:, 2] > 2).astype(int))
+    assert classes(loaded.model) == ("setosa", "versicolor", "virginica")
+    assert {type(label) for label in classes(integers)} == {int}
+    assert classes(LinearRegression().fit(X[:, :3], X[:, 3])) == ()
 
 
 def test_numbers_that_overflow_in_the_model_are_an_error(loaded: Loaded) -> None:
