@@ -8,7 +8,13 @@ from infra import config
 
 
 @click.command(epilog="Example:  petal train --seed 0")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same artifact.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),  # what scikit-learn takes
+    default=0,
+    show_default=True,
+    help="Same seed, same artifact.",
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -47,3 +47,15 @@ def test_the_committed_notebook_has_its_outputs_and_no_error() -> None:
     assert "error" not in kinds
     assert all(cells), "a code cell has no output"
     assert kinds.count("display_data") == 3
+
+
+def test_the_committed_notebook_is_small_and_tells_nothing_of_a_machine() -> None:
+    text = NOTEBOOK.read_text()
+    assert len(text) < 300_000
+    assert [
+        word for word in (str(ROOT), str(Path.home()), "/tmp/", "localhost") if word in text
+    ] == []
+    assert nbformat.read(NOTEBOOK, as_version=4).metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
