@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from infra import config
@@ -16,20 +17,51 @@ def test_an_empty_variable_gives_its_default() -> None:
     assert config.load({"PETAL_BROKER": "", "PETAL_PARTITIONS": ""}) == Settings()
 
 
+# One value for each setting, none of them its default.
+VALUES: dict[str, tuple[str, object]] = {
+    "broker": ("a.example:9092,b.example:9093", "a.example:9092,b.example:9093"),
+    "embedded_port": ("19092", 19092),
+    "broker_wait": ("5", 5.0),
+    "idempotence": ("on", True),
+    "partitions": ("8", 8),
+    "replication": ("3", 3),
+    "tasks_retention_days": ("0.5", 0.5),
+    "results_retention_days": ("90", 90.0),
+    "dead_letters_retention_days": ("-1", -1.0),
+    "model": ("own/houses.joblib", Path("own/houses.joblib")),
+    "database": ("/srv/x.sqlite", Path("/srv/x.sqlite")),
+    "api_url": ("http://api.example", "http://api.example"),
+    "api_port": ("8080", 8080),
+    "cpu_bound_ms": ("0", 0),
+    "max_rows": ("10", 10),
+    "chunk_records": ("100", 100),
+    "chunks_in_flight": ("2", 2),
+    "fetch_wait_ms": ("50", 50),
+    "commit_interval": ("0.25", 0.25),
+    "commit_every": ("1", 1),
+    "session_timeout": ("10", 10.0),
+    "delivery_timeout": ("2.5", 2.5),
+}
+
+
+def test_every_setting_is_read_from_its_variable_and_from_no_other() -> None:
+    assert list(VALUES) == list(Settings.__struct_fields__)
+    for name, (text, value) in VALUES.items():
+        changed = msgspec.structs.replace(Settings(), **{name: value})
+        assert changed != Settings(), name
+        assert config.load({f"PETAL_{name.upper()}": text}) == changed, name
+
+
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("broker", "a.example:9092,b.example:9093", "a.example:9092,b.example:9093"),
-        ("partitions", "8", 8),
-        ("results_retention_days", "-1", -1.0),
-        ("commit_interval", "0.25", 0.25),
         ("idempotence", "on", True),
+        ("idempotence", "OFF", False),
         ("idempotence", "off", False),
         ("idempotence", "true", True),
-        ("database", "/tmp/x.sqlite", Path("/tmp/x.sqlite")),
     ],
 )
-def test_a_variable_sets_its_setting(name: str, text: str, value: object) -> None:
+def test_a_switch_is_on_or_off_or_true_or_false(name: str, text: str, value: object) -> None:
     assert getattr(config.load({config.variable(name): text}), name) == value
 
 

@@ -17,7 +17,8 @@ RESULT = (
     b'"worker":"host-42","task":{"partition":2,"offset":1041},"ms":{"queue":1.9,"infer":0.4}}'
 ) % ID.encode()
 ERROR = (
-    b'{"v":1,"id":"%s","error":{"code":"wrong_width","message":"got 5 features"},'
+    b'{"v":1,"id":"%s","error":{"code":"wrong_width",'
+    b'"message":"got 5 features, the model wants 4"},'
     b'"model":"iris@0123456789ab","worker":"host-42","task":{"partition":2,"offset":1041},'
     b'"ms":{"queue":1.9,"infer":0.4}}'
 ) % ID.encode()
@@ -35,7 +36,7 @@ def answer(**fields: Any) -> Result:
     [
         (Task(v=1, id=ID, X=[[5.1, 3.5, 1.4, 0.2]], at=1763920000.123), TASK),
         (answer(y=["setosa"], proba=[[0.98, 0.02, 0.0]]), RESULT),
-        (answer(error=Failure("wrong_width", "got 5 features")), ERROR),
+        (answer(error=Failure("wrong_width", "got 5 features, the model wants 4")), ERROR),
     ],
 )
 def test_messages_are_on_the_wire_as_the_contract_says(
@@ -44,6 +45,20 @@ def test_messages_are_on_the_wire_as_the_contract_says(
     assert events.encode(message) == encoded
     assert msgspec.json.decode(encoded, type=type(message)) == message
     jsonschema.validate(json.loads(encoded), msgspec.json.schema(type(message)))
+
+
+@pytest.mark.parametrize("field", ["id", "v"])
+def test_the_schema_refuses_what_the_decoder_refuses(field: str) -> None:
+    for kind, encoded in ((Task, TASK), (Result, RESULT)):
+        message = {**json.loads(encoded), field: "x" * 36}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(message, msgspec.json.schema(kind))
+
+
+def test_a_regressors_answer_holds_numbers_and_no_probabilities() -> None:
+    fields = json.loads(events.encode(answer(y=[2.5, 3.0])))
+    expected = {key: value for key, value in json.loads(RESULT).items() if key != "proba"}
+    assert fields == expected | {"y": [2.5, 3.0]}
 
 
 def test_a_table_task_carries_texts_and_missing_values() -> None:

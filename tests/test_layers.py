@@ -11,7 +11,7 @@ import pytest
 from tests.processes import ROOT, clean_environ
 
 FOLDERS = {"model", "streams", "api", "cli", "infra", "tests"}
-KAFKA = {"faust", "aiokafka", "confluent_kafka"}
+KAFKA = {"faust", "aiokafka", "confluent_kafka", "kafka"}
 LEAVES = {"infra.config", "streams.events", "streams.topics", "model"}
 PROJECTION = {"streams.schema", "streams.store", "streams.lock"}
 SHARED = {"streams.client", "streams.log", "streams.rebuild", "infra.broker"} | PROJECTION
@@ -123,20 +123,56 @@ def test_no_other_folder_holds_code() -> None:
     assert {Path(name).parts[0] for name in listed} == FOLDERS
 
 
+def reads_environment(source: str) -> bool:
+    names = {"environ", "environb", "getenv", "getenvb"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in names:
+            return True
+        if isinstance(node, ast.ImportFrom) and names & {alias.name for alias in node.names}:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        ("import os\nos.environ['A']", True),
+        ("import os as o\no.getenv('A')", True),
+        ("from os import environ as e\ne['A']", True),
+        ("import os\nos.getpid()", False),
+        ("def load(environ): return environ['A']", False),
+    ],
+)
+def test_a_read_of_the_environment_is_found(source: str, reads: bool) -> None:
+    assert reads_environment(source) == reads
+
+
 def test_the_environment_is_read_in_one_place() -> None:
-    readers = {
-        module_of(path)
-        for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
-    }
+    readers = {module_of(path) for path in sources() if reads_environment(path.read_text())}
     # The demo hands the environment on to the processes that it starts.
     assert readers == {"infra.config", "cli.demo"}
 
 
+def mocks(source: str) -> bool:
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if any("mock" in name.lower() for name in (module, *names)):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import unittest.mock", "from unittest import mock as m", "from unittest.mock import patch"],
+)
+def test_a_mock_is_found(source: str) -> None:
+    assert mocks(source)
+
+
 def test_nothing_is_mocked() -> None:
-    for path in (ROOT / "tests").rglob("*.py"):
-        assert not [n for n in imports(ast.parse(path.read_text())) if "mock" in n], path
+    everything = [*sources(), *(ROOT / "tests").rglob("*.py")]
+    assert [module_of(path) for path in everything if mocks(path.read_text())] == []
 
 
 @pytest.mark.parametrize(
