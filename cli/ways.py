@@ -9,7 +9,7 @@ from cli import answer
 from cli.answer import Answer
 from infra.config import Settings
 from model import card as cards
-from model.card import Card, Value
+from model.card import Card, Label, Value
 
 LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
 CONNECT_SECONDS = 5.0
@@ -52,6 +52,27 @@ class Local(_Opened):
         model, card = self._loaded
         y, proba = predict(model, matrix([row], card.numeric))
         return answer.from_prediction(y, proba, card.classes, card.id)
+
+
+class _Tensor(msgspec.Struct):
+    """An output of a response; `data` is flat."""
+
+    name: str
+    data: list[Label]
+
+
+class _Inference(msgspec.Struct):
+    """What is read of a response of the Open Inference Protocol."""
+
+    model_name: str
+    model_version: str
+    outputs: list[_Tensor]
+
+
+class _Refusal(msgspec.Struct):
+    """The body of an error of the Open Inference Protocol."""
+
+    error: str
 
 
 class Rest(_Opened):
@@ -104,20 +125,26 @@ class Rest(_Opened):
                 "a queue instead: --via queue"
             )
         try:
-            got = msgspec.json.decode(body)
             if status != 200:
-                raise Refused(f"{status}: {got['error']}")
-            outputs = {output["name"]: output["data"] for output in got["outputs"]}
-            model = f"{got['model_name']}@{got['model_version']}"
-            proba = outputs.get("predict_proba")
-            classes = self._card.classes
-            y = [_typed(label, classes) for label in outputs["predict"]]
-        except (msgspec.DecodeError, KeyError, TypeError) as e:
+                raise Refused(f"{status}: {msgspec.json.decode(body, type=_Refusal).error}")
+            return self._answer(msgspec.json.decode(body, type=_Inference))
+        except (msgspec.DecodeError, KeyError, ValueError) as e:
             raise ServiceUnavailable(
                 f"{self._settings.api_url} answered {status}, not as the Open Inference "
                 "Protocol does; is PETAL_API_URL right?"
             ) from e
-        return answer.from_prediction(y, None if proba is None else [proba], classes, model)
+
+    def _answer(self, got: _Inference) -> Answer:
+        outputs = {output.name: output.data for output in got.outputs}
+        classes = self._card.classes
+        [label] = outputs["predict"]
+        proba = None
+        if "predict_proba" in outputs:  # other servers of the protocol may have none
+            proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
+        model = f"{got.model_name}@{got.model_version}"
+        return answer.from_prediction(
+            [_typed(label, classes)], None if proba is None else [proba], classes, model
+        )
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:
