@@ -26,6 +26,12 @@ def loaded(artifact: Path) -> Loaded:
 
 
 @pytest.fixture
+def shell(tmp_path: Path, artifact: Path) -> Pipeline:
+    """Settings of its own for `petal`, and no broker."""
+    return Pipeline(tmp_path, processes.settings_for(tmp_path, artifact))
+
+
+@pytest.fixture
 def pipeline(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
     """The embedded broker, and settings for whatever else the test starts."""
     with processes.pipeline(tmp_path, artifact) as p:
