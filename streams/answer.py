@@ -112,6 +112,7 @@ class Answerer:
             tasks: list[AnyTask] = self._decode_all(b"[" + b",".join(values) + b"]")
         except DECODE_ERRORS:
             return None
+        rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
         counts = [len(task.X) for task in tasks]
         ids = [task.id for task in tasks]
         # The keys tell that no value passed for two, as `{…},{…}` would.
@@ -120,7 +121,7 @@ class Answerer:
             or not are_ids(ids)
             or not {task.model for task in tasks} <= {None, self._card.name}
             or not 0 < min(counts) <= max(counts) <= self._max_rows
-            or set(map(len, chain.from_iterable(task.X for task in tasks))) != {self._width}
+            or set(map(len, rows)) != {self._width}
         ):
             return None
         return tasks

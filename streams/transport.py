@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from faust.types.tuples import ack_lock
-from mode.utils.futures import notify
+from mode.utils.futures import maybe_async, notify
 
 from streams.fetcher import FetchedRecord
 
@@ -74,9 +74,29 @@ class Watermark:
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Sets on aiokafka's consumer what Faust has no setting for."""
+    """Faust's consumer thread without a thread: aiokafka runs in the main event loop.
+
+    With one event per chunk the loop is idle most of the time, and two threads would only
+    hand the interpreter's lock to and fro. Slow predictions leave the loop instead.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, thread_loop=kwargs["loop"], **kwargs)
+
+    async def start(self) -> None:
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        if self._started.is_set() and not self._stopped.is_set():
+            self._stopped.set()
+            await self._shutdown_thread()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        """Set on aiokafka's consumer what Faust has no setting for."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer

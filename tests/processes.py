@@ -136,6 +136,18 @@ class Pipeline:
         process = Process(list(command), log, {**self.env, **(env or {})})
         return self._stack.enter_context(process)
 
+    def kafka(self) -> Process:
+        """Apache Kafka with the topics made; everything started later uses it."""
+        port = free_port()
+        folder = str(self.folder / "kafka")
+        kafka = self.start(
+            sys.executable, "-m", "infra.kafka", "--port", str(port), "--folder", folder
+        )
+        self._stack.callback(kafka.stop)
+        self.env["PETAL_BROKER"] = f"127.0.0.1:{port}"
+        self.start(sys.executable, "-m", "infra.broker").wait_for("broker ready")
+        return kafka
+
     def broker(self) -> Process:
         """The embedded broker with its topics made."""
         broker = self.start(sys.executable, "-m", "infra.broker")
@@ -185,8 +197,11 @@ def settings_for(folder: Path, artifact: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def pipeline(folder: Path, artifact: Path) -> Iterator[Pipeline]:
+def pipeline(folder: Path, artifact: Path, kafka: bool = False) -> Iterator[Pipeline]:
     """A pipeline with its broker running; workers and sink are the test's to start."""
     with Pipeline(folder, settings_for(folder, artifact)) as p:
-        p.broker()
+        if kafka:
+            p.kafka()
+        else:
+            p.broker()
         yield p

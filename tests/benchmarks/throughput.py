@@ -107,11 +107,11 @@ def _still(worker: Process, deadline: float) -> None:
         raise RuntimeError(f"not all results within {TURN_SECONDS:g} s")
 
 
-def turn(name: str, tasks: int, artifact: Path) -> Turn:
+def turn(name: str, tasks: int, artifact: Path, kafka: bool = False) -> Turn:
     """Let one contender work through a backlog of its own."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        processes.pipeline(Path(folder), artifact) as pipeline,
+        processes.pipeline(Path(folder), artifact, kafka) as pipeline,
     ):
         settings = config.load(pipeline.env)
         fill(settings, tasks)
@@ -123,19 +123,20 @@ def turn(name: str, tasks: int, artifact: Path) -> Turn:
     return Turn(counted / (last - first) * 1000, (times.user + times.system) / tasks * 1e6)
 
 
-def race(tasks: int, pairs: int, artifact: Path) -> dict[str, Any]:
+def race(tasks: int, pairs: int, artifact: Path, kafka: bool) -> dict[str, Any]:
     """Alternate the contenders; prints each pair and returns the figures."""
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     cpu: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for n in range(pairs):
         order = list(CONTENDERS) if n % 2 == 0 else list(reversed(CONTENDERS))
         for name in order:
-            done = turn(name, tasks, artifact)
+            done = turn(name, tasks, artifact, kafka)
             rates[name].append(done.rate)
             cpu[name].append(done.cpu)
             print(f"pair {n + 1}/{pairs}  {name:12} {done.rate:10,.0f} tasks/s", flush=True)
     ratios = [a / b for a, b in zip(rates["petalstream"], rates["best"], strict=True)]
     return {
+        "broker": "kafka" if kafka else "embedded",
         "tasks": tasks,
         "pairs": pairs,
         "ratio_best": round(statistics.median(ratios), 3),
@@ -150,11 +151,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--kafka", action="store_true", help="on Apache Kafka (needs mvn, Java)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "iris.joblib"
         artifacts.save(*train(seed=0), path)
-        print(json.dumps(race(args.tasks, args.pairs, path)))
+        print(json.dumps(race(args.tasks, args.pairs, path, args.kafka)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Apache Kafka without Docker: one node in KRaft mode, on loopback, on the JVM.
+
+`python -m infra.kafka` (or `make kafka`) gets the jars that `pom.xml` pins from Maven Central
+once, formats `var/kafka/data` once, and becomes the broker. Needs `mvn` and Java 17.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from infra.config import EXIT_CONFIG, ROOT
+
+POM = Path(__file__).with_name("pom.xml")
+FOLDER = ROOT / "var" / "kafka"
+CLUSTER_ID = "petalstream-kafka-0001"  # 22 characters, as Kafka's own ids have
+JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=BROKER://{advertised}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+num.partitions=1
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+# After a kill -9 the controller waits for the old broker's session.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"""
+
+
+def fetch_jars(lib: Path) -> None:
+    """Copy the broker's jars to `lib`, once; raises CalledProcessError."""
+    if any(lib.glob("kafka_2.13-*.jar")):
+        return
+    print(f"petalstream: getting Apache Kafka's jars into {lib}", file=sys.stderr)
+    subprocess.run(
+        [
+            "mvn", "--quiet", "--batch-mode", "--file", str(POM),
+            "dependency:copy-dependencies", f"-DoutputDirectory={lib}",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    """A loopback port for the controller, which nobody else talks to."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def configure(folder: Path, port: int, advertised: str) -> Path:
+    """Write server.properties; returns its path."""
+    path = folder / "server.properties"
+    path.write_text(
+        PROPERTIES.format(
+            port=port,
+            controller=free_port(),
+            advertised=advertised,
+            data=folder / "data",
+        )
+    )
+    return path
+
+
+def java(lib: Path, main: str, *args: str) -> list[str]:
+    """The command that runs a class of the jars."""
+    return ["java", *JVM, "-cp", f"{lib}/*", main, *args]
+
+
+def main() -> None:
+    """Prepare, then become the broker; ends with code 78 where mvn or Java is missing."""
+    parser = argparse.ArgumentParser(prog="python -m infra.kafka", description=__doc__)
+    parser.add_argument("--port", type=int, default=9092, help="where it listens (default: 9092)")
+    parser.add_argument("--advertised", help="host:port told to clients (default: the listener's)")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="configuration and data")
+    args = parser.parse_args()
+    if missing := [name for name in ("java", "mvn") if shutil.which(name) is None]:
+        print(
+            f"petalstream: {missing[0]} is not installed; Apache Kafka needs Java 17, its jars "
+            "come by mvn. With Docker: docker compose -f infra/compose.yaml up",
+            file=sys.stderr,
+        )
+        raise SystemExit(EXIT_CONFIG)
+    lib = FOLDER / "lib"
+    fetch_jars(lib)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    properties = configure(args.folder, args.port, args.advertised or f"127.0.0.1:{args.port}")
+    if not (args.folder / "data" / "meta.properties").exists():
+        subprocess.run(
+            java(lib, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    print(f"petalstream: Apache Kafka on 127.0.0.1:{args.port}", flush=True)
+    command = java(lib, "kafka.Kafka", str(properties))
+    os.execvp(command[0], command)  # noqa: S606 - this process becomes the broker
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The client against a broker alone: what it promises when nobody answers."""
+
+import asyncio
+import time
+
+import pytest
+
+from infra import config
+from infra.config import Settings
+from streams import client
+from streams.client import Client, ResultTimeout, Submitted, TooLarge, Unavailable
+from streams.events import Task, new_id
+from streams.log import open_log
+from streams.topics import TASKS
+from tests.processes import Pipeline, free_port
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+def test_a_submitted_task_stands_where_the_broker_said(pipeline: Pipeline) -> None:
+    settings = config.load(pipeline.env)
+
+    async def run() -> tuple[list[Submitted], dict[tuple[int, int], bytes]]:
+        async with Client(settings) as asker:
+            sent = [await asker.submit([ROW]) for _ in range(20)]
+        async with open_log(settings, TASKS) as log:
+            found = {
+                (part.partition, record.offset): record.key
+                async for part in log.slices()
+                for record in part.records
+            }
+        return sent, found
+
+    sent, found = asyncio.run(run())
+    assert found == {(s.partition, s.offset): s.id.encode() for s in sent}
+
+
+def test_without_a_worker_a_question_times_out_and_names_its_task(pipeline: Pipeline) -> None:
+    async def run() -> None:
+        async with Client(config.load(pipeline.env)) as asker:
+            task_id = new_id()
+            with pytest.raises(ResultTimeout) as late:
+                await asker.ask([ROW], timeout=0.5, task_id=task_id)
+            assert late.value.task_id == task_id
+            assert asker._waiting == {}, "a waiter that gave up is kept"
+
+    asyncio.run(run())
+
+
+def test_without_a_broker_a_client_is_unavailable_within_its_wait() -> None:
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match="no Kafka broker"):
+        asyncio.run(Client(Settings(embedded_port=free_port())).start(wait=1))
+    assert time.monotonic() - start < 5
+
+
+def test_a_task_that_fits_into_no_message_is_refused_before_it_is_published() -> None:
+    with pytest.raises(TooLarge, match="the limit is 1,000,000"):
+        client.encode_task([ROW] * 60_000, new_id())
+
+
+def test_tasks_are_encoded_as_the_contract_has_them() -> None:
+    import msgspec
+
+    task_id = new_id()
+    before = time.time()
+    task = msgspec.json.decode(client.encode_task([ROW], task_id), type=Task)
+    assert before <= task.at <= time.time()
+    assert task == Task(v=1, id=task_id, X=[ROW], at=task.at)
+
+
+def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
+    async def run() -> None:
+        asker = Client(config.load(pipeline.env))
+        await asker.start()
+        asking = asyncio.create_task(asker.ask([ROW], timeout=60))
+        while not asker._waiting:
+            await asyncio.sleep(0.01)
+        await asker.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(run())
