@@ -49,7 +49,7 @@ def fetch_jars(lib: Path) -> None:
         return
     print(f"petalstream: getting Apache Kafka's jars into {lib}", file=sys.stderr)
     subprocess.run(
-        [
+        [  # noqa: S607 - whichever Maven is in the PATH
             "mvn", "--quiet", "--batch-mode", "--file", str(POM),
             "dependency:copy-dependencies", f"-DoutputDirectory={lib}",
         ],
