@@ -90,7 +90,7 @@ class Rest(_Opened):
     async def ask(self, row: list[Value], timeout: float) -> Answer:
         import aiohttp
 
-        url = f"{self._settings.api_url}/v2/models/{self._card.name}/infer"
+        url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._card.name}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(url, json=self._question(row), timeout=limit) as got:

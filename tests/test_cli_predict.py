@@ -29,7 +29,7 @@ def document(loaded: Loaded, *row: float) -> dict[str, Any]:
 
 
 def asked_over_rest(
-    shell: Pipeline, status: int, body: str, *options: str
+    shell: Pipeline, status: int, body: str, *options: str, address: str = "http://127.0.0.1:{port}"
 ) -> tuple[Done, list[tuple[str, Any]]]:
     """`petal predict --via rest` against a server with one answer, and what it was asked."""
     asked: list[tuple[str, Any]] = []
@@ -45,7 +45,7 @@ def asked_over_rest(
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            shell.env["PETAL_API_URL"] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            shell.env["PETAL_API_URL"] = address.format(port=runner.addresses[0][1])
             command = ("predict", "--via", "rest", *options, *ROW)
             return await asyncio.to_thread(shell.run, *command)
         finally:
@@ -156,6 +156,13 @@ def test_rest_asks_the_open_inference_protocol(shell: Pipeline) -> None:
     assert told(done) == (0, "versicolor\n", "")
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [6.0, 2.9, 4.5, 1.5]}
     assert asked == [("/v2/models/iris/infer", {"inputs": [tensor]})]
+
+
+def test_a_slash_at_the_end_of_the_address_changes_nothing(shell: Pipeline) -> None:
+    body = inference(["versicolor"], [0.1, 0.7, 0.2])
+    done, asked = asked_over_rest(shell, 200, body, address="http://127.0.0.1:{port}/")
+    assert told(done) == (0, "versicolor\n", "")
+    assert [path for path, _ in asked] == ["/v2/models/iris/infer"]
 
 
 def test_rest_gives_the_same_document_as_the_model_in_this_process(shell: Pipeline) -> None:

@@ -1,0 +1,254 @@
+"""`petal ask`: a prompt in a terminal, rows on standard input in a script."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pexpect  # type: ignore[import-untyped]
+import pytest
+
+from model.artifact import Loaded
+from model.predict import matrix, predict
+from streams.events import is_id
+from tests.processes import ROOT, Pipeline, clean_environ
+
+ROW = ("6.0", "2.9", "4.5", "1.5")
+NAMES = ("sepal length", "sepal width", "petal length", "petal width")
+ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
+Terminal = Any  # a pexpect.spawn
+SECONDS = 30
+
+
+def told(done: Any) -> tuple[int, str, str]:
+    return done.returncode, done.stdout, done.stderr
+
+
+def answers(loaded: Loaded, *rows: list[float]) -> list[dict[str, Any]]:
+    """What the model answers to each row in this process."""
+    found = []
+    for row in rows:
+        y, proba = predict(loaded.model, matrix([row], numeric=True))
+        found.append(
+            {
+                "y": y,
+                "proba": proba,
+                "classes": list(loaded.card.classes),
+                "model": loaded.card.id,
+            }
+        )
+    return found
+
+
+def text(answer: dict[str, Any]) -> str:
+    """An answer as people read it."""
+    [label], [proba] = answer["y"], answer["proba"]
+    return f"{label}  (probability {proba[answer['classes'].index(label)]:.3f})"
+
+
+@pytest.fixture
+def terminal(shell: Pipeline) -> Iterator[Callable[..., Terminal]]:
+    """`petal ask` in pseudo-terminals, ended with the test."""
+    started: list[Terminal] = []
+
+    def start(*options: str) -> Terminal:
+        # pexpect is no terminal that answers where its cursor is.
+        env = {**clean_environ(), **shell.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        command = ["-m", "cli", "ask", *options]
+        started.append(
+            pexpect.spawn(
+                sys.executable, command, cwd=ROOT, env=env, timeout=SECONDS, encoding="utf-8",
+                dimensions=(40, 120),
+            )
+        )  # fmt: skip
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.close(force=True)
+
+
+def ended(child: Terminal) -> tuple[int | None, int | None]:
+    """Exit code and signal, after the end of the output."""
+    child.expect(pexpect.EOF)
+    child.wait()
+    return child.exitstatus, child.signalstatus
+
+
+def answer_all(child: Terminal, row: tuple[str, ...]) -> None:
+    """Give the last values of a row, each when its feature is asked for."""
+    for name, value in zip(NAMES[-len(row) :], row, strict=True):
+        child.expect_exact(name)
+        child.send(value + ENTER)
+
+
+def test_each_line_of_a_script_is_a_row_with_spaces_or_commas(
+    shell: Pipeline, loaded: Loaded
+) -> None:
+    rows = "6.0 2.9 4.5 1.5\n5.1,3.5,1.4,0.2\n\n 7.7, 3.0, 6.1, 2.3\n-1\t2 3 4"
+    expected = answers(
+        loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2], [7.7, 3.0, 6.1, 2.3], [-1.0, 2.0, 3, 4]
+    )
+    lines = "".join(f"{text(answer)}\n" for answer in expected)
+    assert told(shell.run("ask", stdin=rows)) == (0, lines, "")
+
+
+def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(
+    shell: Pipeline, loaded: Loaded
+) -> None:
+    rows = "6.0 2.9 4.5 1.5\n\n1 2 3\n1 wide 3 4\n5.1 3.5 nan 0.2\n5.1 3.5 1.4 0.2\n"
+    expected = answers(loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2])
+    assert told(shell.run("ask", stdin=rows)) == (
+        2,
+        "".join(f"{text(answer)}\n" for answer in expected),
+        "petal: line 3: iris wants 4 values "
+        "(sepal_length, sepal_width, petal_length, petal_width), got 3\n"
+        "petal: line 4: sepal_width: 'wide' is not a number\n"
+        "petal: line 5: petal_length: 'nan' is not a finite number\n",
+    )
+
+
+def test_json_is_one_document_a_line(shell: Pipeline, loaded: Loaded) -> None:
+    done = shell.run("ask", "--json", stdin="6.0 2.9 4.5 1.5\n5.1 3.5 1.4 0.2\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert documents == answers(loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2])
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", " \n\n"])
+def test_a_script_without_rows_prints_nothing(shell: Pipeline, stdin: str) -> None:
+    assert told(shell.run("ask", stdin=stdin)) == (0, "", "")
+
+
+def test_a_script_over_rest_without_a_service_tells_it_for_each_row(shell: Pipeline) -> None:
+    done = shell.run("ask", "--via", "rest", stdin="1 2 3 4\n1 2 3 4\n")
+    line = f"petal: no service at {shell.env['PETAL_API_URL']}; start it: uvicorn api.app:app\n"
+    assert told(done) == (69, "", line * 2)
+
+
+def test_published_rows_print_their_task_ids(pipeline: Pipeline) -> None:
+    done = pipeline.run("ask", "--via", "topic", stdin="6.0 2.9 4.5 1.5\n1 2\n5.1 3.5 1.4 0.2\n")
+    ids = done.stdout.splitlines()
+    assert (len(set(ids)), [is_id(i) for i in ids]) == (2, [True, True])
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("petal: line 2: ")
+
+
+def test_published_rows_as_json_tell_where_they_stand(pipeline: Pipeline) -> None:
+    done = pipeline.run("ask", "--via", "topic", "--json", stdin="6.0 2.9 4.5 1.5\n")
+    document = json.loads(done.stdout)
+    assert (done.returncode, set(document)) == (0, {"id", "partition", "offset"})
+    assert (is_id(document["id"]), document["offset"]) == (True, 0)
+
+
+def test_a_script_through_the_queue_goes_on_after_a_time_out(pipeline: Pipeline) -> None:
+    done = pipeline.run("ask", "--via", "queue", "--timeout", "0.5", stdin="1 2 3 4\n5 6 7 8\n")
+    ids = re.findall(
+        r"petal: no result within 0\.5 s for task (\S+); .* petal wait \1", done.stderr
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (75, "", 2)
+    assert (len(set(ids)), [is_id(i) for i in ids]) == (2, [True, True])
+
+
+def test_a_person_is_asked_each_feature_and_told_the_label_with_its_probability(
+    terminal: Callable[..., Terminal], loaded: Loaded
+) -> None:
+    [first, second] = answers(loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2])
+    child = terminal()
+    child.expect_exact(f"{loaded.card.id}: one value for each feature; an empty one leaves")
+    answer_all(child, ROW)
+    child.expect_exact(text(first))
+    answer_all(child, ("5.1", "3.5", "1.4", "0.2"))
+    child.expect_exact(text(second))
+    child.expect_exact("sepal length")
+    child.send(ENTER)
+    assert ended(child) == (0, None)
+
+
+def test_the_prompt_names_unit_and_range(terminal: Callable[..., Terminal]) -> None:
+    child = terminal()
+    child.expect_exact("sepal length (cm, 4.3 to 7.9)")
+    child.send("6" + ENTER)
+    child.expect_exact("sepal width (cm, 2 to 4.4)")
+
+
+def test_a_wrong_value_is_told_and_can_be_corrected(
+    terminal: Callable[..., Terminal], loaded: Loaded
+) -> None:
+    child = terminal()
+    child.expect_exact("sepal length")
+    child.send("wide" + ENTER)
+    child.expect_exact("sepal_length: 'wide' is not a number")
+    child.send("\x7f" * len("wide"))
+    child.send(ROW[0] + ENTER)
+    answer_all(child, ROW[1:])
+    child.expect_exact(text(answers(loaded, [6.0, 2.9, 4.5, 1.5])[0]))
+
+
+@pytest.mark.parametrize("key", [ENTER, CTRL_C, CTRL_D], ids=["empty", "ctrl-c", "ctrl-d"])
+@pytest.mark.parametrize("given", [(), ("6.0", "2.9")], ids=["at once", "in the middle"])
+def test_an_empty_answer_ctrl_c_or_ctrl_d_leaves(
+    terminal: Callable[..., Terminal], key: str, given: tuple[str, ...]
+) -> None:
+    child = terminal()
+    for name, value in zip(NAMES, given, strict=False):
+        child.expect_exact(name)
+        child.send(value + ENTER)
+    child.expect_exact(NAMES[len(given)])
+    child.send(key)
+    assert ended(child) == (0, None)
+    assert "Traceback" not in child.before
+    assert "probability" not in child.before
+
+
+def test_an_error_does_not_end_the_prompt(
+    terminal: Callable[..., Terminal], shell: Pipeline
+) -> None:
+    child = terminal("--via", "rest")
+    answer_all(child, ROW)
+    child.expect_exact(f"petal: no service at {shell.env['PETAL_API_URL']}")
+    child.expect_exact("sepal length")
+    child.send(CTRL_D)
+    assert ended(child) == (0, None)
+
+
+def test_ctrl_c_while_waiting_for_an_answer_leaves(
+    terminal: Callable[..., Terminal], shell: Pipeline
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SECONDS)
+        shell.env["PETAL_API_URL"] = f"http://127.0.0.1:{server.getsockname()[1]}"
+        child = terminal("--via", "rest")
+        answer_all(child, ROW)
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(4) == b"POST"  # so it waits for the answer
+            child.send(CTRL_C)
+            assert ended(child) == (0, None)
+    assert "Traceback" not in child.before
+
+
+def test_ctrl_c_while_a_script_waits_for_its_next_line_leaves(
+    shell: Pipeline, loaded: Loaded
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", "ask"], cwd=ROOT, env={**clean_environ(), **shell.env},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write("6.0 2.9 4.5 1.5\n")
+            process.stdin.flush()
+            [expected] = answers(loaded, [6.0, 2.9, 4.5, 1.5])
+            assert process.stdout.readline() == f"{text(expected)}\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
