@@ -5,6 +5,7 @@ Run one per database file: `faust -A streams.sink worker -l info`.
 
 import asyncio
 import logging
+import sqlite3
 from typing import Any
 
 from infra import config
@@ -16,8 +17,20 @@ from streams.topics import RESULTS, SINK_GROUP
 from streams.transport import Chunk
 
 STANDBY_POLL_SECONDS = 0.5
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
 
 logger = logging.getLogger("petalstream")
+
+
+def is_passing(error: sqlite3.OperationalError) -> bool:
+    """Whether an error of SQLite may end by itself: a lock, a full disk, an I/O error."""
+    # The lower byte is the kind; the rest tells more, such as SQLITE_IOERR_WRITE.
+    return error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+    )
 
 
 class Projection:
@@ -43,9 +56,27 @@ class Projection:
         return self._store.next_offsets()
 
     async def handle(self, event: Any) -> None:
-        """Apply one chunk, then acknowledge it; Kafka's offset is only a hint here."""
+        """Apply one chunk, then acknowledge it; Kafka's offset is only a hint here.
+
+        While the database is locked or has no room, nothing is skipped: the same chunk is
+        tried again, and the transport stops fetching once a few more are waiting.
+        """
         chunk: Chunk = event.value
-        await application.off_loop(self._store.apply, chunk.partition, chunk.first, chunk.records)
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                await application.off_loop(
+                    self._store.apply, chunk.partition, chunk.first, chunk.records
+                )
+                break
+            except sqlite3.OperationalError as e:
+                if not is_passing(e):
+                    raise
+                logger.error("the database cannot be written (%s); again in %g s", e, backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(LONGEST_BACKOFF, backoff * 2)
+        if backoff > FIRST_BACKOFF:
+            logger.warning("the database can be written again")
         event.ack()
 
 

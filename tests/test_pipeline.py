@@ -1,13 +1,17 @@
 """The promise, with real processes, real signals and a real broker."""
 
 import asyncio
+import contextlib
+import resource
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from aiokafka import AIOKafkaProducer
 
 from infra import config
@@ -268,6 +272,49 @@ def test_a_second_sink_stands_by_and_takes_over(pipeline: Pipeline) -> None:
     asked |= publish(settings, rows_for(50))
     wait_for_rows(settings, len(asked))
     assert set(labels_of(read_rows(settings))) == set(asked)
+
+
+def test_a_locked_database_stops_the_sink_and_loses_nothing(
+    pipeline: Pipeline, loaded: Loaded
+) -> None:
+    settings = settings_of(pipeline)
+    pipeline.worker(ready=False)
+    sink = pipeline.sink()
+    asked = publish(settings, rows_for(300))
+    wait_for_rows(settings, len(asked))
+    with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        asked |= publish(settings, rows_for(300))
+        sink.wait_for("database is locked")
+        asked |= publish(settings, rows_for(300))
+        assert sink.output.count("cannot be written") <= 3, "a tight loop"
+        other.execute("ROLLBACK")
+    wait_for_rows(settings, len(asked))
+    assert labels_of(read_rows(settings)) == expected_labels(loaded, asked)
+    assert sink.exit_code is None
+
+
+def test_a_full_disk_stops_the_sink_and_loses_nothing(pipeline: Pipeline, loaded: Loaded) -> None:
+    settings = settings_of(pipeline)
+    pipeline.worker(ready=False)
+    sink = pipeline.sink()
+    asked = publish(settings, rows_for(20))
+    wait_for_rows(settings, len(asked))
+    limit = settings.database.stat().st_size + 100_000
+    prlimit(sink.pid, limit)
+    asked |= publish(settings, rows_for(3000))
+    sink.wait_for("cannot be written")
+    prlimit(sink.pid, resource.RLIM_INFINITY)
+    wait_for_rows(settings, len(asked))
+    assert labels_of(read_rows(settings)) == expected_labels(loaded, asked)
+    with contextlib.closing(sqlite3.connect(settings.database)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert sink.exit_code is None
+
+
+def prlimit(pid: int, file_bytes: int) -> None:
+    """Limit the size of files that a process may write, as a full disk would."""
+    psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
 
 def test_a_deleted_database_comes_back_the_same(pipeline: Pipeline) -> None:
