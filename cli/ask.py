@@ -1,6 +1,7 @@
 """`petal ask`: the prompt loop."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -39,6 +40,9 @@ def ask(via: str, timeout: float, as_json: bool) -> None:
     is one row of values; a bad line is told on stderr, the rest goes on, and the exit code is
     that of the first bad one.
     """
+    if not sys.stdin.isatty() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # A thread that reads a line cannot be cancelled; let Ctrl-C end a script as it does `cat`.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = asyncio.run(_loop(via, timeout, as_json))
     except KeyboardInterrupt:

@@ -232,9 +232,7 @@ def test_ctrl_c_while_waiting_for_an_answer_leaves(
     assert "Traceback" not in child.before
 
 
-def test_ctrl_c_while_a_script_waits_for_its_next_line_leaves(
-    shell: Pipeline, loaded: Loaded
-) -> None:
+def test_ctrl_c_ends_a_script_that_waits_for_its_next_line(shell: Pipeline, loaded: Loaded) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "cli", "ask"], cwd=ROOT, env={**clean_environ(), **shell.env},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -247,7 +245,7 @@ def test_ctrl_c_while_a_script_waits_for_its_next_line_leaves(
             [expected] = answers(loaded, [6.0, 2.9, 4.5, 1.5])
             assert process.stdout.readline() == f"{text(expected)}\n"
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 0
+            assert process.wait(10) == -signal.SIGINT
             assert process.stderr is not None
             assert process.stderr.read() == ""
         finally:
