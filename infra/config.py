@@ -82,6 +82,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     session_timeout: Annotated[
         Seconds, Meta(description="seconds after which a silent worker loses its partitions")
     ] = 6.0
+    stall_timeout: Annotated[
+        Seconds,
+        Meta(description="seconds without progress, work pending, after which a process ends"),
+    ] = 60.0
     delivery_timeout: Annotated[
         Seconds, Meta(description="seconds for the broker to acknowledge what was written")
     ] = 30.0

@@ -24,6 +24,7 @@ from streams.transport import (
     Transport,
     relax_garbage_collector,
 )
+from streams.watchdog import Watchdog
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a supervisor may start it again
 STOP_DEADLINE = 8.0  # seconds; a stop that waits for a broker that is gone has no end of its own
@@ -66,6 +67,12 @@ class Application(faust.App):  # type: ignore[misc]
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(Repeats())
+
+    async def on_started(self) -> None:
+        watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, EXIT_TRY_AGAIN))
+        self.add_future(watchdog.watch(self.consumer))
+        watchdog.start()
+        await super().on_started()
 
     async def stop(self) -> None:
         alarm = threading.Timer(

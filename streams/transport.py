@@ -111,12 +111,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers chunks; see the module's text for the rules it keeps."""
 
     _n_acked: int
+    _progress: int
     _marks: dict[TP, Watermark]
     _read_again: dict[TP, int]  # partition -> first offset of a hole that is being read again
     _dropped: set[TP]  # partitions of which fetched records were not delivered
 
     def on_init(self) -> None:
         super().on_init()
+        self._progress = 0
         self._marks = {}
         self._read_again = {}
         self._dropped = set()
@@ -132,6 +134,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 mark.ack(message.first, message.last)
                 self._n_acked += message.last - message.first + 1
             self._unacked_messages.discard(message)
+            self._progress += 1
             notify(self._waiting_for_ack)
             return True
 
@@ -144,11 +147,45 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self._read_again.clear()
+        self._progress += 1
         # Faust forgets what was acknowledged before it commits.
         await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._marks.pop(tp, None)
+
+    @property
+    def progress(self) -> int:
+        """Grows with every acknowledged chunk and every change of the assignment."""
+        return self._progress
+
+    def pending(self) -> bool:
+        """Whether work waits here: chunks without an ack, or records that were not fetched."""
+        if not self.flow_active or self.app.rebalancing:
+            return False
+        assigned = self.assignment()
+        return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
+
+    def read_again(self) -> None:
+        """Go back to where records end that were delivered, if the log claims to go on there.
+
+        The hole may be real (a transaction's marker), or records that were fetched and lost.
+        """
+        for tp in self.assignment():
+            read, end = self._read_offset[tp], self.highwater(tp)
+            if read is not None and end is not None and read < end and not self._is_behind(tp):
+                self._dropped.add(tp)
+
+    def _is_unfinished(self, tp: TP) -> bool:
+        mark = self._marks.get(tp)
+        return mark is not None and self._read_offset[tp] not in (None, mark.next)
+
+    def _is_behind(self, tp: TP) -> bool:
+        """Whether aiokafka knows of records that it has not given to us."""
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        position = subscription.assignment.state_value(tp).position
+        end = self.highwater(tp)
+        return position is not None and end is not None and bool(position < end)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust would look for events of single records here and miss them."""

@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "commit_interval": ("0.25", 0.25),
     "commit_every": ("1", 1),
     "session_timeout": ("10", 10.0),
+    "stall_timeout": ("2.5", 2.5),
     "delivery_timeout": ("2.5", 2.5),
 }
 

@@ -27,7 +27,10 @@ ALLOWED = {
     "streams.fetcher": set[str](),
     "streams": LEAVES | SHARED,
     "streams.transport": LEAVES | SHARED | {"streams.fetcher"},
-    "streams.application": LEAVES | SHARED | {"streams.transport", "streams.fetcher"},
+    "streams.watchdog": set[str](),
+    "streams.application": LEAVES
+    | SHARED
+    | {"streams.transport", "streams.fetcher", "streams.watchdog"},
     "streams.worker": LEAVES | SHARED | WORKERS | {"streams.answer"},
     "streams.sink": LEAVES | SHARED | WORKERS,
     "api": LEAVES | SHARED | {"api"},

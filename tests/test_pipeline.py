@@ -16,14 +16,17 @@ from aiokafka import AIOKafkaProducer
 
 from infra import config
 from infra.config import Settings
+from model import artifact
 from model.artifact import Loaded
 from model.predict import predict
+from model.train import describe, make_card
 from streams.client import Client
 from streams.events import Failure, Position, Result, decode_result, new_id
 from streams.log import open_log
 from streams.store import Audit, Reader
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS
-from tests.processes import Pipeline, wait_until
+from tests.estimators import ENDLESS, Sleeper
+from tests.processes import ROOT, Pipeline, wait_until
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 DRAIN_SECONDS = 60.0
@@ -341,6 +344,25 @@ def test_a_deleted_database_comes_back_the_same(pipeline: Pipeline) -> None:
 def _delete(database: Path) -> None:
     for path in database.parent.glob(database.name + "*"):
         path.unlink()
+
+
+def test_a_worker_whose_predict_never_returns_ends_itself(
+    tmp_path: Path, pipeline: Pipeline
+) -> None:
+    X = np.arange(8.0).reshape(4, 2)
+    model = Sleeper().fit(X, X[:, 0])
+    card = make_card("sleeper", model, describe(X, ["a", "b"]))
+    artifact.save(model, card, tmp_path / "sleeper.joblib")
+    pipeline.env |= {
+        "PETAL_MODEL": str(tmp_path / "sleeper.joblib"),
+        "PETAL_STALL_TIMEOUT": "3",
+        "PYTHONPATH": str(ROOT),  # where the estimator's class is
+    }
+    worker = pipeline.worker()
+    publish(settings_of(pipeline), [[5.0, 1.0], [ENDLESS, 1.0]])
+    wait_until(lambda: worker.exit_code is not None, 30, "the worker's end")
+    assert worker.exit_code == 75
+    assert "no progress for" in worker.output.splitlines()[-1]
 
 
 def test_processes_wait_for_a_broker_that_comes_later(pipeline: Pipeline) -> None:
