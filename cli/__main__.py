@@ -1,6 +1,5 @@
 """The command line: `petal`, or `python -m cli`. Parses, calls, prints."""
 
-import os
 import sys
 from importlib.metadata import version
 
@@ -38,9 +37,8 @@ def main() -> None:
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = exits.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left; flushing at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # So click ends, quietly, when the reader of our output has left: that is no failure.
         code = exits.OK
     except Exception as e:
         code = _report(e, debug)
