@@ -1,0 +1,192 @@
+"""The door of the command line: help, imports, errors, exit codes, and what a pipe gets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect  # type: ignore[import-untyped]
+import pytest
+
+from tests.processes import ROOT, Pipeline, clean_environ
+
+COMMANDS = ("train", "predict", "ask", "results", "wait", "rebuild")
+ROW = ("6.0", "2.9", "4.5", "1.5")
+HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")
+IMPORTED = f"""
+import sys
+from cli.__main__ import main
+try:
+    main()
+finally:
+    print(*(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)
+"""
+
+
+def told(done: Any) -> tuple[int, str, str]:
+    return done.returncode, done.stdout, done.stderr
+
+
+def redirected(shell: Pipeline, stdout: int, *command: str) -> tuple[int, str]:
+    """Exit code and stderr of `petal` whose standard output is a file descriptor of ours."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *command],
+        cwd=ROOT, env={**clean_environ(), **shell.env}, stdin=subprocess.DEVNULL, stdout=stdout,
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_help_ends_with_a_line_to_paste(
+    shell: Pipeline, command: tuple[str, ...], flag: str
+) -> None:
+    done = shell.run(*command, flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    last = done.stdout.splitlines()[-1].strip()
+    assert last.startswith(" ".join(("Example:  petal", *command)))
+
+
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_the_line_to_paste_of_a_command_that_needs_no_service_works(
+    shell: Pipeline, tmp_path: Path, name: str
+) -> None:
+    shell.env["PETAL_MODEL"] = str(tmp_path / "iris.joblib")
+    assert shell.run("train").returncode == 0
+    example = shell.run(name, "--help").stdout.splitlines()[-1].split("petal ")[1]
+    done = shell.run(*example.split())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_help_lists_every_command(shell: Pipeline) -> None:
+    listed = shell.run("--help").stdout.split("Commands:\n")[1].split("\n\n")[0]
+    assert [line.split()[0] for line in listed.splitlines()] == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_imports_nothing_heavy(shell: Pipeline, command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command, "--help"],
+        cwd=ROOT, env={**clean_environ(), **shell.env}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("Usage: ")
+    assert done.stderr == "\n"
+
+
+def test_the_version_is_told(shell: Pipeline) -> None:
+    assert told(shell.run("--version")) == (0, "petal, version 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (("predicted",), "Error: No such command 'predicted'."),
+        (("--loud",), "Error: No such option: --loud"),
+        (("results", "--loud"), "Error: No such option: --loud"),
+        (("wait",), "Error: Missing argument 'ID'."),
+        (
+            ("predict", "--via", "mail"),
+            "Error: Invalid value for '--via': 'mail' is not one of 'local', 'rest', 'queue'.",
+        ),
+        (
+            ("predict", "--timeout", "0"),
+            "Error: Invalid value for '--timeout': 0.0 is not in the range x>0.",
+        ),
+        (
+            ("results", "--limit", "0"),
+            "Error: Invalid value for '--limit': 0 is not in the range x>=1.",
+        ),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_with_2(
+    shell: Pipeline, command: tuple[str, ...], line: str
+) -> None:
+    code, out, err = told(shell.run(*command))
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: ")
+    assert err.splitlines()[-1].strip() == line
+
+
+@pytest.mark.parametrize(
+    "command", [("predict", *ROW), ("ask",), ("results",), ("wait",), ("train",), ("rebuild",)]
+)
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("PETAL_MODLE", "x", "PETAL_MODLE is not a setting; the settings are in the README"),
+        (
+            "PETAL_EMBEDDED_PORT",
+            "0",
+            "PETAL_EMBEDDED_PORT='0' cannot be used: Expected `int` >= 1",
+        ),
+        ("PETAL_BROKER", "kafka", "PETAL_BROKER must be host:port[,host:port…]"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_line_and_78(
+    shell: Pipeline, command: tuple[str, ...], variable: str, value: str, line: str
+) -> None:
+    shell.env[variable] = value
+    task = ("0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11",) if command == ("wait",) else ()
+    assert told(shell.run(*command, *task)) == (78, "", f"petal: {line}\n")
+
+
+@pytest.mark.parametrize("color", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "xterm"}])
+@pytest.mark.parametrize(
+    "command",
+    [("--help",), ("predict", *ROW), ("predict", "x"), ("unknown",), ("ask",), ("results",)],
+)
+def test_a_pipe_gets_no_escape_codes(
+    shell: Pipeline, command: tuple[str, ...], color: dict[str, str]
+) -> None:
+    shell.env.update(color)
+    done = shell.run(*command, stdin="6.0 2.9 4.5 1.5\n1 2\n" if command == ("ask",) else "")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("--help",), ("predict", *ROW), ("results",)])
+def test_a_terminal_with_no_color_gets_no_colors(shell: Pipeline, command: tuple[str, ...]) -> None:
+    env = {**clean_environ(), **shell.env, "TERM": "xterm-256color", "NO_COLOR": "1"}
+    shown = pexpect.run(
+        " ".join((sys.executable, "-m", "cli", *command)), cwd=ROOT, env=env, timeout=60
+    )
+    assert shown != b""
+    assert b"\x1b[" not in shown
+
+
+@pytest.mark.parametrize("command", [("--help",), ("predict", "--help"), ("predict", *ROW)])
+def test_a_pipe_whose_reader_has_left_is_no_error(
+    shell: Pipeline, command: tuple[str, ...]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert redirected(shell, writer, *command) == (0, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("command", [("--help",), ("predict", *ROW)])
+def test_an_unexpected_error_is_one_line_and_70(shell: Pipeline, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        told = redirected(shell, full.fileno(), *command)
+    line = (
+        "petal: unexpected OSError: [Errno 28] No space left on device "
+        "(petal --debug … tells more)\n"
+    )
+    assert told == (70, line)
+
+
+def test_debug_shows_the_traceback_of_an_unexpected_error(shell: Pipeline) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, err = redirected(shell, full.fileno(), "--debug", "predict", *ROW)
+    assert code == 1
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert "OSError: [Errno 28] No space left on device" in err
+
+
+def test_debug_leaves_an_expected_error_its_line(shell: Pipeline) -> None:
+    line = "petal: sepal_length: 'x' is not a number\n"
+    assert told(shell.run("--debug", "predict", "x", "2", "3", "4")) == (2, "", line)
