@@ -20,6 +20,14 @@ up: setup ## keep broker, 2 workers, sink and API running until Ctrl-C
 test: .venv/ready ## all tests, with a real broker and real processes
 	python -m pytest
 
+.PHONY: test-kafka
+test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
+	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py
+
+.PHONY: kafka
+kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
+	python -m infra.kafka
+
 .PHONY: check
 check: .venv/ready ## format, lint and types, without changing anything
 	ruff format --check .
@@ -48,7 +56,7 @@ clean: ## remove .venv, var, the trained model and caches
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -301,7 +301,10 @@ class Reader:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise StoreError(f"no database at {path}; the sink makes it (make up)")
-        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            self._connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+        except sqlite3.OperationalError as e:
+            raise StoreError(f"{path} cannot be opened as a database: {e}") from e
         self._db = sqlite_utils.Database(self._connection)
         try:
             self._connection.execute("PRAGMA query_only=ON")

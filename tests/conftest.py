@@ -1,5 +1,6 @@
 """Fixtures: one trained model for the session, and a pipeline of real processes per test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def shell(tmp_path: Path, artifact: Path) -> Pipeline:
 
 @pytest.fixture
 def pipeline(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
-    """The embedded broker, and settings for whatever else the test starts."""
-    with processes.pipeline(tmp_path, artifact) as p:
+    """A broker, and settings for whatever else the test starts.
+
+    The embedded one, or Apache Kafka with TEST_BROKER=kafka (`make test-kafka`).
+    """
+    with processes.pipeline(tmp_path, artifact, os.environ.get("TEST_BROKER") == "kafka") as p:
         yield p

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra import config
 from infra.config import Settings
-from model import artifact
+from model import artifact as artifacts
 from model.artifact import Loaded
 from model.predict import predict
 from model.train import describe, make_card
@@ -26,7 +26,7 @@ from streams.log import open_log
 from streams.store import Audit, Reader
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS
 from tests.estimators import ENDLESS, Sleeper
-from tests.processes import ROOT, Pipeline, wait_until
+from tests.processes import ROOT, Pipeline, settings_for, wait_until
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 DRAIN_SECONDS = 60.0
@@ -352,7 +352,7 @@ def test_a_worker_whose_predict_never_returns_ends_itself(
     X = np.arange(8.0).reshape(4, 2)
     model = Sleeper().fit(X, X[:, 0])
     card = make_card("sleeper", model, describe(X, ["a", "b"]))
-    artifact.save(model, card, tmp_path / "sleeper.joblib")
+    artifacts.save(model, card, tmp_path / "sleeper.joblib")
     pipeline.env |= {
         "PETAL_MODEL": str(tmp_path / "sleeper.joblib"),
         "PETAL_STALL_TIMEOUT": "3",
@@ -365,11 +365,8 @@ def test_a_worker_whose_predict_never_returns_ends_itself(
     assert "no progress for" in worker.output.splitlines()[-1]
 
 
-def test_processes_wait_for_a_broker_that_comes_later(pipeline: Pipeline) -> None:
-    settings = settings_of(pipeline)
-    late = Pipeline(pipeline.folder, {**pipeline.env, "PETAL_EMBEDDED_PORT": "1"})
-    late.env["PETAL_EMBEDDED_PORT"] = _port_after(settings.embedded_port)
-    with late:
+def test_processes_wait_for_a_broker_that_comes_later(tmp_path: Path, artifact: Path) -> None:
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as late:
         worker = late.worker(ready=False).wait_for("waiting for the broker")
         stopped = late.sink(ready=False).wait_for("waiting for the broker")
         assert stopped.stop() == 0
@@ -378,17 +375,8 @@ def test_processes_wait_for_a_broker_that_comes_later(pipeline: Pipeline) -> Non
         worker.wait_for("Worker ready")
 
 
-def _port_after(port: int) -> str:
-    from tests.processes import free_port
-
-    while (other := free_port()) == port:
-        pass
-    return str(other)
-
-
 def test_a_topic_with_another_partition_count_is_refused(pipeline: Pipeline) -> None:
-    port = settings_of(pipeline).embedded_port
-    env = {"PETAL_PARTITIONS": "6", "PETAL_BROKER": f"127.0.0.1:{port}"}
+    env = {"PETAL_PARTITIONS": "6", "PETAL_BROKER": settings_of(pipeline).bootstrap}
     worker = pipeline.start("faust", "-A", "streams.worker", "worker", env=env)
     wait_until(lambda: worker.exit_code is not None, 30, "the worker's end")
     assert worker.exit_code == 78

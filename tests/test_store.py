@@ -190,6 +190,21 @@ def test_a_reader_says_when_there_is_nothing_to_read(path: Path) -> None:
         Reader(path)
 
 
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Reader(tmp_path)
+
+
+def test_a_path_with_signs_of_a_url_is_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c%20.sqlite"
+    store = Store(path, "cluster")
+    store.apply(0, 0, records(result(0)))
+    with Reader(path) as reader:
+        assert reader.audit().results == 1
+    store.close()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_reader_reads_while_the_writer_writes(path: Path) -> None:
     store = Store(path, "cluster")
     store.apply(0, 0, records(result(0)))
