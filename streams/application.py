@@ -74,6 +74,13 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         await super().on_started()
 
+    def _crash(self, reason: BaseException) -> None:
+        """A service below failed, such as the Kafka client: nothing planned can follow."""
+        if self.should_stop:
+            super()._crash(reason)
+        else:
+            fail("the Kafka client", reason)
+
     async def stop(self) -> None:
         alarm = threading.Timer(
             STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", EXIT_TRY_AGAIN)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from infra.broker import pipeline_topics
 from infra.config import Settings
 from streams.topics import MAX_RESULT_BYTES
 
@@ -80,7 +81,7 @@ async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
     )
     await consumer.start()
     try:
-        partitions = await _partitions(consumer, topic)
+        partitions = _partitions(settings, topic)
         consumer.assign(partitions)
         starts = await consumer.beginning_offsets(partitions)
         log = Log(consumer, {tp.partition: offset for tp, offset in starts.items()})
@@ -90,6 +91,7 @@ async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
         await consumer.stop()
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    await consumer.topics()  # has the metadata fetched
-    return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:
+    """All partitions of one of the pipeline's topics; `prepare` holds the broker to the count."""
+    [count] = [t.partitions for t in pipeline_topics(settings) if t.name == topic]
+    return [TopicPartition(topic, p) for p in range(count)]

@@ -1,0 +1,48 @@
+"""How the worker's and the sink's processes end."""
+
+import subprocess
+import sys
+import time
+from logging import INFO, LogRecord
+
+from streams.application import Repeats
+from tests.processes import ROOT, clean_environ
+
+
+def run(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", f"from streams import application, worker\n{code}"],
+        cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def test_a_crashed_service_ends_the_process_so_that_it_can_be_tried_again() -> None:
+    done = run("worker.app._crash(RuntimeError('no coordinator'))")
+    assert done.returncode == 75
+    assert done.stderr.splitlines()[-1] == (
+        "petalstream: the Kafka client failed: RuntimeError: no coordinator"
+    )
+
+
+def test_a_process_that_fails_runs_no_clean_up_that_could_acknowledge() -> None:
+    done = run(
+        "import atexit\natexit.register(print, 'cleaned up')\n"
+        "try: application.fail('answering tasks', ValueError('odd'))\n"
+        "finally: print('finally')"
+    )
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.splitlines()[-1] == "petalstream: answering tasks failed: ValueError: odd"
+
+
+def test_a_client_library_says_the_same_thing_once_in_five_seconds() -> None:
+    def record(name: str, message: str) -> LogRecord:
+        return LogRecord(name, INFO, "", 0, message, None, None)
+
+    repeats = Repeats()
+    said = [repeats.filter(record("aiokafka.conn", "Unable to connect")) for _ in range(1000)]
+    assert said.count(True) == 1
+    assert repeats.filter(record("aiokafka.conn", "something else"))
+    assert all(repeats.filter(record("petalstream", "ours")) for _ in range(3))
+    later = time.monotonic() - 6
+    repeats._said = dict.fromkeys(repeats._said, later)
+    assert repeats.filter(record("aiokafka.conn", "Unable to connect"))
