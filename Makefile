@@ -24,6 +24,10 @@ test: .venv/ready ## all tests, with a real broker and real processes
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py
 
+.PHONY: crash-points
+crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
+	python -m pytest -m slow tests/test_crash_points.py
+
 .PHONY: kafka
 kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
 	python -m infra.kafka
@@ -56,7 +60,7 @@ clean: ## remove .venv, var, the trained model and caches
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -359,7 +359,7 @@ def test_a_worker_whose_predict_never_returns_ends_itself(
         "PYTHONPATH": str(ROOT),  # where the estimator's class is
     }
     worker = pipeline.worker()
-    publish(settings_of(pipeline), [[5.0, 1.0], [ENDLESS, 1.0]])
+    publish(settings_of(pipeline), [[ENDLESS, 1.0]])
     wait_until(lambda: worker.exit_code is not None, 30, "the worker's end")
     assert worker.exit_code == 75
     assert "no progress for" in worker.output.splitlines()[-1]
