@@ -1,25 +1,17 @@
 """Read a whole topic, from its beginning to where it ends now, outside any consumer group."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import pipeline_topics
 from infra.config import Settings
+from streams.store import Slice
 from streams.topics import MAX_RESULT_BYTES
 
 FETCH_SECONDS = 1.0
-
-
-class Slice(NamedTuple):
-    """Consecutive records of one partition; offsets from `first` on that are not among them
-    do not exist in the log."""
-
-    partition: int
-    first: int
-    records: Sequence[Any]
 
 
 class Log:

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS result(
   answered_at_ms INTEGER NOT NULL,
   CHECK((status = 'ok') = (y IS NOT NULL)),
   CHECK((status = 'error') = (error_code IS NOT NULL))
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS result_position ON result(log, partition, "offset");
 CREATE TABLE IF NOT EXISTS duplicate(
   log INTEGER NOT NULL REFERENCES log(id),
@@ -67,7 +67,7 @@ WRITER_PRAGMAS = (
     "cell_size_check=ON",
     "mmap_size=0",
     "journal_size_limit=67108864",
-    "cache_size=-131072",  # KiB; random keys touch the whole index
+    "cache_size=-262144",  # KiB; random keys touch the whole index
 )
 
 

@@ -12,12 +12,13 @@ from infra import config
 from infra.config import Settings
 from streams import application
 from streams.lock import WriterLock
-from streams.store import Store
+from streams.store import Slice, Store
 from streams.topics import RESULTS, SINK_GROUP
-from streams.transport import Chunk
 
 STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
+WAITING_CHUNKS = 16
+TRANSACTION_RECORDS = 20_000
 
 logger = logging.getLogger("petalstream")
 
@@ -39,6 +40,8 @@ class Projection:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = WriterLock(settings.database)
+        self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_CHUNKS)
+        self._writing: asyncio.Task[None] | None = None
 
     async def open(self, cluster: str) -> None:
         """Open the database for the log of `cluster`; raises StoreError.
@@ -56,18 +59,31 @@ class Projection:
         return self._store.next_offsets()
 
     async def handle(self, event: Any) -> None:
-        """Apply one chunk, then acknowledge it; Kafka's offset is only a hint here.
+        """Take one chunk. It is acknowledged when its rows are committed."""
+        await self._waiting.put(event)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
 
-        While the database is locked or has no room, nothing is skipped: the same chunk is
-        tried again, and the transport stops fetching once a few more are waiting.
-        """
-        chunk: Chunk = event.value
+    async def _write(self) -> None:
+        """Store whatever waits, as much as fits into one transaction, until nothing waits."""
+        try:
+            while not self._waiting.empty():
+                events = [self._waiting.get_nowait()]
+                while _records(events) < TRANSACTION_RECORDS and not self._waiting.empty():
+                    events.append(self._waiting.get_nowait())
+                await self._store_all([Slice(*event.value[1:]) for event in events])
+                for event in events:  # Kafka's offset is only a hint here
+                    event.ack()
+        except Exception as e:  # the outermost edge: without an ack the chunks are read again
+            application.fail("storing results", e)
+
+    async def _store_all(self, slices: list[Slice]) -> None:
+        """One transaction. While the database is locked or has no room nothing is skipped:
+        the same slices are tried again, and the transport stops fetching meanwhile."""
         backoff = FIRST_BACKOFF
         while True:
             try:
-                await application.off_loop(
-                    self._store.apply, chunk.partition, chunk.first, chunk.records
-                )
+                await application.off_loop(self._store.apply_all, slices)
                 break
             except sqlite3.OperationalError as e:
                 if not is_passing(e):
@@ -77,7 +93,10 @@ class Projection:
                 backoff = min(LONGEST_BACKOFF, backoff * 2)
         if backoff > FIRST_BACKOFF:
             logger.warning("the database can be written again")
-        event.ack()
+
+
+def _records(events: list[Any]) -> int:
+    return sum(len(event.value.records) for event in events)
 
 
 def create_app(settings: Settings) -> application.Application:

@@ -63,8 +63,17 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
 
 
+class Slice(NamedTuple):
+    """Consecutive records of one partition; offsets from `first` on that are not among them
+    do not exist in the log. The store needs of each no more than `Record` has."""
+
+    partition: int
+    first: int
+    records: Sequence[Any]
+
+
 class Applied(NamedTuple):
-    """What one chunk changed: new rows, recorded duplicates, unreadable and skipped records."""
+    """What a transaction changed: new rows, duplicates recorded, records unreadable or skipped."""
 
     new: int = 0
     duplicates: int = 0
@@ -182,16 +191,20 @@ class Store:
         return dict(self._db.execute(query, (self._log,)))
 
     def apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
-        """Store consecutive records of one partition of `results` in one transaction.
+        """Store one slice of the log; see `apply_all`."""
+        return self.apply_all([Slice(partition, first, records)])
 
-        `first` is the offset from which the log was read; offsets from there on that are not
-        among the records do not exist in the log. Records below the stored offset are
-        skipped; raises OffsetGap if `first` is above it.
+    def apply_all(self, slices: Sequence[Slice]) -> Applied:
+        """Store slices of the log in one transaction, each partition's in offset order.
+
+        Records below the stored offset are skipped; raises OffsetGap if a slice begins above
+        it. The larger a transaction, the less each row costs: keys are random, so every
+        transaction writes most pages of their index.
         """
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                applied = self._apply(partition, first, records)
+                applied = self._apply_all(slices)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk has rolled back already
@@ -199,24 +212,73 @@ class Store:
                 raise
             return applied
 
-    def _apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
-        stored = self._next_offsets().get(partition, first)
-        if first > stored:
-            raise OffsetGap(partition, stored, first)
-        fresh = [r for r in records if r.offset >= stored]
-        replayed = len(records) - len(fresh)
-        if not fresh:
-            return Applied(replayed=replayed)
-        new, duplicates, unreadable = self._insert(partition, fresh)
-        end = fresh[-1].offset + 1
-        missing = end - stored - len(fresh)
+    def _apply_all(self, slices: Sequence[Slice]) -> Applied:
+        rows: list[tuple[Any, ...]] = []
+        unreadable: list[tuple[Any, ...]] = []
+        offsets = self._next_offsets()
+        replayed = 0
+        for partition, first, records in slices:
+            stored = offsets.get(partition, first)
+            if first > stored:
+                raise OffsetGap(partition, stored, first)
+            fresh = [r for r in records if r.offset >= stored]
+            replayed += len(records) - len(fresh)
+            if fresh:
+                offsets[partition] = fresh[-1].offset + 1
+                self._advance(partition, stored, offsets[partition], len(fresh))
+                self._sort_out(partition, fresh, rows, unreadable)
+        new = self._insert(rows)
+        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", unreadable)
+        return Applied(new, len(rows) - new, len(unreadable), replayed)
+
+    def _advance(self, partition: int, start: int, end: int, records: int) -> None:
         self._db.execute(
             "INSERT INTO projection_offset(log, partition, first_offset, next_offset, missing) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT(log, partition) DO UPDATE SET "
             "next_offset = excluded.next_offset, missing = missing + excluded.missing",
-            (self._log, partition, stored, end, missing),
+            (self._log, partition, start, end, end - start - records),
         )
-        return Applied(new, duplicates, unreadable, replayed)
+
+    def _sort_out(
+        self,
+        partition: int,
+        records: Sequence[Record],
+        rows: list[tuple[Any, ...]],
+        unreadable: list[tuple[Any, ...]],
+    ) -> None:
+        for record in records:
+            read = _read(record.value)
+            if isinstance(read, Result):
+                rows.append(_row(read, self._log, partition, record))
+            else:
+                value = record.value and record.value[:UNREADABLE_KEPT]
+                unreadable.append((self._log, partition, record.offset, read, value))
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> int:
+        """Insert rows of new task ids, record the others as duplicates; returns the new ones."""
+        if not rows:
+            return 0
+        # Sorted keys touch each page of the index once: twice as fast as in offset order.
+        # The sort is stable, so of two records with one id the earlier still wins.
+        rows.sort(key=lambda row: row[0])
+        new = self._db.executemany(INSERT, rows).rowcount
+        if new < len(rows):
+            self._record_duplicates(rows)
+        return new
+
+    def _record_duplicates(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        find = (
+            "SELECT status, y, proba, error_code, error_message, log, partition, "
+            '"offset" FROM result WHERE task_id = ?'
+        )
+        for row in rows:
+            kept = self._db.execute(find, (row[0],)).fetchone()
+            if kept[5:] == row[12:15]:
+                continue
+            self._db.execute(
+                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?)",
+                (self._log, row[13], row[14], row[0], kept[:5] == row[1:6]),
+            )
 
     def carry_over(self, old: Path, starts: Mapping[int, int]) -> int:
         """Copy from another projection what the log can no longer give; returns the rows.
@@ -253,46 +315,6 @@ class Store:
             (self._log,))  # fmt: skip
         run(RESUME_AT_START, {"log": self._log})
         return kept["result"]
-
-    def _insert(self, partition: int, records: Sequence[Record]) -> tuple[int, int, int]:
-        rows, bad = [], []
-        for record in records:
-            read = _read(record.value)
-            if isinstance(read, Result):
-                rows.append(_row(read, self._log, partition, record))
-            else:
-                bad.append(
-                    (
-                        self._log,
-                        partition,
-                        record.offset,
-                        read,
-                        record.value and record.value[:UNREADABLE_KEPT],
-                    )
-                )
-        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", bad)
-        # Sorted keys touch each page of the index once: twice as fast as in offset order.
-        # The sort is stable, so of two records with one id the earlier still wins.
-        rows.sort(key=lambda row: row[0])
-        new = max(0, self._db.executemany(INSERT, rows).rowcount) if rows else 0
-        duplicates = len(rows) - new
-        if duplicates:
-            self._record_duplicates(partition, rows)
-        return new, duplicates, len(bad)
-
-    def _record_duplicates(self, partition: int, rows: Iterable[tuple[Any, ...]]) -> None:
-        find = (
-            "SELECT status, y, proba, error_code, error_message, log, partition, "
-            '"offset" FROM result WHERE task_id = ?'
-        )
-        for row in rows:
-            kept = self._db.execute(find, (row[0],)).fetchone()
-            if kept[5:] == row[12:15]:
-                continue
-            self._db.execute(
-                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?)",
-                (self._log, partition, row[14], row[0], kept[:5] == row[1:6]),
-            )
 
 
 class Reader:

@@ -86,7 +86,7 @@ def install(name: str, point: Failpoint) -> None:
     elif name == "acked":
         after(ChunkMessage, "on_final_ack", point)
     elif name == "received":
-        before(Store, "apply", point)
+        before(Store, "apply_all", point)
     elif name == "inserted":
         after(Store, "_insert", point)
     elif name == "committing":
@@ -94,7 +94,7 @@ def install(name: str, point: Failpoint) -> None:
         connect = sqlite3.connect
         sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Connection})
     elif name == "committed":
-        after(Store, "apply", point)
+        after(Store, "apply_all", point)
     else:
         raise SystemExit(f"no failpoint {name!r}")
 
