@@ -29,8 +29,8 @@ from infra.config import Settings
 from model.card import Card, Value
 from streams import client
 from streams.events import Result, Row, TableRow, TaskId, is_id, new_id
+from streams.reader import Reader, to_result
 from streams.schema import StoreError
-from streams.store import Reader, to_result
 
 LONGEST_WAIT = 60  # seconds
 REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB

@@ -33,7 +33,7 @@ from model import artifact
 from model.predict import matrix, predict
 from streams.client import Client, ClientError
 from streams.events import Result
-from streams.store import Reader
+from streams.reader import Reader
 
 QUESTION = ("6.0", "2.9", "4.5", "1.5")
 TASKS, CLIENTS, WORKERS = 1000, 4, 2

@@ -9,7 +9,8 @@ from infra import broker
 from infra.config import Settings
 from streams.lock import WriterLock
 from streams.log import open_log
-from streams.store import Applied, Reader, Store
+from streams.reader import Reader
+from streams.store import Applied, Store
 from streams.topics import RESULTS
 
 Progress = Callable[[int, int], None]  # records read, records in all

@@ -2,21 +2,20 @@
 
 Every record of `results` ends in exactly one of the tables result, duplicate or unreadable,
 and each chunk's rows are committed together with the offset that follows it. So the sum of
-their counts equals the sum of the next offsets (`Store.audit`), and replaying a chunk that
+their counts equals the sum of the next offsets (`Reader.audit`), and replaying a chunk that
 is already stored changes nothing. Rows hold nothing but what the log holds: a rebuild from
 the log gives the same rows.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-import sqlite_utils
 
-from streams.events import Failure, Position, Result, Timings, decode_result, encode
+from streams.events import Result, decode_result, encode
 from streams.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -81,20 +80,6 @@ class Applied(NamedTuple):
     replayed: int = 0
 
 
-class Audit(NamedTuple):
-    """Counts of the tables, and of the records that they must add up to."""
-
-    results: int
-    duplicates: int
-    unreadable: int
-    records: int
-
-    @property
-    def consistent(self) -> bool:
-        """Whether every record that was read ended in exactly one table."""
-        return self.results + self.duplicates + self.unreadable == self.records
-
-
 def _row(result: Result, log: int, partition: int, record: Record) -> tuple[Any, ...]:
     error = result.error
     return (
@@ -128,24 +113,6 @@ def _read(value: bytes | None) -> Result | str:
     if (result.y is None) == (result.error is None):
         return "not a result: it must have either y or error"
     return result
-
-
-def to_result(row: Mapping[str, Any]) -> Result:
-    """The answer that a row of the table `result` stands for."""
-    failure = None
-    if row["status"] == "error":
-        failure = Failure(row["error_code"], row["error_message"])
-    return Result(
-        v=1,
-        id=row["task_id"],
-        y=None if row["y"] is None else msgspec.json.decode(row["y"]),
-        proba=None if row["proba"] is None else msgspec.json.decode(row["proba"]),
-        error=failure,
-        model=row["model"],
-        worker=row["worker"],
-        task=Position(row["task_partition"], row["task_offset"]),
-        ms=Timings(row["queue_ms"], row["infer_ms"]),
-    )
 
 
 class Store:
@@ -315,63 +282,3 @@ class Store:
             (self._log,))  # fmt: skip
         run(RESUME_AT_START, {"log": self._log})
         return kept["result"]
-
-
-class Reader:
-    """Reads the projection; safe beside the writer. Use as a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise StoreError(f"no database at {path}; the sink makes it (make up)")
-        try:
-            self._connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
-        except sqlite3.OperationalError as e:
-            raise StoreError(f"{path} cannot be opened as a database: {e}") from e
-        self._db = sqlite_utils.Database(self._connection)
-        try:
-            self._connection.execute("PRAGMA query_only=ON")
-            check_file(self._connection, path)
-            if "result" not in self._db.table_names():
-                raise StoreError(f"{path} holds no results yet")
-        except sqlite3.DatabaseError as e:
-            self.close()
-            raise StoreError(f"{path} cannot be read: {e}") from e
-        except StoreError:
-            self.close()
-            raise
-
-    def __enter__(self) -> "Reader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def get(self, task_id: str) -> dict[str, Any] | None:
-        """The row of a task id with all its provenance, or None."""
-        return next(self._rows("task_id = :id", {"id": task_id}), None)
-
-    def latest(self, limit: int) -> list[dict[str, Any]]:
-        """The rows answered last, the newest first."""
-        order = 'answered_at_ms desc, log desc, "offset" desc'
-        return list(self._db["result"].rows_where(order_by=order, limit=limit))
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, by task id."""
-        return self._db["result"].rows_where(order_by="task_id")
-
-    def _rows(self, where: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return self._db["result"].rows_where(where, args)
-
-    def audit(self) -> Audit:
-        """Count what was read and where it went."""
-        records = self._connection.execute(
-            "SELECT coalesce(sum(next_offset - first_offset - missing), 0) FROM projection_offset"
-        ).fetchone()[0]
-        results, duplicates, unreadable = (
-            self._db[name].count for name in ("result", "duplicate", "unreadable")
-        )
-        return Audit(results, duplicates, unreadable, records)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from model.artifact import Loaded
-from streams.store import Reader
+from streams.reader import Reader
 from streams.topics import RESULTS
 from tests.failpoint import SINK_POINTS, WORKER_POINTS
 from tests.processes import Pipeline, wait_until

@@ -23,7 +23,7 @@ from model.train import describe, make_card
 from streams.client import Client
 from streams.events import Failure, Position, Result, decode_result, new_id
 from streams.log import open_log
-from streams.store import Audit, Reader
+from streams.reader import Audit, Reader
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS
 from tests.estimators import ENDLESS, Sleeper
 from tests.processes import ROOT, Pipeline, settings_for, wait_until

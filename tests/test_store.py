@@ -8,8 +8,9 @@ import pytest
 
 from streams.events import Failure, Position, Result, Timings, encode, new_id
 from streams.lock import WriterLock
+from streams.reader import Audit, Reader, to_result
 from streams.schema import StoreError
-from streams.store import Applied, Audit, OffsetGap, Reader, Slice, Store, to_result
+from streams.store import Applied, OffsetGap, Slice, Store
 
 
 class Record(NamedTuple):
