@@ -7,6 +7,7 @@ import click
 
 from cli import exits
 from cli.ask import ask
+from cli.operations import dead_letters, reconcile, verify
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.results import results, wait
@@ -23,7 +24,7 @@ def petal(debug: bool) -> None:
     """One scikit-learn model through six stages, from notebook to Kafka task queue."""
 
 
-for command in (train, predict, ask, results, wait, rebuild):
+for command in (train, predict, ask, results, wait, rebuild, verify, reconcile, dead_letters):
     petal.add_command(command)
 
 

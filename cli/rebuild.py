@@ -5,6 +5,8 @@ import json
 
 import click
 
+from cli.operations import progress
+
 
 @click.command(epilog="Example:  petal rebuild")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
@@ -14,19 +16,12 @@ def rebuild(as_json: bool) -> None:
     The new file replaces the old one when it is complete. Rows whose records the log has no
     more are kept. Stop the sink first.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from infra import config
     from streams.rebuild import rebuild as run
 
     settings = config.load()
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("reading results", total=None)
-        rebuilt = asyncio.run(
-            run(settings, lambda done, total: bar.update(line, completed=done, total=total))
-        )
+    with progress("reading results") as tell:
+        rebuilt = asyncio.run(run(settings, tell))
     counts = {**rebuilt.applied._asdict(), "kept": rebuilt.kept}
     if as_json:
         click.echo(json.dumps(counts))

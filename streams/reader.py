@@ -93,6 +93,43 @@ class Reader:
     def _rows(self, where: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return self._db["result"].rows_where(where, args)
 
+    def log_id(self, cluster: str) -> int | None:
+        """The number under which rows of this cluster's log are stored, or None."""
+        row = self._connection.execute("SELECT id FROM log WHERE cluster = ?", (cluster,))
+        found = row.fetchone()
+        return None if found is None else int(found[0])
+
+    def next_offsets(self, log_id: int) -> dict[int, int]:
+        """Of each partition of a log, the offset that the sink reads next."""
+        where = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
+        return dict(self._connection.execute(where, (log_id,)))
+
+    def between(
+        self, log_id: int, partition: int, first: int, last: int
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a range of offsets of one partition."""
+        where = 'log = :log AND partition = :partition AND "offset" BETWEEN :first AND :last'
+        args = {"log": log_id, "partition": partition, "first": first, "last": last}
+        return self._rows(where, args)
+
+    def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
+        """The offsets of a range that are duplicates or unreadable."""
+        query = " UNION ALL ".join(
+            f'SELECT "offset" FROM {table} WHERE log = :log AND partition = :partition '  # noqa: S608
+            'AND "offset" BETWEEN :first AND :last'
+            for table in ("duplicate", "unreadable")
+        )
+        args = {"log": log_id, "partition": partition, "first": first, "last": last}
+        return {offset for (offset,) in self._connection.execute(query, args)}
+
+    def count_below(self, log_id: int, starts: Mapping[int, int]) -> int:
+        """How many rows are of offsets that the log has no more."""
+        query = 'SELECT count(*) FROM result WHERE log = ? AND partition = ? AND "offset" < ?'
+        return sum(
+            self._connection.execute(query, (log_id, *start)).fetchone()[0]
+            for start in starts.items()
+        )
+
     def audit(self) -> Audit:
         """Count what was read and where it went."""
         records = self._connection.execute(

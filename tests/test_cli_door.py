@@ -11,7 +11,9 @@ import pytest
 
 from tests.processes import ROOT, Pipeline, clean_environ
 
-COMMANDS = ("train", "predict", "ask", "results", "wait", "rebuild")
+COMMANDS = (
+    "train", "predict", "ask", "results", "wait", "rebuild", "verify", "reconcile", "dead-letters",
+)  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")
 HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")
 IMPORTED = f"""

@@ -14,7 +14,13 @@ FOLDERS = {"model", "streams", "api", "cli", "infra", "tests"}
 KAFKA = {"faust", "aiokafka", "confluent_kafka", "kafka"}
 LEAVES = {"infra.config", "streams.events", "streams.topics", "model"}
 PROJECTION = {"streams.schema", "streams.store", "streams.reader", "streams.lock"}
-SHARED = {"streams.client", "streams.log", "streams.rebuild", "infra.broker"} | PROJECTION
+SHARED = {
+    "streams.client",
+    "streams.log",
+    "streams.rebuild",
+    "streams.operations",
+    "infra.broker",
+} | PROJECTION
 WORKERS = {"streams.worker", "streams.sink", "streams.transport", "streams.application"}
 
 # Of each module or folder, what of ours it may import; the longest name that fits counts.
