@@ -60,7 +60,7 @@ def test_every_make_verb_that_is_told_exists_and_help_lists_it() -> None:
 
 
 def test_the_petal_commands_that_are_told_exist(pipeline: Pipeline) -> None:
-    commands = set(re.findall(r"petal ([a-z]+)", README))
+    commands = set(re.findall(r"petal ([a-z-]+)", README))
     for command in commands:
         assert pipeline.run(command, "--help").returncode == 0, command
     assert {"train", "predict", "ask", "results", "wait", "rebuild"} <= commands
