@@ -1,0 +1,38 @@
+"""A model whose answer tells the question: the first feature of each row, which comes from the
+task's id. A crossed, shifted or cut-off answer is then seen with certainty; iris, with three
+classes, would hide a third of them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+from model import artifact
+from model.train import describe, make_card
+
+MOST_ROWS = 4
+DIGITS = 9  # of the id: 36 bits times MOST_ROWS stay exact in a float
+
+
+def fingerprint(task_id: str) -> int:
+    """A number of the id that two tasks of one run practically never share."""
+    return int(task_id.replace("-", "")[:DIGITS], 16) * MOST_ROWS
+
+
+def answer_to(task_id: str) -> list[int]:
+    """The right answer: as many numbers as the task has rows, 1 to MOST_ROWS."""
+    first = fingerprint(task_id)
+    return list(range(first, first + 1 + int(task_id[-1], 16) % MOST_ROWS))
+
+
+def rows_for(task_id: str) -> list[list[float]]:
+    """The task's `X`, shape (rows, 2)."""
+    return [[float(value), float(n)] for n, value in enumerate(answer_to(task_id))]
+
+
+def save(path: Path) -> None:
+    """Fit y = first feature, and save it with its card as any model."""
+    X = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    model = LinearRegression().fit(X, X[:, 0])
+    artifact.save(model, make_card("fingerprint", model, describe(X, ["number", "row"])), path)
