@@ -1,6 +1,7 @@
 """Fixtures: one trained model for the session, and a pipeline of real processes per test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from model.artifact import Loaded
 from model.train import train
 from tests import processes
 from tests.processes import Pipeline
+
+# A test run in the background may have Ctrl-C ignored, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def test_a_run_that_did_too_little_is_vacuous() -> None:
     verdict = check(clean(), floor_for(seconds=200, rate=32))
     assert verdict.exit_code == 2
     assert [line.split(":")[0] for line in verdict.vacuous] == [
-        "acked", "poison", "answers of c1"
+        "acked", "poison", "faults", "answers of c1"
     ]  # fmt: skip
 
 

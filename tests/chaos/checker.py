@@ -20,6 +20,7 @@ class Floor(NamedTuple):
     poison: int = 0
     duplicates: int = 0
     unknowns: int = 0
+    faults: int = 0
 
 
 class Anomaly(NamedTuple):
@@ -50,7 +51,7 @@ def floor_for(seconds: float, rate: float) -> Floor:
     """The floor of a run on a broker that stays up; `rate`: planned tasks a second, all clients."""
     return Floor(
         acked=int(seconds * rate / 2), answers=int(seconds * 1.5), poison=int(seconds / 4),
-        duplicates=1,
+        duplicates=1, faults=int(seconds / 20),
     )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def count(seen: Observed) -> dict[str, int]:
 
 
 def _vacuous(seen: Observed, counts: dict[str, int], floor: Floor) -> Iterator[str]:
-    for name in ("acked", "poison", "duplicates"):
+    for name in ("acked", "poison", "duplicates", "faults"):
         if counts[name] < getattr(floor, name):
             yield f"{name}: {counts[name]} of at least {getattr(floor, name)}"
     if counts["unknown"] < floor.unknowns:
