@@ -28,6 +28,10 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
 	python -m pytest -m slow tests/test_crash_points.py
 
+.PHONY: chaos
+chaos: .venv/ready ## faults under load for 200 s, then every promise checked
+	python -m tests.chaos --seed 1 --seconds 200
+
 .PHONY: kafka
 kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
 	python -m infra.kafka
