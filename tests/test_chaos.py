@@ -1,10 +1,13 @@
 """The chaos run's checker, and one short run."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from streams.events import new_id
+from tests.chaos.__main__ import main
 from tests.chaos.checker import Anomaly, Floor, check, floor_for
 from tests.chaos.history import Event, Observed, Place, ResultRecord, Row, TaskRecord
 from tests.chaos.model import answer_to
@@ -139,3 +142,11 @@ def test_a_fault_without_effect_makes_a_run_vacuous() -> None:
     assert check(seen._replace(history=history), NOTHING).vacuous == [
         "the fault kill 1 had no effect"
     ]
+
+
+@pytest.mark.timeout(150)
+def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
+    faults = "kill-worker,pause-worker,kill-sink,lock-database,kill-workers"
+    assert main(["--seed=3", "--seconds=60", f"--faults={faults}", f"--folder={tmp_path}"]) == 0
+    verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert verdict["counts"]["faults"] >= 3

@@ -18,14 +18,19 @@ from infra import config
 from tests import processes
 from tests.chaos import evidence, faults, model
 from tests.chaos.checker import Verdict, check, floor_for
+from tests.chaos.faults import Fault
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import RATE, Load
 from tests.chaos.recorder import Recorder
-from tests.processes import Pipeline
+from tests.processes import Pipeline, Process
 
 CALM_SECONDS, DRAIN_SECONDS = 4.0, 45.0
 HARNESS_ERROR = 3
 CLIENTS = 3
+MUTANTS = {
+    "hasty-worker": {"worker": "tests.chaos.mutants:hasty_worker"},
+    "forgetful-sink": {"sink": "tests.chaos.mutants:forgetful_sink"},
+}
 SETTINGS = {
     "PETAL_CHUNK_RECORDS": "5",  # small, so that faults hit work in hand
     "PETAL_DELIVERY_TIMEOUT": "10",
@@ -37,16 +42,29 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=200.0, help="of load (default: 200)")
-    parser.add_argument("--faults", default=",".join(faults.FAULTS), help="names, by commas")
+    parser.add_argument("--faults", type=choose, help="names, by commas (default: all)")
     parser.add_argument("--kafka", action="store_true", help="Apache Kafka, not the embedded one")
+    parser.add_argument("--mutant", choices=MUTANTS, help="to see the checker find a fault")
     parser.add_argument("--folder", type=Path, help="for the evidence (default: a new one in /tmp)")
     return parser.parse_args(argv)
 
 
-async def run(args: argparse.Namespace, pipeline: Pipeline, record: Recorder) -> Verdict:
+def choose(names: str) -> dict[str, Fault]:
+    """The faults of these names; raises ArgumentTypeError for others."""
+    known = faults.FAULTS | faults.BROKER_FAULTS
+    if unknown := set(names.split(",")) - known.keys():
+        raise argparse.ArgumentTypeError(f"no fault {sorted(unknown)}; there are {list(known)}")
+    return {name: known[name] for name in names.split(",")}
+
+
+async def run(
+    args: argparse.Namespace, pipeline: Pipeline, record: Recorder, kafka: Process | None
+) -> Verdict:
     """Start, load, break, heal, drain, stop, judge."""
     settings = config.load(pipeline.env)
-    fleet = Fleet(pipeline, record, "streams.worker", "streams.sink")
+    apps = {"worker": "streams.worker", "sink": "streams.sink"} | MUTANTS.get(args.mutant, {})
+    fleet = Fleet(pipeline, record, apps)
+    fleet.broker = kafka
     for kind in ("worker", "sink"):
         for number in (1, 2):
             fleet.add(kind, number)
@@ -56,28 +74,29 @@ async def run(args: argparse.Namespace, pipeline: Pipeline, record: Recorder) ->
     load = Load(settings, record, args.seed)
     loading = asyncio.create_task(load.run())
     await asyncio.sleep(CALM_SECONDS)
-    chosen = {name: faults.FAULTS[name] for name in args.faults.split(",") if name}
+    chosen = args.faults or faults.FAULTS | (faults.BROKER_FAULTS if kafka else {})
     until = time.monotonic() + args.seconds - CALM_SECONDS
     await faults.inject(fleet, chosen, record, random.Random(args.seed), until)
     load.stop.set()
     await loading
-    await load.finish(DRAIN_SECONDS)
-    drained = await drain(settings, record)
+    deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+    await load.finish(deadline)
+    drained = await drain(settings, record, deadline)
     supervisor.cancel()
     await fleet.stop()
     seen = await asyncio.to_thread(evidence.gather, settings, record.events)
     return check(seen._replace(drained=drained), floor_for(args.seconds, RATE * CLIENTS))
 
 
-async def drain(settings: config.Settings, record: Recorder) -> bool:
+async def drain(settings: config.Settings, record: Recorder, deadline: float) -> bool:
     """Wait until nothing is left to be answered or stored; False at the deadline."""
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while time.monotonic() < deadline:
+    while True:
         seen = await asyncio.to_thread(evidence.gather, settings, record.events)
         if not check(seen, floor_for(0, 0)).names & {"lost-result", "lost-row"}:
             return True
+        if asyncio.get_running_loop().time() > deadline:
+            return False
         await asyncio.sleep(1.0)
-    return False
 
 
 def report(args: argparse.Namespace, verdict: Verdict, folder: Path) -> None:
@@ -105,11 +124,10 @@ def main(argv: list[str]) -> int:
     record = Recorder(folder / "history.jsonl")
     try:
         with Pipeline(folder, env) as pipeline:
-            if args.kafka:
-                pipeline.kafka()
-            else:
+            kafka = pipeline.kafka() if args.kafka else None
+            if kafka is None:
                 pipeline.broker()
-            verdict = asyncio.run(run(args, pipeline, record))
+            verdict = asyncio.run(run(args, pipeline, record, kafka))
     except Exception:  # the outermost edge: a run that broke down itself says nothing
         traceback.print_exc()
         print(f"evidence: {folder}")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 
+from infra import broker, config
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.recorder import Recorder
 from tests.processes import Process
@@ -104,6 +105,43 @@ async def add_and_remove_worker(fleet: Fleet, rng: random.Random) -> bool:
     return await fleet.remove(more) and joined
 
 
+async def _end_broker(fleet: Fleet, signum: signal.Signals, away: float) -> bool:
+    """Send the broker a signal, and start it again; it answers by the end."""
+    assert fleet.broker is not None
+    victim = fleet.broker
+    victim.send(signum)
+    if not await seen(lambda: victim.exit_code is not None):
+        return False
+    await asyncio.sleep(away)
+    fleet.start_broker()
+    await broker.prepare(config.load(fleet.pipeline.env))
+    return await seen(lambda: bool(fleet.of("worker") and fleet.of("sink")))
+
+
+async def kill_broker(fleet: Fleet, rng: random.Random) -> bool:
+    """kill -9 the broker; it is back after some seconds."""
+    return await _end_broker(fleet, signal.SIGKILL, rng.uniform(0.0, 4.0))
+
+
+async def stop_broker(fleet: Fleet, rng: random.Random) -> bool:
+    """SIGTERM the broker, and start it again at once."""
+    return await _end_broker(fleet, signal.SIGTERM, 0.0)
+
+
+async def pause_broker(fleet: Fleet, rng: random.Random) -> bool:
+    """Freeze the broker for less than anyone's patience."""
+    assert fleet.broker is not None
+    fleet.broker.send(signal.SIGSTOP)
+    await asyncio.sleep(rng.uniform(2.0, 5.0))
+    fleet.broker.send(signal.SIGCONT)
+    return True
+
+
+BROKER_FAULTS: dict[str, Fault] = {
+    "kill-broker": kill_broker,
+    "stop-broker": stop_broker,
+    "pause-broker": pause_broker,
+}
 FAULTS: dict[str, Fault] = {
     fault.__name__.replace("_", "-"): fault
     for fault in (
@@ -113,8 +151,8 @@ FAULTS: dict[str, Fault] = {
 }  # fmt: skip
 
 
-def plan(names: list[str], rng: random.Random) -> "list[str]":
-    """The names in a new order; the first run of a seed sees each once."""
+def plan(names: list[str], rng: random.Random) -> list[str]:
+    """The names in a new order. Each round has each once."""
     return rng.sample(names, len(names))
 
 

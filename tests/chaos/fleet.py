@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 
 from infra.broker import EXIT_UNAVAILABLE
 from streams.application import EXIT_TRY_AGAIN
@@ -41,12 +42,13 @@ class Member:
 
 
 class Fleet:
-    """Workers and sinks. `worker` and `sink` are the Faust applications to run."""
+    """Workers and sinks. `apps` names the Faust application of each kind."""
 
-    def __init__(self, pipeline: Pipeline, record: Recorder, worker: str, sink: str) -> None:
+    def __init__(self, pipeline: Pipeline, record: Recorder, apps: Mapping[str, str]) -> None:
         self.pipeline = pipeline
         self._record = record
-        self._apps = {"worker": worker, "sink": sink}
+        self._apps = apps
+        self.broker: Process | None = None  # only one that may be killed: it keeps its log
         self.members: dict[str, Member] = {}
 
     def add(self, kind: str, number: int) -> Member:
@@ -58,6 +60,14 @@ class Fleet:
 
         self.members[name] = Member(name, start)
         return self.members[name]
+
+    def start_broker(self) -> None:
+        """Start Apache Kafka again, where it was and with the log that it had."""
+        _, _, port = self.pipeline.env["PETAL_BROKER"].rpartition(":")
+        folder = str(self.pipeline.folder / "kafka")
+        self.broker = self.pipeline.start(
+            sys.executable, "-m", "infra.kafka", "--port", port, "--folder", folder
+        )
 
     def of(self, kind: str) -> list[Member]:
         """The members of a kind that work."""
