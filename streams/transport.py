@@ -198,6 +198,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return int((await self._thread.earliest_offsets(tp))[tp])
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._drain(fetcher)
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            # A stop amid a rebalance cancels a fetch that waits for its partitions.
+            if not self.app.should_stop:
+                raise
+
+    async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
             await self._seek_dropped()
             if self._commit_every is not None and self._n_acked >= self._commit_every:

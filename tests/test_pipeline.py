@@ -166,6 +166,20 @@ def test_a_worker_that_is_told_to_stop_repeats_nothing(pipeline: Pipeline) -> No
     assert Counter(r.key.decode() for r in results) == Counter(asked.keys())
 
 
+def test_a_worker_that_is_told_to_stop_in_a_rebalance_ends_cleanly(pipeline: Pipeline) -> None:
+    settings = settings_of(pipeline)
+    first = pipeline.worker()
+    second = pipeline.worker(ready=False).wait_for("ConsumerThread]: Starting")
+    # The first one's heartbeat, every 1.5 s, tells it that the group forms anew.
+    first.wait_for("Heartbeat failed", seconds=20)
+    assert first.stop() == 0
+    assert "Traceback" not in first.output
+    second.wait_for("Worker ready")
+    asked = publish(settings, rows_for(20))
+    pipeline.sink()
+    wait_for_rows(settings, len(asked))
+
+
 def test_poison_goes_to_dead_letters_and_every_good_task_is_answered(
     pipeline: Pipeline, loaded: Loaded
 ) -> None:
