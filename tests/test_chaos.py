@@ -144,6 +144,7 @@ def test_a_fault_without_effect_makes_a_run_vacuous() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     faults = "kill-worker,pause-worker,kill-sink,lock-database,kill-workers"
