@@ -4,6 +4,7 @@ RequestError
 ├── BadRequest        400  cannot be read, or holds what no model can take
 ├── UnknownModel      404
 ├── NotFound          404
+├── Conflict          409  the id is another task's
 ├── TooMuch           413  body, rows or message too large
 ├── WrongContentType  415
 ├── Unprocessable     422  well-formed, but not for this model
@@ -50,6 +51,15 @@ class NotFound(RequestError):
     """Nothing is known under this address."""
 
     status = 404
+
+
+class Conflict(RequestError):
+    """A task id that was used for another task."""
+
+    status = 409
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"id_conflict: the id {task_id} is another task's")
 
 
 class TooMuch(RequestError):

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from api import body
 from api.errors import (
     BadRequest,
+    Conflict,
     NotFound,
     TooMuch,
     Unavailable,
@@ -28,7 +29,7 @@ from api.served import Served
 from infra.config import Settings
 from model.card import Card, Value
 from streams import client
-from streams.events import Result, Row, TableRow, TaskId, is_id, new_id
+from streams.events import Result, Row, TableRow, TaskId, input_digest, is_id, new_id
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
 
@@ -55,11 +56,12 @@ class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Question(msgspec.Struct):
-    """A task that may be published."""
+    """A task that may be published; `chosen`: the client chose its id."""
 
     id: str
     X: list[list[Value]]
     model: str | None
+    chosen: bool
 
 
 class Accepted(msgspec.Struct):
@@ -101,7 +103,7 @@ def parse(data: bytes, card: Card, max_rows: int) -> Question:
     rows: Any = task.X
     if message := first_fault(card, rows):
         raise Unprocessable(message)
-    return Question(task.id or new_id(), rows, task.model)
+    return Question(task.id or new_id(), rows, task.model, task.id is not None)
 
 
 def wait_wanted(request: Request) -> int | None:
@@ -139,7 +141,7 @@ class Tasks:
         self._pipeline = pipeline
         self._database = settings.database
         self._max_rows = settings.max_rows
-        self._accepted: dict[str, None] = {}
+        self._accepted: dict[str, str] = {}  # task id -> input digest
 
     def routes(self) -> list[Route]:
         """What this answers, and where."""
@@ -149,13 +151,19 @@ class Tasks:
         ]
 
     async def submit(self, request: Request) -> Response:
-        """Publish a task; with `Prefer: wait=…` its result, if it comes within that time."""
+        """Publish a task; with `Prefer: wait=…` its result, if it comes within that time.
+
+        A task that was answered before is not asked again: its answer is given.
+        """
         card = next(iter(self._served.values())).card
         question = parse(await body.read(request), card, self._max_rows)
         wait = wait_wanted(request)
         headers = {"Location": f"/tasks/{question.id}"}
         if wait is not None:
             headers["Preference-Applied"] = f"wait={wait}"
+        digest = input_digest(question.X)
+        if question.chosen and (known := await self._known(question.id, digest)):
+            return json_response(known, headers=headers)
         try:
             answer = await (self._publish(question) if not wait else self._ask(question, wait))
         except client.Unavailable as e:
@@ -166,7 +174,9 @@ class Tasks:
             raise Unconfirmed(message, question.id) from e
         except client.TooLarge as e:
             raise TooMuch(str(e)) from e
-        self._remember(question.id)
+        except client.IdConflict as e:
+            raise Conflict(question.id) from e
+        self._remember(question.id, digest)
         return json_response(answer, 200 if isinstance(answer, Result) else 202, headers)
 
     async def _publish(self, question: Question) -> Accepted:
@@ -180,8 +190,15 @@ class Tasks:
         except client.ResultTimeout:
             return Pending(question.id)
 
-    def _remember(self, task_id: str) -> None:
-        self._accepted[task_id] = None
+    async def _known(self, task_id: str, digest: str) -> Result | None:
+        """The answer that this task has already; raises Conflict if the id is another task's."""
+        found = await asyncio.to_thread(stored, self._database, task_id)
+        if (found.input if found else self._accepted.get(task_id)) not in (None, digest):
+            raise Conflict(task_id)
+        return found
+
+    def _remember(self, task_id: str, digest: str) -> None:
+        self._accepted[task_id] = digest
         if len(self._accepted) > REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
 

@@ -17,6 +17,7 @@ CODES = {
     "streams.client.Unknown": TRY_AGAIN,
     "streams.client.ResultTimeout": TRY_AGAIN,
     "streams.client.TooLarge": DATA,
+    "streams.client.IdConflict": DATA,
     "cli.ways.Refused": DATA,
     "cli.ways.ServiceUnavailable": UNAVAILABLE,
     "cli.results.NotFound": 1,

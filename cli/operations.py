@@ -67,6 +67,8 @@ def verify(as_json: bool) -> None:
         for kind in ("missing", "different", "extra"):
             for name in getattr(found, kind)[:SHOWN_IDS]:
                 click.echo(f"{kind}\t{name}")
+        if found.conflicts:
+            click.echo(f"{found.conflicts} id_conflict: answers to ids of other tasks")
         if not found.consistent:
             click.echo("the tables' counts do not add up to the records read; petal rebuild")
     raise click.exceptions.Exit(0 if found.agrees else 1)

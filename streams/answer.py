@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,8 +24,10 @@ from streams.events import (
     Task,
     Timings,
     are_ids,
+    digest_bytes,
     encode,
     encode_lines,
+    input_digest,
     is_id,
 )
 from streams.topics import MAX_RESULT_BYTES
@@ -68,10 +70,11 @@ class Unreadable(Exception):
 class Refused(Exception):
     """A task that can be read but not predicted."""
 
-    def __init__(self, task_id: str, code: str, message: str) -> None:
+    def __init__(self, task_id: str, code: str, message: str, digest: str | None = None) -> None:
         super().__init__(message)
         self.task_id = task_id
         self.failure = Failure(code, message)
+        self.digest = digest
 
 
 class Answerer:
@@ -155,7 +158,7 @@ class Answerer:
         if not is_id(task.id):
             raise Unreadable("bad_id")
         if failure := self._misfit(task, key):
-            raise Refused(task.id, failure.code, failure.message)
+            raise Refused(task.id, failure.code, failure.message, input_digest(task.X))
         return task
 
     def _misfit(self, task: AnyTask, key: bytes | None) -> Failure | None:
@@ -181,11 +184,13 @@ class Answerer:
             return []
         rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
         start = time.perf_counter()
+        X = matrix(rows, self._card.numeric)
         try:
-            prediction = predict(self._model, matrix(rows, self._card.numeric))
+            prediction = predict(self._model, X)
         except PredictError as e:
             if len(tasks) == 1:
-                refused = Refused(tasks[0].id, "predict_failed", str(e))
+                digest = input_digest(tasks[0].X)
+                refused = Refused(tasks[0].id, "predict_failed", str(e), digest)
                 return [self._refusal(refused, partition, offsets[0])]
             half = len(tasks) // 2
             return [
@@ -193,34 +198,41 @@ class Answerer:
                 *self._predict(tasks[half:], offsets[half:], partition),
             ]
         infer_ms = round((time.perf_counter() - start) * 1000, 3)
-        return self._encode(tasks, offsets, partition, prediction, infer_ms)
+        return self._encode(tasks, offsets, partition, (prediction, _digests(tasks, X)), infer_ms)
 
     def _encode(
         self,
         tasks: Sequence[AnyTask],
         offsets: Sequence[int],
         partition: int,
-        prediction: Prediction,
+        predicted: tuple[Prediction, list[str]],
         infer_ms: float,
     ) -> list[Message]:
-        ends = list(accumulate(len(task.X) for task in tasks))
-        rows = [slice(end - len(task.X), end) for task, end in zip(tasks, ends, strict=True)]
-        y, proba = prediction
+        (y, proba), digests = predicted
+        counts = [len(task.X) for task in tasks]
+        no_proba = repeat(None, len(tasks))
         model, worker = self._card.id, self._worker
         queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
         results = [
             Result(
                 v=1,
                 id=task.id,
-                y=y[part],
-                proba=None if proba is None else proba[part],
+                y=labels,
+                proba=probabilities,
+                input=digest,
                 model=model,
                 worker=worker,
                 task=Position(partition, offset),
                 ms=Timings(queue_ms, infer_ms),
             )
-            for task, offset, part, queue_ms in zip(
-                tasks, offsets, rows, queued.clip(0).round(3).tolist(), strict=True
+            for task, offset, labels, probabilities, digest, queue_ms in zip(
+                tasks,
+                offsets,
+                _parts(y, counts),
+                no_proba if proba is None else _parts(proba, counts),
+                digests,
+                queued.clip(0).round(3).tolist(),
+                strict=True,
             )
         ]
         # One call and one split cost half of a call for each; JSON has no raw newline.
@@ -234,6 +246,7 @@ class Answerer:
             v=1,
             id=refused.task_id,
             error=refused.failure,
+            input=refused.digest,
             model=self._card.id,
             worker=self._worker,
             task=Position(partition, offset),
@@ -245,8 +258,24 @@ class Answerer:
         if len(value) <= MAX_RESULT_BYTES:
             return result.id.encode(), value
         message = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
-        refused = Refused(result.id, "result_too_large", message)
+        refused = Refused(result.id, "result_too_large", message, result.input)
         return self._refusal(refused, result.task.partition, result.task.offset)
+
+
+def _parts(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
+    """The values of each task, which has `counts` rows."""
+    if len(values) == len(counts):  # a row each, as most have: a quarter of the cost of slices
+        return [[value] for value in values]
+    ends = accumulate(counts)
+    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _digests(tasks: Sequence[AnyTask], X: np.ndarray[Any, Any]) -> list[str]:
+    """`input_digest` of each task; `X` has the rows of all."""
+    if X.dtype == object or len(tasks) != len(X):
+        return [input_digest(task.X) for task in tasks]
+    # The same bytes, a row each, without a call of `array` for each.
+    return list(map(digest_bytes, X.view(f"V{X[0].nbytes}").ravel().tolist()))
 
 
 def explain(value: bytes, detail: str) -> Unreadable | Refused:

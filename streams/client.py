@@ -48,6 +48,10 @@ class ResultTimeout(ClientError):
         self.task_id = task_id
 
 
+class IdConflict(ClientError):
+    """The id was another task's; that one's answer stays."""
+
+
 class Submitted(NamedTuple):
     """An accepted task and where it stands in `tasks`."""
 
@@ -145,7 +149,10 @@ class Client:
         task_id: str | None = None,
         model: str | None = None,
     ) -> Result:
-        """Publish one task and await its own result; raises ResultTimeout after `timeout` s."""
+        """Publish one task and await its own result; raises ResultTimeout after `timeout` s.
+
+        Raises IdConflict if the answer is to another task of this id.
+        """
         await self.tail()
         task_id = task_id or new_id()
         future = self._expect(task_id)
@@ -154,7 +161,10 @@ class Client:
         except BaseException:
             self._forget(task_id, future)
             raise
-        return await self._await(task_id, future, timeout)
+        result = await self._await(task_id, future, timeout)
+        if result.input not in (None, events.input_digest(X)):
+            raise IdConflict(f"the id {task_id} is another task's; nothing of it is changed")
+        return result
 
     async def wait(self, task_id: str, timeout: float) -> Result:
         """Await the result of a task that was published earlier, by anyone.

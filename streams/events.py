@@ -3,12 +3,15 @@
 Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
 """
 
+from array import array
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from itertools import chain
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import msgspec
 from msgspec import Meta, Struct
+from xxhash import xxh3_64_hexdigest
 
 _UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -71,6 +74,8 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     """The answer to one task: `y` with one label (or number) per row, or `error`.
 
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
+    `input` tells two tasks of one id apart: see `input_digest`. A task whose rows could not be
+    read has none.
     """
 
     v: Literal[1]
@@ -78,6 +83,7 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     y: list[Label] | None = None
     proba: list[list[float]] | None = None
     error: Failure | None = None
+    input: Annotated[str, Meta(pattern="^[0-9a-f]{16}$", description="XXH3-64 of X")] | None = None
     model: str
     worker: str
     task: Position
@@ -115,6 +121,20 @@ def are_ids(texts: Sequence[str]) -> bool:
         and not joined[19::36].translate(None, b"89ab")
         and not joined.translate(None, b"0123456789abcdef-")
     )
+
+
+digest_bytes = xxh3_64_hexdigest
+
+
+def input_digest(X: Sequence[Sequence[Any]]) -> str:
+    """XXH3-64 of a task's rows, 16 hex digits: of their numbers as 64-bit floats in row-major
+    order, or of their JSON where a row has text or a missing value."""
+    try:
+        return digest_bytes(array("d", chain.from_iterable(X)))
+    except TypeError:
+        numbers = (int, float)
+        rows = [[float(v) if isinstance(v, numbers) else v for v in row] for row in X]
+        return digest_bytes(encode(rows))
 
 
 encoder = msgspec.json.Encoder()

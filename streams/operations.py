@@ -26,6 +26,7 @@ class Verified(NamedTuple):
     `missing`: a record in no table. `different`: a row that is not its record's answer.
     `extra`: a row, of this log and of an offset that the log still has, without its record.
     `pending`: records that the sink has not read yet. `expired`: rows older than the log.
+    `conflicts`: answers to tasks that came with the id of another task; the first task's stays.
     """
 
     records: int
@@ -35,6 +36,7 @@ class Verified(NamedTuple):
     pending: int
     expired: int
     consistent: bool
+    conflicts: int
 
     @property
     def agrees(self) -> bool:
@@ -68,8 +70,10 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 done += len(part.records)
                 progress(done, log.records)
             expired = reader.count_below(log_id, log.starts)
-        consistent = reader.audit().consistent
-    return Verified(done, missing, different, extra, pending, expired, consistent)
+        audit = reader.audit()
+    return Verified(
+        done, missing, different, extra, pending, expired, audit.consistent, audit.conflicts
+    )
 
 
 def _compare(reader: Reader, log_id: int, part: Slice) -> tuple[list[str], list[str], list[str]]:

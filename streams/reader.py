@@ -19,6 +19,7 @@ class Audit(NamedTuple):
     duplicates: int
     unreadable: int
     records: int
+    conflicts: int = 0  # those of the duplicates whose task id was another task's
 
     @property
     def consistent(self) -> bool:
@@ -37,6 +38,7 @@ def to_result(row: Mapping[str, Any]) -> Result:
         y=None if row["y"] is None else msgspec.json.decode(row["y"]),
         proba=None if row["proba"] is None else msgspec.json.decode(row["proba"]),
         error=failure,
+        input=row["input"],
         model=row["model"],
         worker=row["worker"],
         task=Position(row["task_partition"], row["task_offset"]),
@@ -138,4 +140,5 @@ class Reader:
         results, duplicates, unreadable = (
             self._db[name].count for name in ("result", "duplicate", "unreadable")
         )
-        return Audit(results, duplicates, unreadable, records)
+        conflicts = self._db["duplicate"].count_where("error_code = 'id_conflict'")
+        return Audit(results, duplicates, unreadable, records, conflicts)

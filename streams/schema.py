@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 APPLICATION_ID = 0x5045544C  # "PETL"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log(
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS result(
   proba TEXT,
   error_code TEXT,
   error_message TEXT,
+  input TEXT CHECK(length(input) = 16),
   model TEXT NOT NULL,
   worker TEXT NOT NULL,
   task_partition INTEGER NOT NULL,
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS duplicate(
   "offset" INTEGER NOT NULL,
   task_id TEXT NOT NULL REFERENCES result(task_id),
   same_answer INTEGER NOT NULL CHECK(same_answer IN (0, 1)),
+  error_code TEXT CHECK(error_code = 'id_conflict'),  -- the id was another task's
   PRIMARY KEY(log, partition, "offset")
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unreadable(
@@ -84,3 +86,8 @@ def check_file(db: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer petalstream (schema {version})")
+    if tables and version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by an older petalstream (schema {version}); "
+            "move it away, the sink makes it again from the log"
+        )

@@ -12,7 +12,7 @@ from infra import config
 from infra.config import Settings
 from streams import application
 from streams.lock import WriterLock
-from streams.store import Slice, Store
+from streams.store import Applied, Slice, Store
 from streams.topics import RESULTS, SINK_GROUP
 
 STANDBY_POLL_SECONDS = 0.5
@@ -83,7 +83,7 @@ class Projection:
         backoff = FIRST_BACKOFF
         while True:
             try:
-                await application.off_loop(self._store.apply_all, slices)
+                applied: Applied = await application.off_loop(self._store.apply_all, slices)
                 break
             except sqlite3.OperationalError as e:
                 if not is_passing(e):
@@ -93,6 +93,8 @@ class Projection:
                 backoff = min(LONGEST_BACKOFF, backoff * 2)
         if backoff > FIRST_BACKOFF:
             logger.warning("the database can be written again")
+        if applied.conflicts:
+            logger.warning("id_conflict: %d answers to ids of other tasks", applied.conflicts)
 
 
 def _records(events: list[Any]) -> int:

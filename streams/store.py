@@ -25,7 +25,7 @@ from streams.schema import (
     check_file,
 )
 
-INSERT = f"INSERT INTO result VALUES ({','.join('?' * 16)}) ON CONFLICT(task_id) DO NOTHING"  # noqa: S608
+INSERT = f"INSERT INTO result VALUES ({','.join('?' * 17)}) ON CONFLICT(task_id) DO NOTHING"  # noqa: S608
 COPY_GONE = """
 INSERT INTO {table} SELECT x.* FROM old.{table} x LEFT JOIN start USING (partition)
 WHERE x.log <> :log OR x."offset" < start.first
@@ -72,12 +72,16 @@ class Slice(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a transaction changed: new rows, duplicates recorded, records unreadable or skipped."""
+    """What a transaction changed: new rows, duplicates recorded, records unreadable or skipped.
+
+    `conflicts` are those of the duplicates whose task id was another task's.
+    """
 
     new: int = 0
     duplicates: int = 0
     unreadable: int = 0
     replayed: int = 0
+    conflicts: int = 0
 
 
 def _row(result: Result, log: int, partition: int, record: Record) -> tuple[Any, ...]:
@@ -89,6 +93,7 @@ def _row(result: Result, log: int, partition: int, record: Record) -> tuple[Any,
         None if result.proba is None else encode(result.proba).decode(),
         None if error is None else error.code,
         None if error is None else error.message,
+        result.input,
         result.model,
         result.worker,
         result.task.partition,
@@ -194,9 +199,9 @@ class Store:
                 offsets[partition] = fresh[-1].offset + 1
                 self._advance(partition, stored, offsets[partition], len(fresh))
                 self._sort_out(partition, fresh, rows, unreadable)
-        new = self._insert(rows)
+        new, conflicts = self._insert(rows)
         self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", unreadable)
-        return Applied(new, len(rows) - new, len(unreadable), replayed)
+        return Applied(new, len(rows) - new, len(unreadable), replayed, conflicts)
 
     def _advance(self, partition: int, start: int, end: int, records: int) -> None:
         self._db.execute(
@@ -221,31 +226,38 @@ class Store:
                 value = record.value and record.value[:UNREADABLE_KEPT]
                 unreadable.append((self._log, partition, record.offset, read, value))
 
-    def _insert(self, rows: list[tuple[Any, ...]]) -> int:
-        """Insert rows of new task ids, record the others as duplicates; returns the new ones."""
+    def _insert(self, rows: list[tuple[Any, ...]]) -> tuple[int, int]:
+        """Insert rows of new task ids, record the others as duplicates.
+
+        Returns how many were new, and how many were conflicts.
+        """
         if not rows:
-            return 0
+            return 0, 0
         # Sorted keys touch each page of the index once: twice as fast as in offset order.
         # The sort is stable, so of two records with one id the earlier still wins.
         rows.sort(key=lambda row: row[0])
         new = self._db.executemany(INSERT, rows).rowcount
-        if new < len(rows):
-            self._record_duplicates(rows)
-        return new
+        return new, self._record_duplicates(rows) if new < len(rows) else 0
 
-    def _record_duplicates(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _record_duplicates(self, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Record those of `rows` that are not in the table; returns the conflicts."""
         find = (
-            "SELECT status, y, proba, error_code, error_message, log, partition, "
+            "SELECT status, y, proba, error_code, error_message, input, log, partition, "
             '"offset" FROM result WHERE task_id = ?'
         )
+        conflicts = 0
         for row in rows:
             kept = self._db.execute(find, (row[0],)).fetchone()
-            if kept[5:] == row[12:15]:
+            if kept[6:] == row[13:16]:
                 continue
+            conflict = kept[5] != row[6]
+            conflicts += conflict
             self._db.execute(
-                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?)",
-                (self._log, row[13], row[14], row[0], kept[:5] == row[1:6]),
-            )
+                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?, ?)",
+                (self._log, row[14], row[15], row[0], kept[:5] == row[1:6],
+                 "id_conflict" if conflict else None),
+            )  # fmt: skip
+        return conflicts
 
     def carry_over(self, old: Path, starts: Mapping[int, int]) -> int:
         """Copy from another projection what the log can no longer give; returns the rows.

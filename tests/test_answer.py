@@ -11,7 +11,7 @@ import pytest
 from model.artifact import Loaded
 from model.predict import predict
 from streams.answer import Answerer, Batch, DeadLetter
-from streams.events import Failure, Position, Result, decode_result, new_id
+from streams.events import Failure, Position, Result, decode_result, input_digest, new_id
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
@@ -53,8 +53,8 @@ def test_each_task_gets_its_own_rows_answer_in_order(answerer: Answerer, loaded:
     assert proba is not None
     expected = [
         Result(
-            v=1, id=i, y=y[part], proba=proba[part], model=loaded.card.id, worker="host-1",
-            task=Position(2, offset), ms=result.ms,
+            v=1, id=i, y=y[part], proba=proba[part], input=input_digest(ROWS[part]),
+            model=loaded.card.id, worker="host-1", task=Position(2, offset), ms=result.ms,
         )
         for i, offset, part, result in zip(
             ids, (40, 41), (slice(0, 1), slice(1, 3)), results, strict=True
@@ -197,5 +197,13 @@ def test_an_answer_too_long_for_a_message_becomes_an_error(
 
 def test_results_are_json_with_the_fields_of_the_contract(answerer: Answerer) -> None:
     [(_, value)] = answerer.answer(2, batch(task(ROWS[:1]))).results
-    names = ["v", "id", "y", "proba", "model", "worker", "task", "ms"]
+    names = ["v", "id", "y", "proba", "input", "model", "worker", "task", "ms"]
     assert list(msgspec.json.decode(value)) == names
+
+
+def test_an_answer_tells_what_was_asked_however_the_chunk_was_read(answerer: Answerer) -> None:
+    asked = [ROWS[:1], ROWS[1:2], ROWS[:2], [[1.0]]]
+    for chosen in (asked[:2], asked[:3], asked):  # a row each, several rows, one refused
+        results = answerer.answer(0, batch(*map(task, chosen))).results
+        digests = [decode_result(value).input for _, value in results]
+        assert digests == [input_digest(X) for X in chosen]

@@ -116,3 +116,12 @@ def test_the_schema_tells_readers_what_an_id_is() -> None:
         name: components[name]["properties"]["id"]["pattern"] for name in ("Task", "Result")
     }
     assert set(patterns.values()) == {f"^{events._UUID4}$"}
+
+
+def test_the_input_digest_is_of_the_numbers_and_not_of_their_notation() -> None:
+    assert events.input_digest([[1, 2.5]]) == "98eb799f799c2713"
+    assert events.input_digest([[1.0, 2.5]]) == events.input_digest([[1, 2.5]])
+    assert events.input_digest([[2.5, 1]]) != events.input_digest([[1, 2.5]])
+    mixed = events.input_digest([["red", 1, None]])
+    assert mixed == events.input_digest([["red", 1.0, None]])
+    assert mixed != events.input_digest([["red", None, 1]])

@@ -17,7 +17,10 @@ from tests.test_pipeline import (
     wait_for_rows,
 )
 
-AGREED = {"missing": [], "different": [], "extra": [], "consistent": True, "agrees": True}
+AGREED = {
+    "missing": [], "different": [], "extra": [], "conflicts": 0, "consistent": True,
+    "agrees": True,
+}  # fmt: skip
 
 
 def verified(pipeline: Pipeline) -> tuple[int, dict[str, object]]:

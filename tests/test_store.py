@@ -4,9 +4,10 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from streams.events import Failure, Position, Result, Timings, encode, new_id
+from streams.events import Failure, Position, Result, Timings, encode, input_digest, new_id
 from streams.lock import WriterLock
 from streams.reader import Audit, Reader, to_result
 from streams.schema import StoreError
@@ -97,6 +98,31 @@ def test_a_repeated_answer_is_recorded_and_the_first_one_stays(path: Path) -> No
     with sqlite3.connect(path) as db:
         query = 'SELECT "offset", same_answer FROM duplicate ORDER BY 1'
         assert db.execute(query).fetchall() == [(1, 1), (2, 0)]
+
+
+def test_an_answer_to_another_task_of_the_same_id_is_recorded_as_a_conflict(path: Path) -> None:
+    task_id = new_id()
+    first = msgspec.structs.replace(result(0, task_id), input=input_digest([[1.0]]))
+    other = msgspec.structs.replace(first, input=input_digest([[2.0]]))
+    store = Store(path, "cluster")
+    applied = store.apply(0, 0, records(first, other, first))
+    assert applied == Applied(new=1, duplicates=2, conflicts=1)
+    with Reader(path) as reader:
+        row = reader.get(task_id)
+        assert reader.audit() == Audit(1, 2, 0, 3, conflicts=1)
+    assert row is not None
+    assert to_result(row) == first
+    with sqlite3.connect(path) as db:
+        query = 'SELECT "offset", same_answer, error_code FROM duplicate ORDER BY 1'
+        assert db.execute(query).fetchall() == [(1, 1, "id_conflict"), (2, 1, None)]
+
+
+def test_a_file_of_an_older_schema_is_refused(path: Path) -> None:
+    Store(path, "cluster").close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=1")
+    with pytest.raises(StoreError, match="older petalstream"):
+        Store(path, "cluster")
 
 
 @pytest.mark.parametrize(

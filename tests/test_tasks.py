@@ -19,7 +19,17 @@ from api import tasks
 from api.errors import BadRequest, TooMuch, Unprocessable
 from model.artifact import Loaded
 from model.card import Card, Feature
-from streams.events import Failure, Position, Result, Task, Timings, encode, is_id, new_id
+from streams.events import (
+    Failure,
+    Position,
+    Result,
+    Task,
+    Timings,
+    encode,
+    input_digest,
+    is_id,
+    new_id,
+)
 from streams.store import Store
 from streams.topics import TASKS
 from tests.processes import Pipeline, Process, settings_for, wait_until
@@ -124,6 +134,23 @@ def test_an_accepted_task_is_pending_until_its_row_is_there(service: Service) ->
     assert answered.status == 200
     assert msgspec.convert(answered.body, Result) == result
     service.database.unlink()
+
+
+def test_an_id_is_one_tasks_only(service: Service) -> None:
+    pending, answered = new_id(), new_id()
+    result = msgspec.structs.replace(_result(answered), input=input_digest([ROW]))
+    _store(service.database, result)
+    try:
+        assert service.post({"X": [ROW], "id": pending}).status == 202
+        assert service.post({"X": [ROW], "id": pending}).status == 202
+        again = service.post({"X": [ROW], "id": answered})
+        assert (again.status, msgspec.convert(again.body, Result)) == (200, result)
+        for task_id in (pending, answered):
+            other = service.post({"X": [ROW, ROW], "id": task_id})
+            message = f"id_conflict: the id {task_id} is another task's"
+            assert (other.status, other.body) == (409, {"error": message})
+    finally:
+        service.database.unlink()
 
 
 def _result(task_id: str, **changes: Any) -> Result:
