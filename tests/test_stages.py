@@ -75,7 +75,7 @@ def test_a_stored_answer_is_shown_with_its_provenance(whole: Pipeline) -> None:
     assert (shown["id"], shown["y"]) == (task_id, [ANSWER])
     assert shown["task"]["partition"] == shown["result"]["partition"]
     assert set(shown) == {
-        "v", "id", "y", "proba", "model", "worker", "task", "ms", "result", "answered_at"
+        "v", "id", "y", "proba", "input", "model", "worker", "task", "ms", "result", "answered_at"
     }  # fmt: skip
     text = whole.run("results", task_id).stdout
     for word in (task_id, ANSWER, shown["model"], shown["worker"], shown["answered_at"]):
