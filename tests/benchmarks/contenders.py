@@ -38,7 +38,9 @@ CONTENDERS = {
     "best": Contender(("python", "-m", "tests.benchmarks.confluent_best")),
     "plain": Contender(("python", "-m", f"{_PEERS}.plain")),
     "faststream": Contender(
-        ("python", "-m", "faststream", "run", f"{_PEERS}.faststream_batch:app"), "faststream"
+        ("python", "-m", "faststream", "run", f"{_PEERS}.faststream_batch:app"),
+        "faststream",
+        slow=True,
     ),
     "quix": Contender(("python", "-m", f"{_PEERS}.quix"), "quix", slow=True),
     "faust_take": Contender(

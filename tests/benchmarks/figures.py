@@ -4,6 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from streams.events import decode_result
 from tests.benchmarks.contenders import OURS
 
 FEWEST_COUNTED = 1000  # below this a CPU figure says nothing
@@ -37,6 +40,25 @@ def measure(stamps: Sequence[int], first: Sample, last: Sample) -> Turn:
     if counted < FEWEST_COUNTED:
         return Turn(rate, None)
     return Turn(rate, (last.cpu - first.cpu) / counted * 1e6)
+
+
+def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
+    """Why results are not the full answer to all tasks; None if they are.
+
+    Each must keep the contract and carry labels and probabilities, one for each task.
+    """
+    answered: set[str] = set()
+    for value in values:
+        try:
+            result = decode_result(value)
+        except msgspec.DecodeError as e:
+            return f"a result breaks the contract: {e}"
+        if not result.y or not result.proba:
+            return f"a result has no labels or no probabilities: {value!r}"
+        answered.add(result.id)
+    if len(answered) != tasks:
+        return f"{len(answered):,} of {tasks:,} tasks are answered"
+    return None
 
 
 def pairwise(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

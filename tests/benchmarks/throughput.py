@@ -3,10 +3,14 @@
 `make bench`, or `python -m tests.benchmarks.throughput --peers best,plain --pairs 5`. Each
 turn starts a broker of its own, fills `tasks`, starts one worker and waits for all results.
 The rate is counted between the first and the last result by their timestamps in the log, so
-neither a worker's start nor the reading of its results is in it; CPU seconds are counted from
-the sight of the first result on. Turns of the contenders alternate, and a ratio is the median
-of the ratios of neighbouring turns. Slow peers have fewer turns of fewer tasks; their ratio
-is that of the medians.
+neither a worker's start nor the reading of its results is in it (nor, to the good of those
+with large batches, the work on the first batch). CPU seconds are counted from the sight of
+the first result on, and divided by the results written after it. Every result is checked:
+the full contract, and each task answered.
+
+Turns of the contenders alternate, and a ratio, ours over theirs, is the median of the ratios
+of neighbouring turns. Slow peers have fewer turns of fewer tasks; their ratio is that of the
+medians. A peer that cannot run has null, and its reason under `left_out`.
 """
 
 import argparse

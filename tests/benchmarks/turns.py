@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from infra import config
 from infra.config import Settings
@@ -16,7 +16,7 @@ from streams.events import new_id
 from streams.topics import RESULTS, TASKS
 from tests import processes
 from tests.benchmarks import contenders
-from tests.benchmarks.figures import Sample, Turn, measure
+from tests.benchmarks.figures import Sample, Turn, find_fault, measure
 from tests.processes import Process
 
 TURN_SECONDS = 300.0
@@ -88,8 +88,8 @@ class Watch:
             time.sleep(FIRST_POLL_SECONDS)
         return self.sample()
 
-    def all(self, tasks: int) -> list[int]:
-        """Wait for one result per task; returns all results' timestamps in milliseconds."""
+    def all(self, tasks: int) -> list[Message]:
+        """Wait for one result per task; returns their records."""
         deadline = time.monotonic() + TURN_SECONDS
         late = f"not all results within {TURN_SECONDS:g} s"
         # The watermarks cost nothing to ask, but the embedded broker's are short by up to a
@@ -101,12 +101,11 @@ class Watch:
             if (now := self._ends()) != seen:
                 seen, since = now, time.monotonic()
         self._reader.assign(self._partitions)
-        stamps: list[int] = []
-        while len(stamps) < tasks:
+        records: list[Message] = []
+        while len(records) < tasks:
             self._check(deadline, late)
-            messages = self._reader.consume(10_000, 0.5)
-            stamps += [m.timestamp()[1] for m in messages if not m.error()]
-        return stamps
+            records += [m for m in self._reader.consume(10_000, 0.5) if not m.error()]
+        return records
 
     def _ends(self) -> int:
         ends = [self._reader.get_watermark_offsets(tp, timeout=10)[1] for tp in self._partitions]
@@ -134,5 +133,8 @@ def turn(name: str, tasks: int, artifact: Path, kafka: bool = False) -> Turn:
         fill(settings, tasks)
         with Watch(settings, pipeline.start(*command)) as watch:
             first = watch.first()
-            stamps = watch.all(tasks)
-            return measure(stamps, first, watch.sample())
+            records = watch.all(tasks)
+            last = watch.sample()
+    if fault := find_fault([record.value() for record in records], tasks):
+        raise TurnFailed(fault)
+    return measure([record.timestamp()[1] for record in records], first, last)
