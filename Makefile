@@ -48,8 +48,8 @@ format: .venv/ready ## rewrite the code in the project's format
 	ruff check --fix .
 
 .PHONY: bench
-bench: .venv/ready ## tasks/s of one worker against a hand-written confluent-kafka loop
-	python -m tests.benchmarks.throughput
+bench: .venv/ready ## tasks/s of one worker against six others, on both brokers (needs Java 17 and mvn)
+	python -m tests.benchmarks.throughput --all --both
 
 .PHONY: lock
 lock: .venv/ready ## resolve requirements.lock again from pyproject.toml

@@ -1,0 +1,65 @@
+"""What the peers share. Of the project it imports nothing: some peers run where it is not.
+
+The settings are read from the environment plainly, and the model is unpickled without the
+checks that the project's worker makes.
+"""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import sklearn
+from threadpoolctl import threadpool_limits
+
+TASKS, RESULTS = "tasks", "results"
+
+BOOTSTRAP = os.environ.get("PETAL_BROKER") or (
+    f"127.0.0.1:{os.environ.get('PETAL_EMBEDDED_PORT', '9092')}"
+)
+EMBEDDED = not os.environ.get("PETAL_BROKER")  # this broker refuses idempotent producers
+WORKER = f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Answer(NamedTuple):
+    """One call's labels and probabilities, and its milliseconds."""
+
+    y: list[Any]
+    proba: list[list[float]]
+    ms: float
+
+
+class Model:
+    """The estimator of `PETAL_MODEL`, and its id as results carry it."""
+
+    def __init__(self) -> None:
+        path = Path(os.environ["PETAL_MODEL"])
+        card = json.loads(path.with_suffix(".json").read_text())
+        self.id = f"{card['name']}@{card['sha256'][:12]}"
+        self._estimator = joblib.load(path)
+        # What scikit-learn's documentation advises for the speed of small predictions.
+        sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
+        threadpool_limits(1)
+
+    def predict(self, rows: list[list[float]]) -> Answer:
+        """Labels and probabilities of all rows at once."""
+        start = time.perf_counter()
+        X = np.array(rows, dtype=np.float64)
+        y = self._estimator.predict(X).tolist()
+        proba = self._estimator.predict_proba(X).tolist()
+        return Answer(y, proba, round((time.perf_counter() - start) * 1000, 3))
+
+
+def queue_ms(asked_at: float) -> float:
+    """Milliseconds since a task was asked."""
+    return round(max(0.0, time.time() - asked_at) * 1000, 3)
+
+
+def slices(counts: list[int]) -> list[slice]:
+    """Where each task's rows stand among the rows of all."""
+    ends = np.cumsum(counts).tolist()
+    return [slice(end - n, end) for end, n in zip(ends, counts, strict=True)]

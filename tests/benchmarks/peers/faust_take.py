@@ -1,0 +1,100 @@
+"""An idiomatic Faust application: typed records, `take`, one vectorised prediction per batch.
+
+The transport is Faust's own. `take_events` is `take` with the messages' positions, which a
+result must name. orjson is installed, which Faust's documentation advises and which it then
+uses; the worker runs on uvloop.
+"""
+
+import asyncio
+from typing import Any
+
+import faust
+
+from tests.benchmarks.peers.common import (
+    BOOTSTRAP,
+    RESULTS,
+    TASKS,
+    WORKER,
+    Model,
+    queue_ms,
+    slices,
+)
+
+BATCH_RECORDS = 1000
+BATCH_SECONDS = 0.05
+
+
+class Task(faust.Record):
+    """A question, as in `streams.events`."""
+
+    v: int
+    id: str
+    X: list[list[float]]
+    at: float
+
+
+class Position(faust.Record):
+    """Where the task stands in its topic."""
+
+    partition: int
+    offset: int
+
+
+class Timings(faust.Record):
+    """Milliseconds."""
+
+    queue: float
+    infer: float
+
+
+class Result(faust.Record):
+    """An answer, as in `streams.events`."""
+
+    v: int
+    id: str
+    y: list[str]
+    proba: list[list[float]]
+    model: str
+    worker: str
+    task: Position
+    ms: Timings
+
+
+app = faust.App(
+    "faust-take",
+    broker=f"kafka://{BOOTSTRAP}",
+    consumer_auto_offset_reset="earliest",
+    # The embedded broker lets no client make topics or elect a leader by one.
+    topic_allow_declare=False,
+    topic_disable_leader=True,
+    datadir="var/benchmarks/faust-take",
+)
+tasks = app.topic(TASKS, key_type=bytes, value_type=Task)
+results = app.topic(RESULTS, key_type=bytes, value_type=Result)
+model = Model()
+
+
+@app.agent(tasks)
+async def infer(stream: Any) -> None:
+    """Answer batch by batch; a batch is acknowledged when all its results are delivered."""
+    async for events in stream.take_events(BATCH_RECORDS, within=BATCH_SECONDS):
+        batch = [event.value for event in events]
+        answer = model.predict([row for task in batch for row in task.X])
+        parts = slices([len(task.X) for task in batch])
+        sent = [
+            await results.send(
+                key=event.key,
+                value=Result(
+                    v=1,
+                    id=task.id,
+                    y=answer.y[part],
+                    proba=answer.proba[part],
+                    model=model.id,
+                    worker=WORKER,
+                    task=Position(event.message.partition, event.message.offset),
+                    ms=Timings(queue_ms(task.at), answer.ms),
+                ),
+            )
+            for event, task, part in zip(events, batch, parts, strict=True)
+        ]
+        await asyncio.gather(*sent)

@@ -1,0 +1,63 @@
+"""A Quix Streams application: a dataframe from `tasks` over `apply` to `results`.
+
+Its dataframe hands on one message after the other, so each is predicted by itself; windows,
+which could gather several, are per key, and every task has a key of its own. JSON goes
+through orjson, Quix's own choice. Offsets are committed after a flush, at least every 5 s,
+which is its default: its documentation has shorter intervals cost more.
+"""
+
+import time
+from typing import Any
+
+from quixstreams import Application, message_context
+
+from tests.benchmarks.peers.common import (
+    BOOTSTRAP,
+    EMBEDDED,
+    RESULTS,
+    TASKS,
+    WORKER,
+    Model,
+    queue_ms,
+)
+
+
+def now_ms(*_: Any) -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+def main() -> None:
+    """Run until killed."""
+    model = Model()
+
+    def infer(task: dict[str, Any]) -> dict[str, Any]:
+        y, proba, ms = model.predict(task["X"])
+        context = message_context()
+        return {
+            "v": 1,
+            "id": task["id"],
+            "y": y,
+            "proba": proba,
+            "model": model.id,
+            "worker": WORKER,
+            "task": {"partition": context.partition, "offset": context.offset},
+            "ms": {"queue": queue_ms(task["at"]), "infer": ms},
+        }
+
+    app = Application(
+        broker_address=BOOTSTRAP,
+        consumer_group="quix",
+        auto_offset_reset="earliest",
+        auto_create_topics=False,
+        producer_extra_config={"enable.idempotence": False} if EMBEDDED else None,
+    )
+    tasks = app.topic(TASKS, value_deserializer="json")
+    results = app.topic(RESULTS, value_serializer="json")
+    # A result would carry its task's timestamp; the race is timed by when it was written.
+    app.dataframe(tasks).apply(infer).set_timestamp(now_ms).to_topic(results)
+    app.run()
+
+
+if __name__ == "__main__":
+    main()
