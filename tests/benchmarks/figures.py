@@ -45,7 +45,7 @@ def measure(stamps: Sequence[int], first: Sample, last: Sample) -> Turn:
 def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
     """Why results are not the full answer to all tasks; None if they are.
 
-    Each must keep the contract and carry labels and probabilities, one for each task.
+    Each must keep the contract and carry labels, probabilities and its input's digest.
     """
     answered: set[str] = set()
     for value in values:
@@ -53,8 +53,8 @@ def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
             result = decode_result(value)
         except msgspec.DecodeError as e:
             return f"a result breaks the contract: {e}"
-        if not result.y or not result.proba:
-            return f"a result has no labels or no probabilities: {value!r}"
+        if not (result.y and result.proba and result.input):
+            return f"a result lacks labels, probabilities or its input's digest: {value!r}"
         answered.add(result.id)
     if len(answered) != tasks:
         return f"{len(answered):,} of {tasks:,} tasks are answered"

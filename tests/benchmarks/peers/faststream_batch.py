@@ -17,6 +17,7 @@ from tests.benchmarks.peers.common import (
     TASKS,
     WORKER,
     Model,
+    digest,
     queue_ms,
     slices,
 )
@@ -54,6 +55,7 @@ class Result(msgspec.Struct):
     id: str
     y: list[str]
     proba: list[list[float]]
+    input: str
     model: str
     worker: str
     task: Position
@@ -84,6 +86,7 @@ async def infer(body: list[Task], message: KafkaMessage) -> None:
                 id=task.id,
                 y=answer.y[part],
                 proba=answer.proba[part],
+                input=digest(task.X),
                 model=model.id,
                 worker=WORKER,
                 task=Position(raw.partition(), raw.offset()),

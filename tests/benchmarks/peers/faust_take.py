@@ -16,6 +16,7 @@ from tests.benchmarks.peers.common import (
     TASKS,
     WORKER,
     Model,
+    digest,
     queue_ms,
     slices,
 )
@@ -54,6 +55,7 @@ class Result(faust.Record):
     id: str
     y: list[str]
     proba: list[list[float]]
+    input: str
     model: str
     worker: str
     task: Position
@@ -89,6 +91,7 @@ async def infer(stream: Any) -> None:
                     id=task.id,
                     y=answer.y[part],
                     proba=answer.proba[part],
+                    input=digest(task.X),
                     model=model.id,
                     worker=WORKER,
                     task=Position(event.message.partition, event.message.offset),

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from tests.benchmarks.peers.common import BOOTSTRAP, RESULTS, TASKS, WORKER, Model, queue_ms
+from tests.benchmarks.peers.common import BOOTSTRAP, RESULTS, TASKS, WORKER, Model, digest, queue_ms
 
 COMMIT_EVERY = 1000
 POLL_SECONDS = 0.5
@@ -24,6 +24,7 @@ def answer(model: Model, message: Any) -> bytes:
             "id": task["id"],
             "y": y,
             "proba": proba,
+            "input": digest(task["X"]),
             "model": model.id,
             "worker": WORKER,
             "task": {"partition": message.partition(), "offset": message.offset()},

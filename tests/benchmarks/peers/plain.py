@@ -16,6 +16,7 @@ from tests.benchmarks.peers.common import (
     TASKS,
     WORKER,
     Model,
+    digest,
     queue_ms,
     slices,
 )
@@ -41,6 +42,7 @@ def handle(model: Model, producer: Producer, messages: list[Any]) -> None:
             "id": task["id"],
             "y": answer.y[part],
             "proba": answer.proba[part],
+            "input": digest(task["X"]),
             "model": model.id,
             "worker": WORKER,
             "task": {"partition": message.partition(), "offset": message.offset()},

@@ -18,6 +18,7 @@ from tests.benchmarks.peers.common import (
     TASKS,
     WORKER,
     Model,
+    digest,
     queue_ms,
 )
 
@@ -39,6 +40,7 @@ def main() -> None:
             "id": task["id"],
             "y": y,
             "proba": proba,
+            "input": digest(task["X"]),
             "model": model.id,
             "worker": WORKER,
             "task": {"partition": context.partition, "offset": context.offset},
