@@ -11,6 +11,7 @@ from cli.operations import dead_letters, reconcile, verify
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.results import results, wait
+from cli.status import status
 from cli.train import train
 
 
@@ -24,7 +25,9 @@ def petal(debug: bool) -> None:
     """One scikit-learn model through six stages, from notebook to Kafka task queue."""
 
 
-for command in (train, predict, ask, results, wait, rebuild, verify, reconcile, dead_letters):
+for command in (
+    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters
+):  # fmt: skip
     petal.add_command(command)
 
 

@@ -71,6 +71,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PETAL_API_PORT": str(api),
         "PETAL_API_URL": f"http://127.0.0.1:{api}",
         "PETAL_DATABASE": str(folder / "petal.sqlite"),
+        "PETAL_STATUS": str(folder / "status"),
     }
 
 

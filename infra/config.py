@@ -18,7 +18,8 @@ EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]  # infinity is no deadline
+Days = Annotated[float, Meta(ge=-1, le=36_500)]
 
 
 class ConfigError(Exception):
@@ -42,13 +43,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     partitions: Annotated[Count, Meta(description="partitions of `tasks` and of `results`")] = 4
     replication: Annotated[Count, Meta(description="replicas of each topic")] = 1
     tasks_retention_days: Annotated[
-        float, Meta(description="days that `tasks` are kept; -1: for ever")
+        Days, Meta(description="days that `tasks` are kept; -1: for ever")
     ] = 7
     results_retention_days: Annotated[
-        float, Meta(description="days that `results` are kept; -1: for ever")
+        Days, Meta(description="days that `results` are kept; -1: for ever")
     ] = -1
     dead_letters_retention_days: Annotated[
-        float, Meta(description="days that `dead-letters` are kept; -1: for ever")
+        Days, Meta(description="days that `dead-letters` are kept; -1: for ever")
     ] = 30
     model: Annotated[Path, Meta(description="the model's artifact; its card lies beside it")] = (
         ROOT / "model" / "iris.joblib"
@@ -56,6 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
         ROOT / "var" / "petal.sqlite"
     )
+    status: Annotated[
+        Path, Meta(description="folder in which workers and sinks say how they are")
+    ] = ROOT / "var" / "status"
     api_url: Annotated[str, Meta(description="where the clients find the REST service")] = (
         "http://127.0.0.1:8000"
     )

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol
 
 import faust
 from faust.app.base import BootStrategy
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from infra import broker
@@ -18,9 +20,11 @@ from infra.config import EXIT_CONFIG, Settings
 from model.artifact import ArtifactError
 from streams import fetcher
 from streams.schema import StoreError
+from streams.status import TELL_SECONDS, Lag, State, Status, StatusFile
 from streams.topics import MAX_RESULT_BYTES
 from streams.transport import (
     BATCH_BYTES,
+    LogReplaced,
     Transport,
     relax_garbage_collector,
 )
@@ -31,7 +35,16 @@ STOP_DEADLINE = 8.0  # seconds; a stop that waits for a broker that is gone has 
 QUIET_SECONDS = 5.0
 
 logger = logging.getLogger("petalstream")
-Open = Callable[[str], Awaitable[None]]
+
+
+class Subject(Protocol):
+    """What an application works with: a model, or a database."""
+
+    state: State  # "ready" once it is open
+    model: str | None
+
+    async def open(self, cluster: str) -> None:
+        """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
 
 class _NoWeb(BootStrategy):  # type: ignore[misc]
@@ -44,20 +57,20 @@ class _NoWeb(BootStrategy):  # type: ignore[misc]
 
 
 class Application(faust.App):  # type: ignore[misc]
-    """A Faust app that waits for its broker, and whose stop has a deadline.
-
-    `opening` is awaited once with the broker's cluster id, before anything is consumed.
-    """
+    """A Faust app that waits for its broker, says how it is, and whose stop has a deadline."""
 
     BootStrategy = _NoWeb
-    opening: Open
+    subject: Subject
     settings: Settings
+    consuming: bool = False
+    _reporter: "Reporter | None" = None
 
     async def on_first_start(self) -> None:
         # Not super(): it makes Faust's data directory, which only tables need.
+        self._reporter = Reporter(self)
         try:
             cluster = await broker.prepare(self.settings)
-            await self.opening(cluster)
+            await self.subject.open(cluster)
         except (broker.TopicMismatch, ArtifactError, StoreError) as e:
             end(str(e), EXIT_CONFIG)
         except broker.BrokerUnavailable as e:
@@ -72,16 +85,20 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, EXIT_TRY_AGAIN))
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
+        self.consuming = True
         await super().on_started()
 
     def _crash(self, reason: BaseException) -> None:
         """A service below failed, such as the Kafka client: nothing planned can follow."""
         if self.should_stop:
             super()._crash(reason)
+        elif isinstance(reason, LogReplaced):
+            end(str(reason), EXIT_CONFIG)
         else:
             fail("the Kafka client", reason)
 
     async def stop(self) -> None:
+        self.consuming = False
         alarm = threading.Timer(
             STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", EXIT_TRY_AGAIN)
         )
@@ -89,6 +106,51 @@ class Application(faust.App):  # type: ignore[misc]
         alarm.start()
         await super().stop()
         alarm.cancel()
+        if self._reporter is not None:
+            self._reporter.stop()
+
+
+class Reporter:
+    """Writes the application's status file once a second."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._file = StatusFile(app.settings.status, app.conf.id)
+        self._progress, self._since = -1, time.time()
+        self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while True:
+            self._file.write(self._status(time.time()))
+            await asyncio.sleep(TELL_SECONDS)
+
+    def _status(self, now: float) -> Status:
+        app = self._app
+        said = Status(
+            group=app.conf.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state=app.subject.state,
+            model=app.subject.model,
+            at=now,
+        )
+        if not app.consuming:
+            return said if said.state != "ready" else replace(said, state="starting")
+        consumer = app.consumer
+        if consumer.progress != self._progress:
+            self._progress, self._since = consumer.progress, now
+        return replace(
+            said,
+            state="rebalancing" if said.state == "ready" and app.rebalancing else said.state,
+            partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
+            pending=consumer.pending(),
+            progress_at=self._since,
+        )
+
+    def stop(self) -> None:
+        """Stop, and take the file away."""
+        self._telling.cancel()
+        self._file.remove()
 
 
 class Repeats(logging.Filter):
@@ -127,7 +189,7 @@ def fail(what: str, error: BaseException) -> NoReturn:
 def create(
     group: str,
     settings: Settings,
-    opening: Open,
+    subject: Subject,
     stored_offsets: Callable[[], Mapping[int, int]] | None = None,
 ) -> Application:
     """An application of the consumer group `group` over the chunk transport.
@@ -136,7 +198,7 @@ def create(
     """
     app = Application(group, **_faust_settings(settings))
     app.settings = settings
-    app.opening = opening
+    app.subject = subject
     app.transport = Transport(
         app,
         fetch_wait_ms=settings.fetch_wait_ms,

@@ -12,6 +12,7 @@ from infra import config
 from infra.config import Settings
 from streams import application
 from streams.lock import WriterLock
+from streams.status import State
 from streams.store import Applied, Slice, Store
 from streams.topics import RESULTS, SINK_GROUP
 
@@ -19,6 +20,7 @@ STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
 WAITING_CHUNKS = 16
 TRANSACTION_RECORDS = 20_000
+SAFE_SQLITE = (3, 51, 3)
 
 logger = logging.getLogger("petalstream")
 
@@ -38,6 +40,8 @@ class Projection:
     """The store of this process, opened once the broker's cluster id is known."""
 
     def __init__(self, settings: Settings) -> None:
+        self.state: State = "starting"
+        self.model: str | None = None
         self._settings = settings
         self._lock = WriterLock(settings.database)
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_CHUNKS)
@@ -49,10 +53,18 @@ class Projection:
         While another sink writes it, stand by: this one takes over when that one ends.
         """
         if not self._lock.try_acquire():
+            self.state = "standby"
             logger.info("standing by: another sink writes %s", self._settings.database)
             while not self._lock.try_acquire():  # noqa: ASYNC110 - the lock is another process's
                 await asyncio.sleep(STANDBY_POLL_SECONDS)
+        if sqlite3.sqlite_version_info < SAFE_SQLITE:
+            # sqlite.org/wal.html#walresetbug
+            logger.warning(
+                "SQLite %s can corrupt a database that two processes write (mended in 3.51.3); "
+                "let nothing but the sink write %s", sqlite3.sqlite_version, self._settings.database
+            )  # fmt: skip
         self._store = Store(self._settings.database, cluster)
+        self.state = "ready"
 
     def next_offsets(self) -> dict[int, int]:
         """Where each partition is to be read from."""
@@ -88,10 +100,12 @@ class Projection:
             except sqlite3.OperationalError as e:
                 if not is_passing(e):
                     raise
+                self.state = "paused"
                 logger.error("the database cannot be written (%s); again in %g s", e, backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(LONGEST_BACKOFF, backoff * 2)
         if backoff > FIRST_BACKOFF:
+            self.state = "ready"
             logger.warning("the database can be written again")
         if applied.conflicts:
             logger.warning("id_conflict: %d answers to ids of other tasks", applied.conflicts)
@@ -105,7 +119,7 @@ def create_app(settings: Settings) -> application.Application:
     """The sink's Faust app; connects to nothing and opens no file."""
     projection = Projection(settings)
     app = application.create(
-        SINK_GROUP, settings, projection.open, stored_offsets=projection.next_offsets
+        SINK_GROUP, settings, projection, stored_offsets=projection.next_offsets
     )
     results = app.topic(RESULTS, value_type=bytes, value_serializer="raw", key_serializer="raw")
 

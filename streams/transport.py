@@ -33,6 +33,8 @@ POLL_SECONDS = 1.0
 QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
 BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 ROOM_POLL_SECONDS = 0.001
+# After a change of its leader a log may for a moment claim to end before what was read of it.
+SHORT_LOG_SECONDS = 5.0
 
 
 class Chunk(NamedTuple):
@@ -45,12 +47,17 @@ class Chunk(NamedTuple):
     records: Sequence[FetchedRecord]
 
 
+class LogReplaced(Exception):
+    """A partition's log ends before what was read of it: its topic was made again."""
+
+
 class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
     """Stands for the offsets `first` to `last`; its final ack covers them all."""
 
-    __slots__ = ("first", "last")
+    __slots__ = ("first", "last", "mark")
     first: int
     last: int
+    mark: "Watermark"
 
     def on_final_ack(self, consumer: Any) -> bool:
         return bool(consumer.ack_chunk(self))
@@ -115,6 +122,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     _marks: dict[TP, Watermark]
     _read_again: dict[TP, int]  # partition -> first offset of a hole that is being read again
     _dropped: set[TP]  # partitions of which fetched records were not delivered
+    _short_since: dict[TP, float]  # since when a log ends before what was read of it
 
     def on_init(self) -> None:
         super().on_init()
@@ -122,6 +130,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._marks = {}
         self._read_again = {}
         self._dropped = set()
+        self._short_since = {}
 
     def ack_chunk(self, message: ChunkMessage) -> bool:
         """Acknowledge a chunk of the current generation; one of an older one changes nothing."""
@@ -129,9 +138,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if message.acked:
                 return False
             message.acked = True
-            mark = self._marks.get(message.tp)
-            if mark is not None and mark.generation == message.generation_id:
-                mark.ack(message.first, message.last)
+            if self._marks.get(message.tp) is message.mark:
+                message.mark.ack(message.first, message.last)
                 self._n_acked += message.last - message.first + 1
             self._unacked_messages.discard(message)
             self._progress += 1
@@ -165,6 +173,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return False
         assigned = self.assignment()
         return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
+
+    def positions(self) -> dict[TP, tuple[int | None, int | None]]:
+        """Of each assigned partition the next offset to commit and the log's end, if known."""
+        return {tp: (self._next(tp), self.highwater(tp)) for tp in sorted(self.assignment())}
+
+    def _next(self, tp: TP) -> int | None:
+        mark = self._marks.get(tp)
+        return mark.next if mark is not None else self._read_offset[tp]
 
     def read_again(self) -> None:
         """Go back to where records end that were delivered, if the log claims to go on there.
@@ -214,7 +230,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             fetched, _ = await self._wait_next_records(POLL_SECONDS)
             if fetched:
                 await self._deliver_all(fetched, fetcher)
+            elif self.flow_active:
+                await self._look_for_short_logs(time.monotonic())
             await asyncio.sleep(0)
+
+    async def _look_for_short_logs(self, now: float) -> None:
+        """A broker may answer nothing at all where a log that was made again is too short."""
+        for tp in self.assignment():
+            read = self._read_offset[tp]
+            if read is None or not self._ends_before(tp, read):
+                self._short_since.pop(tp, None)
+            elif now - self._short_since.setdefault(tp, now) > SHORT_LOG_SECONDS:
+                del self._short_since[tp]
+                self.on_log_replaced(tp, read)
+                await self._seek_and_note(tp, (await self._thread.earliest_offsets(tp))[tp])
 
     async def _seek_dropped(self) -> None:
         if not (self._dropped and self.flow_active):
@@ -257,6 +286,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         expected = await self._expected(tp)
         if not current():
             return False
+        if records[0].offset < expected and self._ends_before(tp, expected):
+            self.on_log_replaced(tp, expected)
+            expected = records[0].offset
         if records[0].offset > expected and self._read_again.get(tp) != expected:
             await self._seek_and_note(tp, expected)
             self._read_again[tp] = expected
@@ -274,6 +306,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._put(tp, records, expected, generation)
         return True
 
+    def _ends_before(self, tp: TP, offset: int) -> bool:
+        end = self.highwater(tp)
+        return end is not None and end < offset
+
+    def on_log_replaced(self, tp: TP, expected: int) -> None:
+        """Read a log that was made again from its beginning."""
+        self.log.warning(
+            "%s[%s] ends before offset %s: the topic was made again; reading it from its beginning",
+            tp.topic, tp.partition, expected,
+        )  # fmt: skip
+        self._marks.pop(tp, None)
+        self._committed_offset[tp] = None
+
     def _put(self, tp: TP, records: list[Any], first: int, generation: int) -> None:
         mark = self._marks.get(tp)
         if mark is None or mark.generation != generation:
@@ -284,6 +329,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             generation_id=generation,
         )  # fmt: skip
         message.first, message.last = first, records[-1].offset
+        message.mark = self._marks[tp]
         message.incref(len(channels))
         chunk = Chunk(tp.topic, tp.partition, first, records)
         event = self.app.create_event(None, chunk, None, message)
@@ -300,6 +346,13 @@ class ProjectingConsumer(Consumer):
 
     So a database that was restored, or deleted, is repaired by reading the log again.
     """
+
+    def on_log_replaced(self, tp: TP, expected: int) -> None:
+        """End: rows of two logs under one name cannot be told apart."""
+        raise LogReplaced(
+            f"{tp.topic}[{tp.partition}] ends before offset {expected}, which the database has "
+            "read: the topic was made again; move the database away, the sink makes it anew"
+        )
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         offsets = {tp: await self.resume_offset(tp) for tp in self.assignment()}

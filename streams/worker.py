@@ -14,6 +14,7 @@ from infra.config import Settings
 from model import artifact
 from streams import application
 from streams.answer import Answerer, Answers, Batch, DeadLetter
+from streams.status import State
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
 from streams.transport import Chunk
 
@@ -24,6 +25,8 @@ class Inference:
     """Answers chunks and publishes the answers; several deliveries are awaited at once."""
 
     def __init__(self, settings: Settings) -> None:
+        self.state: State = "starting"
+        self.model: str | None = None
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
         self._finishing: set[asyncio.Task[None]] = set()
@@ -33,6 +36,7 @@ class Inference:
         loaded = artifact.load(self._settings.model)
         worker = f"{socket.gethostname()}-{os.getpid()}"
         self._answerer = Answerer(loaded, worker, self._settings.max_rows)
+        self.model, self.state = loaded.card.id, "ready"
 
     async def handle(self, event: Any, producer: Any) -> None:
         """Answer one chunk; its ack follows when the broker has all its answers.
@@ -88,7 +92,7 @@ def _headers(chunk: Chunk, letter: DeadLetter) -> list[tuple[str, bytes]]:
 def create_app(settings: Settings) -> application.Application:
     """The worker's Faust app; connects to nothing."""
     inference = Inference(settings)
-    app = application.create(WORKER_GROUP, settings, inference.open)
+    app = application.create(WORKER_GROUP, settings, inference)
     tasks = app.topic(TASKS, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
     @app.agent(tasks, name="infer", concurrency=1)

@@ -192,6 +192,7 @@ def settings_for(folder: Path, artifact: Path) -> dict[str, str]:
         "PETAL_API_PORT": api_port,
         "PETAL_API_URL": f"http://127.0.0.1:{api_port}",
         "PETAL_DATABASE": str(folder / "petal.sqlite"),
+        "PETAL_STATUS": str(folder / "status"),
         "PETAL_MODEL": str(artifact),
     }
 

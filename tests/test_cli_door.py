@@ -12,7 +12,8 @@ import pytest
 from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
-    "train", "predict", "ask", "results", "wait", "rebuild", "verify", "reconcile", "dead-letters",
+    "train", "predict", "ask", "results", "wait", "status", "rebuild", "verify", "reconcile",
+    "dead-letters",
 )  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")
 HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")

@@ -19,6 +19,7 @@ SHARED = {
     "streams.log",
     "streams.rebuild",
     "streams.operations",
+    "streams.status",
     "infra.broker",
 } | PROJECTION
 WORKERS = {"streams.worker", "streams.sink", "streams.transport", "streams.application"}

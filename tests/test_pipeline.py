@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import psutil
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
-from infra import config
+from infra import broker, config
 from infra.config import Settings
 from model import artifact as artifacts
 from model.artifact import Loaded
@@ -396,6 +397,56 @@ def test_a_topic_with_another_partition_count_is_refused(pipeline: Pipeline) -> 
     assert worker.exit_code == 78
     assert "has 4 partitions, the settings want 6" in worker.output
     assert "Traceback" not in worker.output
+
+
+def make_again(settings: Settings, topic: str) -> None:
+    """Delete a topic and make it anew, as an operator might."""
+
+    async def run() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+            async with asyncio.timeout(20):
+                while topic in await admin.list_topics():
+                    await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+        await broker.prepare(settings)
+
+    asyncio.run(run())
+
+
+def test_tasks_of_a_topic_that_was_made_again_are_answered(pipeline: Pipeline) -> None:
+    settings = settings_of(pipeline)
+    worker = pipeline.worker()
+    pipeline.sink()
+    asked = publish(settings, rows_for(200))
+    wait_for_rows(settings, len(asked))
+    worker.stop()
+    make_again(settings, TASKS)
+    worker = pipeline.worker()
+    asked |= publish(settings, rows_for(20))
+    wait_for_rows(settings, len(asked))
+    assert set(labels_of(read_rows(settings))) == set(asked)
+
+
+def test_a_sink_refuses_to_mix_results_of_a_topic_that_was_made_again(pipeline: Pipeline) -> None:
+    settings = settings_of(pipeline)
+    worker = pipeline.worker()
+    sink = pipeline.sink()
+    asked = publish(settings, rows_for(200))
+    wait_for_rows(settings, len(asked))
+    worker.stop()
+    sink.stop()
+    make_again(settings, RESULTS)
+    pipeline.worker()
+    publish(settings, rows_for(20))
+    again = pipeline.sink(ready=False)
+    wait_until(lambda: again.exit_code is not None, 30, "the sink's end")
+    assert again.exit_code == 78
+    assert "the topic was made again" in again.output.splitlines()[-1]
+    assert set(labels_of(read_rows(settings))) == set(asked)
 
 
 def test_a_stopped_worker_hands_over_while_a_frozen_one_is_replaced(pipeline: Pipeline) -> None:

@@ -18,6 +18,7 @@ from intervaltree import IntervalTree
 
 from infra.config import Settings
 from streams import application, transport
+from streams.status import State
 from streams.transport import ChunkMessage, Watermark
 
 
@@ -89,8 +90,14 @@ def test_a_batch_still_has_a_builder_that_counts_relative_offsets() -> None:
     assert batch.record_count() == 3
 
 
-async def nothing(_cluster: str) -> None:
-    return None
+class Nothing:
+    """What an application that is never started works with."""
+
+    state: State = "starting"
+    model: str | None = None
+
+    async def open(self, _cluster: str) -> None:
+        return None
 
 
 Apps = Callable[..., application.Application]
@@ -104,7 +111,7 @@ def make_app() -> Iterator[Apps]:
     apps: list[application.Application] = []
 
     def make(stored_offsets: Any = None, **settings: Any) -> application.Application:
-        apps.append(application.create("group", Settings(**settings), nothing, stored_offsets))
+        apps.append(application.create("group", Settings(**settings), Nothing(), stored_offsets))
         return apps[-1]
 
     yield make
@@ -159,13 +166,13 @@ def test_fausts_web_server_stays_off_even_when_the_worker_command_turns_it_on(
 def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
     consumer = make_app().consumer
     tp = TP("tasks", 0)
-    consumer._marks[tp] = Watermark(10, generation=2)
-    for generation, moved in [(1, 10), (2, 15)]:
+    consumer._marks[tp] = now = Watermark(10, generation=2)
+    for mark, moved in [(Watermark(10, generation=1), 10), (now, 15)]:
         message = ChunkMessage(
-            "tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp, generation_id=generation
+            "tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp, generation_id=mark.generation
         )
-        message.first, message.last = 10, 14
+        message.first, message.last, message.mark = 10, 14, mark
         assert consumer.ack_chunk(message) is True
         assert consumer.ack_chunk(message) is False, "acknowledged twice"
-        assert consumer._marks[tp].next == moved
+        assert now.next == moved
     assert consumer._new_offset(tp) == 15

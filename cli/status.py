@@ -1,0 +1,77 @@
+"""`petal status`: whether the pipeline on this machine does its work."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import answer, exits
+from infra import config
+
+if TYPE_CHECKING:
+    from streams.status import Status
+
+BROKER_SECONDS = 2.0
+POLL_SECONDS = 0.5
+PARTS = {"worker": "petal-worker", "sink": "petal-sink"}
+
+
+@click.command(epilog="Example:  petal status --wait 30")
+@click.option("--only", type=click.Choice(list(PARTS)), help="Of one part, for a probe.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for it.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def status(only: str | None, wait: float, as_json: bool) -> None:
+    """Tell whether workers and sink are ready: exit code 0, or 69 with the reasons.
+
+    Ready is: the broker answers; on this machine a worker has its model, a sink its database;
+    every partition is somebody's; and where work waits, it moves. With --only the partitions
+    may be those of other machines.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        statuses, faults = _look(only)
+        if not faults or time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    if as_json:
+        import msgspec
+        from msgspec import structs
+
+        processes = msgspec.to_builtins([{**structs.asdict(s), "lag": s.lag} for s in statuses])
+        click.echo(answer.to_json({"ready": not faults, "faults": faults, "processes": processes}))
+    else:
+        for process in statuses:
+            click.echo(_line(process))
+        for fault in faults:
+            click.echo(f"not ready: {fault}", err=True)
+        if not faults:
+            click.echo("ready")
+    raise click.exceptions.Exit(exits.UNAVAILABLE if faults else exits.OK)
+
+
+def _look(only: str | None) -> "tuple[list[Status], list[str]]":
+    from infra import broker
+    from streams import status
+
+    settings = config.load()
+    faults = []
+    try:
+        asyncio.run(broker.prepare(settings, BROKER_SECONDS))
+    except broker.BrokerUnavailable as e:
+        faults.append(str(e))
+    groups = list(PARTS.values()) if only is None else [PARTS[only]]
+    statuses = [s for s in status.read_all(settings.status) if s.group in groups]
+    for group in groups:
+        found = status.faults(statuses, group, time.time())
+        left = status.uncovered(statuses, group, settings.partitions)
+        if not (found or only) and left:
+            found.append(f"{group}: nobody here has the partitions {left}")
+        faults += found
+    return statuses, faults
+
+
+def _line(process: "Status") -> str:
+    partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
+    model = f"\t{process.model}" if process.model else ""
+    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{model}"
