@@ -6,7 +6,9 @@ Run one per database file: `faust -A streams.sink worker -l info`.
 import asyncio
 import logging
 import sqlite3
-from typing import Any
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from infra import config
 from infra.config import Settings
@@ -18,8 +20,9 @@ from streams.topics import RESULTS, SINK_GROUP
 
 STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
-WAITING_CHUNKS = 16
-TRANSACTION_RECORDS = 20_000
+# What waits, and what one transaction takes; rows take several times the bytes of their records.
+WAITING_RECORDS, WAITING_BYTES = 64_000, 16_000_000
+TRANSACTION_RECORDS, TRANSACTION_BYTES = 20_000, 8_000_000
 SAFE_SQLITE = (3, 51, 3)
 
 logger = logging.getLogger("petalstream")
@@ -36,6 +39,52 @@ def is_passing(error: sqlite3.OperationalError) -> bool:
     )
 
 
+class Waiting(NamedTuple):
+    """A chunk that is not stored yet."""
+
+    event: Any
+    records: int
+    bytes: int
+
+
+class Backlog:
+    """Chunks that wait, in order and bounded. For one event loop."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[Waiting] = deque()
+        self._changed = asyncio.Condition()
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    async def put(self, event: Any) -> None:
+        """Add a chunk once there is room; one that is larger than all room goes in alone."""
+        records = event.value.records
+        new = Waiting(event, len(records), sum(len(r.value or b"") for r in records))
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: not self._chunks or _fits(self._chunks, WAITING_RECORDS, WAITING_BYTES, new)
+            )
+            self._chunks.append(new)
+
+    async def take(self) -> list[Any]:
+        """The events of the first chunks, as many as fit into one transaction, at least one."""
+        taken = [self._chunks.popleft()]
+        while self._chunks and _fits(
+            taken, TRANSACTION_RECORDS, TRANSACTION_BYTES, self._chunks[0]
+        ):
+            taken.append(self._chunks.popleft())
+        async with self._changed:
+            self._changed.notify()
+        return [chunk.event for chunk in taken]
+
+
+def _fits(chunks: Iterable[Waiting], records: int, size: int, new: Waiting) -> bool:
+    """Whether `new` fits in beside `chunks` within both limits."""
+    all_of = [*chunks, new]
+    return sum(c.records for c in all_of) <= records and sum(c.bytes for c in all_of) <= size
+
+
 class Projection:
     """The store of this process, opened once the broker's cluster id is known."""
 
@@ -44,7 +93,7 @@ class Projection:
         self.model: str | None = None
         self._settings = settings
         self._lock = WriterLock(settings.database)
-        self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_CHUNKS)
+        self._waiting = Backlog()
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self, cluster: str) -> None:
@@ -79,10 +128,8 @@ class Projection:
     async def _write(self) -> None:
         """Store whatever waits, as much as fits into one transaction, until nothing waits."""
         try:
-            while not self._waiting.empty():
-                events = [self._waiting.get_nowait()]
-                while _records(events) < TRANSACTION_RECORDS and not self._waiting.empty():
-                    events.append(self._waiting.get_nowait())
+            while self._waiting:
+                events = await self._waiting.take()
                 await self._store_all([Slice(*event.value[1:]) for event in events])
                 for event in events:  # Kafka's offset is only a hint here
                     event.ack()
@@ -109,10 +156,6 @@ class Projection:
             logger.warning("the database can be written again")
         if applied.conflicts:
             logger.warning("id_conflict: %d answers to ids of other tasks", applied.conflicts)
-
-
-def _records(events: list[Any]) -> int:
-    return sum(len(event.value.records) for event in events)
 
 
 def create_app(settings: Settings) -> application.Application:
