@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ import numpy as np
 from model.artifact import Loaded
 from model.predict import PredictError, Prediction, matrix, predict
 from streams.events import (
+    Answered,
     Failure,
     Position,
     Result,
@@ -24,9 +25,10 @@ from streams.events import (
     Task,
     Timings,
     are_ids,
+    decode_result,
     digest_bytes,
     encode,
-    encode_lines,
+    encode_answered,
     input_digest,
     is_id,
 )
@@ -210,36 +212,20 @@ class Answerer:
     ) -> list[Message]:
         (y, proba), digests = predicted
         counts = [len(task.X) for task in tasks]
-        no_proba = repeat(None, len(tasks))
-        model, worker = self._card.id, self._worker
         queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
-        results = [
-            Result(
-                v=1,
-                id=task.id,
-                y=labels,
-                proba=probabilities,
-                input=digest,
-                model=model,
-                worker=worker,
-                task=Position(partition, offset),
-                ms=Timings(queue_ms, infer_ms),
-            )
-            for task, offset, labels, probabilities, digest, queue_ms in zip(
-                tasks,
-                offsets,
-                _parts(y, counts),
-                no_proba if proba is None else _parts(proba, counts),
-                digests,
-                queued.clip(0).round(3).tolist(),
-                strict=True,
-            )
-        ]
-        # One call and one split cost half of a call for each; JSON has no raw newline.
-        values = encode_lines(results).splitlines()
+        columns = Answered(
+            ids=[task.id.encode() for task in tasks],
+            y=_parts(y, counts),
+            proba=None if proba is None else _parts(proba, counts),
+            input=digests,
+            offsets=offsets,
+            queue_ms=queued.clip(0).round(3).tolist(),
+        )
+        values = encode_answered(columns, partition, self._card.id, self._worker, infer_ms)
+        messages = list(zip(columns.ids, values, strict=True))
         if max(map(len, values)) > MAX_RESULT_BYTES:
-            return [self._short_enough(r, v) for r, v in zip(results, values, strict=True)]
-        return list(zip([task.id.encode() for task in tasks], values, strict=True))
+            return [self._short_enough(message, partition) for message in messages]
+        return messages
 
     def _refusal(self, refused: Refused, partition: int, offset: int) -> Message:
         result = Result(
@@ -254,12 +240,14 @@ class Answerer:
         )
         return result.id.encode(), encode(result)
 
-    def _short_enough(self, result: Result, value: bytes) -> Message:
+    def _short_enough(self, message: Message, partition: int) -> Message:
+        _, value = message
         if len(value) <= MAX_RESULT_BYTES:
-            return result.id.encode(), value
-        message = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
-        refused = Refused(result.id, "result_too_large", message, result.input)
-        return self._refusal(refused, result.task.partition, result.task.offset)
+            return message
+        text = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
+        result = decode_result(value)
+        refused = Refused(result.id, "result_too_large", text, result.input)
+        return self._refusal(refused, partition, result.task.offset)
 
 
 def _parts(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:

@@ -4,9 +4,9 @@ Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the rec
 """
 
 from array import array
-from collections.abc import Sequence
-from itertools import chain
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -137,6 +137,43 @@ def input_digest(X: Sequence[Sequence[Any]]) -> str:
         return digest_bytes(encode(rows))
 
 
-encoder = msgspec.json.Encoder()
-encode, encode_lines = encoder.encode, encoder.encode_lines
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
 decode_result = msgspec.json.Decoder(Result).decode
+
+
+class Answered(NamedTuple):
+    """Results with labels of one chunk, as columns of equal length. `ids`: valid task ids."""
+
+    ids: Sequence[bytes]
+    y: Sequence[Sequence[Label]]
+    proba: Sequence[Sequence[Sequence[float]]] | None  # None: the model has none
+    input: Sequence[str]
+    offsets: Sequence[int]
+    queue_ms: Sequence[float]
+
+
+def encode_answered(
+    columns: Answered, partition: int, model: str, worker: str, infer_ms: float
+) -> list[bytes]:
+    """Byte for byte what `encode` gives for each row as a `Result`, at two thirds of the cost:
+    a column is one call, what all rows have in common is encoded once."""
+    ids, y, proba, digests, offsets, queue_ms = columns
+    pieces: list[Iterable[bytes]] = [repeat(b'{"v":1,"id":"'), ids, repeat(b'","y":'), _lines(y)]
+    if proba is not None:
+        pieces += [repeat(b',"proba":'), _lines(proba)]
+    of_all = b',"model":%b,"worker":%b,"task":{"partition":%d,"offset":' % (
+        encode(model), encode(worker), partition,
+    )  # fmt: skip
+    pieces += [
+        repeat(b',"input":'), _lines(digests),
+        repeat(of_all), _lines(offsets),
+        repeat(b'},"ms":{"queue":'), _lines(queue_ms),
+        repeat(b',"infer":%b}}' % encode(infer_ms)),
+    ]  # fmt: skip
+    return list(map(b"".join, zip(*pieces)))  # noqa: B905 - what repeats has no end
+
+
+def _lines(values: Sequence[Any]) -> list[bytes]:
+    """The JSON of each value, by one call and one split: JSON has no raw newline."""
+    return _encoder.encode_lines(list(values)).splitlines()

@@ -6,9 +6,11 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams import events
-from streams.events import Failure, Position, Result, TableTask, Task, Timings
+from streams.events import Answered, Failure, Position, Result, TableTask, Task, Timings
 
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
 TASK = b'{"v":1,"id":"%s","X":[[5.1,3.5,1.4,0.2]],"at":1763920000.123}' % ID.encode()
@@ -125,3 +127,35 @@ def test_the_input_digest_is_of_the_numbers_and_not_of_their_notation() -> None:
     mixed = events.input_digest([["red", 1, None]])
     assert mixed == events.input_digest([["red", 1.0, None]])
     assert mixed != events.input_digest([["red", None, 1]])
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+labels = st.text() | st.integers(-(2**63), 2**63 - 1) | numbers | st.booleans()
+answers = st.tuples(
+    st.builds(events.new_id),
+    st.lists(labels, max_size=3),
+    st.lists(st.lists(numbers, max_size=3), max_size=3),
+    st.from_regex("[0-9a-f]{16}", fullmatch=True),
+    st.integers(0, 2**63 - 1),
+    numbers,
+)
+
+
+@given(st.lists(answers, min_size=1, max_size=4), st.booleans(), st.text(max_size=5), numbers)
+def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
+    rows: list[Any], has_proba: bool, name: str, infer_ms: float
+) -> None:
+    ids, y, proba, digests, offsets, queue_ms = zip(*rows, strict=True)
+    columns = Answered(
+        [i.encode() for i in ids], y, proba if has_proba else None, digests, offsets, queue_ms
+    )
+    one_by_one = [
+        events.encode(
+            Result(
+                v=1, id=i, y=labels, proba=p if has_proba else None, input=digest, model=name,
+                worker=f"{name}-1", task=Position(2, offset), ms=Timings(queue, infer_ms),
+            )
+        )
+        for i, labels, p, digest, offset, queue in rows
+    ]  # fmt: skip
+    assert events.encode_answered(columns, 2, name, f"{name}-1", infer_ms) == one_by_one
