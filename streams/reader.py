@@ -1,7 +1,7 @@
 """Read the SQLite projection, beside the sink that writes it."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,9 +79,10 @@ class Reader:
     def latest(self, limit: int) -> list[dict[str, Any]]:
         """The rows answered last, the newest first; within a partition those last in its log."""
         logs = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
-        stamps = [stamp for log in logs for stamp in self._last_stamps(*log, limit)]
+        stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
         newest = nlargest(limit, stamps)
-        return [next(self._rows("position = ?", [position])) for *_, position in newest]
+        rows = self._db["result"].rows_where
+        return [next(rows("position = ?", [position])) for *_, position in newest]
 
     def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
         """(time in ms, log, offset, position) of the last rows of one partition."""
@@ -95,9 +96,6 @@ class Reader:
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, by task id."""
         return self._db.query(BY_KEY + "ORDER BY result_key.task_id")
-
-    def _rows(self, where: str, args: Sequence[int]) -> Iterator[dict[str, Any]]:
-        return self._db["result"].rows_where(where, args)
 
     def log_id(self, cluster: str) -> int | None:
         """The number under which rows of this cluster's log are stored, or None."""
@@ -113,8 +111,9 @@ class Reader:
     def between(
         self, log_id: int, partition: int, first: int, last: int
     ) -> Iterator[dict[str, Any]]:
-        """The rows of a range of offsets of one partition."""
-        return self._rows("position BETWEEN ? AND ?", _positions(log_id, partition, first, last))
+        """Task id, offset and value of the rows of a range of offsets of one partition."""
+        where, ends = "position BETWEEN ? AND ?", _positions(log_id, partition, first, last)
+        return self._db["result"].rows_where(where, ends, select='task_id, "offset", value')
 
     def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
         """The offsets of a range that are duplicates or unreadable."""

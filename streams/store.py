@@ -41,20 +41,20 @@ COLUMNS = "position, task_id, answered_at_ms, value"
 def _insert(rows: int) -> str:
     # OR ROLLBACK spares SQLite a journal of each statement.
     values = ",".join(["(?,?,?,?)"] * rows)
-    return f"INSERT OR ROLLBACK INTO result_row({COLUMNS}) VALUES {values}"
+    return f"INSERT OR ROLLBACK INTO result_row({COLUMNS}) VALUES {values}"  # noqa: S608
 
 
 INSERT_ONE, INSERT_MANY = _insert(1), _insert(ROWS_AT_ONCE)
 # The rows of this transaction, as ranges of positions.
 FRESH = """WITH span(first, last) AS (VALUES {spans}), fresh AS (
   SELECT result_row.* FROM span CROSS JOIN result_row WHERE position BETWEEN first AND last)"""
-ADD_KEYS = f"""
-INSERT OR ROLLBACK INTO result_key {FRESH}
+ADD_KEYS = """
+INSERT OR ROLLBACK INTO result_key {fresh}
 SELECT task_id, position FROM fresh ORDER BY task_id, position
 ON CONFLICT(task_id) DO NOTHING
 """
-FIND_REPEATED = f"""
-{FRESH}
+FIND_REPEATED = """
+{fresh}
 SELECT fresh.position, fresh.value, kept.value FROM fresh
 JOIN result_key USING (task_id) JOIN result_row kept ON kept.position = result_key.position
 WHERE fresh.position <> kept.position
@@ -64,6 +64,7 @@ INSERT INTO {table}({columns}) SELECT {columns} FROM old.{table} x
 LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
 """
 COPIED = {
+    "result_row": COLUMNS,
     "duplicate": 'log, partition, "offset", task_id, same_answer, error_code',
     "unreadable": 'log, partition, "offset", reason, value',
 }
@@ -278,22 +279,22 @@ class Store:
 
         Returns how many were new, and how many were conflicts.
         """
-        ranges = ",".join(["(?,?)"] * len(spans))
+        fresh = FRESH.format(spans=",".join(["(?,?)"] * len(spans)))
         ends = [
             position_of(self._log, partition, offset)
             for partition, (first, end) in spans.items()
             for offset in (first, end - 1)
         ]
-        new = self._db.execute(ADD_KEYS.format(spans=ranges), ends).rowcount
+        new = self._db.execute(ADD_KEYS.format(fresh=fresh), ends).rowcount
         if new == rows:
             return new, 0
-        repeated = self._db.execute(FIND_REPEATED.format(spans=ranges), ends)
+        repeated = self._db.execute(FIND_REPEATED.format(fresh=fresh), ends)
         return new, self._record_duplicates([_compare(*found) for found in repeated])
 
     def _record_duplicates(self, repeated: Sequence[Repeated]) -> int:
         """Move rows to the duplicates; returns the conflicts."""
         self._db.executemany(
-            "INSERT INTO duplicate SELECT log, partition, \"offset\", task_id, ?, ? "
+            'INSERT INTO duplicate SELECT log, partition, "offset", task_id, ?, ? '
             "FROM result_row WHERE position = ?",
             [(r.same_answer, "id_conflict" if r.conflict else None, r.position) for r in repeated],
         )
@@ -328,11 +329,12 @@ class Store:
         run("DELETE FROM log")
         run("INSERT INTO log SELECT * FROM old.log")  # rows keep their log's number
         self._log = self._log_id(cluster)
-        rows = run(COPY_GONE.format(table="result_row", columns=COLUMNS), {"log": self._log}).rowcount
+        kept = {
+            table: run(COPY_GONE.format(table=table, columns=columns), {"log": self._log}).rowcount
+            for table, columns in COPIED.items()
+        }
         run("INSERT INTO result_key SELECT task_id, position FROM result_row ORDER BY task_id")
-        for table, columns in COPIED.items():
-            run(COPY_GONE.format(table=table, columns=columns), {"log": self._log})
         run("INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?",
             (self._log,))  # fmt: skip
         run(RESUME_AT_START, {"log": self._log})
-        return rows
+        return kept["result_row"]
