@@ -17,6 +17,7 @@ import numpy as np
 from model.artifact import Loaded
 from model.predict import PredictError, Prediction, matrix, predict
 from streams.events import (
+    DECODE_ERRORS,
     Answered,
     Failure,
     Position,
@@ -35,7 +36,6 @@ from streams.events import (
 from streams.topics import MAX_RESULT_BYTES
 
 AnyTask = Task | TableTask
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Batch(NamedTuple):

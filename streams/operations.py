@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra import broker
 from infra.config import Settings
-from streams.events import decode_result
+from streams.events import DECODE_ERRORS, decode_result
 from streams.log import open_log
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
@@ -98,8 +98,9 @@ def _name(partition: int, record: Any) -> str:
 
 def _is_answer(row: dict[str, Any], value: bytes | None) -> bool:
     try:
-        return to_result(row) == decode_result(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        result = decode_result(value or b"")
+        return to_result(row) == result and row["task_id"] == result.id
+    except DECODE_ERRORS:
         return False
 
 

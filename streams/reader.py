@@ -2,14 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from heapq import nlargest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import sqlite_utils
 
-from streams.events import Failure, Position, Result, Timings
-from streams.schema import StoreError, check_file
+from streams.events import Result, decode_result
+from streams.schema import MAX_OFFSET, StoreError, check_file, position_of
+
+BY_KEY = "SELECT result.* FROM result_key CROSS JOIN result USING (position) "
 
 
 class Audit(NamedTuple):
@@ -28,22 +30,13 @@ class Audit(NamedTuple):
 
 
 def to_result(row: Mapping[str, Any]) -> Result:
-    """The answer that a row of the table `result` stands for."""
-    failure = None
-    if row["status"] == "error":
-        failure = Failure(row["error_code"], row["error_message"])
-    return Result(
-        v=1,
-        id=row["task_id"],
-        y=None if row["y"] is None else msgspec.json.decode(row["y"]),
-        proba=None if row["proba"] is None else msgspec.json.decode(row["proba"]),
-        error=failure,
-        input=row["input"],
-        model=row["model"],
-        worker=row["worker"],
-        task=Position(row["task_partition"], row["task_offset"]),
-        ms=Timings(row["queue_ms"], row["infer_ms"]),
-    )
+    """The answer that a row of the view `result` stands for."""
+    return decode_result(row["value"].encode())
+
+
+def _positions(log: int, partition: int, first: int, last: int) -> tuple[int, int]:
+    start = position_of(log, partition, 0)
+    return start + first, start + last
 
 
 class Reader:
@@ -60,7 +53,7 @@ class Reader:
         try:
             self._connection.execute("PRAGMA query_only=ON")
             check_file(self._connection, path)
-            if "result" not in self._db.table_names():
+            if "result_key" not in self._db.table_names():
                 raise StoreError(f"{path} holds no results yet")
         except sqlite3.DatabaseError as e:
             self.close()
@@ -81,19 +74,28 @@ class Reader:
 
     def get(self, task_id: str) -> dict[str, Any] | None:
         """The row of a task id with all its provenance, or None."""
-        return next(self._rows("task_id = :id", {"id": task_id}), None)
+        return next(self._db.query(BY_KEY + "WHERE result_key.task_id = ?", [task_id]), None)
 
     def latest(self, limit: int) -> list[dict[str, Any]]:
-        """The rows answered last, the newest first."""
-        order = 'answered_at_ms desc, log desc, "offset" desc'
-        return list(self._db["result"].rows_where(order_by=order, limit=limit))
+        """The rows answered last, the newest first; within a partition those last in its log."""
+        logs = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
+        stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
+        newest = nlargest(limit, stamps)
+        rows = self._db["result"].rows_where
+        return [next(rows("position = ?", [position])) for *_, position in newest]
+
+    def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
+        """(time in ms, log, offset, position) of the last rows of one partition."""
+        query = (
+            'SELECT answered_at_ms, log, "offset", position FROM result_row '
+            "WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT ?"
+        )
+        ends = _positions(log, partition, 0, MAX_OFFSET)
+        return self._connection.execute(query, (*ends, limit)).fetchall()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, by task id."""
-        return self._db["result"].rows_where(order_by="task_id")
-
-    def _rows(self, where: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return self._db["result"].rows_where(where, args)
+        return self._db.query(BY_KEY + "ORDER BY result_key.task_id")
 
     def log_id(self, cluster: str) -> int | None:
         """The number under which rows of this cluster's log are stored, or None."""
@@ -109,10 +111,9 @@ class Reader:
     def between(
         self, log_id: int, partition: int, first: int, last: int
     ) -> Iterator[dict[str, Any]]:
-        """The rows of a range of offsets of one partition."""
-        where = 'log = :log AND partition = :partition AND "offset" BETWEEN :first AND :last'
-        args = {"log": log_id, "partition": partition, "first": first, "last": last}
-        return self._rows(where, args)
+        """Task id, offset and value of the rows of a range of offsets of one partition."""
+        where, ends = "position BETWEEN ? AND ?", _positions(log_id, partition, first, last)
+        return self._db["result"].rows_where(where, ends, select='task_id, "offset", value')
 
     def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
         """The offsets of a range that are duplicates or unreadable."""
@@ -126,10 +127,10 @@ class Reader:
 
     def count_below(self, log_id: int, starts: Mapping[int, int]) -> int:
         """How many rows are of offsets that the log has no more."""
-        query = 'SELECT count(*) FROM result WHERE log = ? AND partition = ? AND "offset" < ?'
+        query = "SELECT count(*) FROM result_row WHERE position BETWEEN ? AND ?"
         return sum(
-            self._connection.execute(query, (log_id, *start)).fetchone()[0]
-            for start in starts.items()
+            self._connection.execute(query, _positions(log_id, p, 0, start - 1)).fetchone()[0]
+            for p, start in starts.items()
         )
 
     def audit(self) -> Audit:
@@ -138,7 +139,7 @@ class Reader:
             "SELECT coalesce(sum(next_offset - first_offset - missing), 0) FROM projection_offset"
         ).fetchone()[0]
         results, duplicates, unreadable = (
-            self._db[name].count for name in ("result", "duplicate", "unreadable")
+            self._db[name].count for name in ("result_key", "duplicate", "unreadable")
         )
         conflicts = self._db["duplicate"].count_where("error_code = 'id_conflict'")
         return Audit(results, duplicates, unreadable, records, conflicts)

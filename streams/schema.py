@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 APPLICATION_ID = 0x5045544C  # "PETL"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log(
@@ -19,33 +19,49 @@ CREATE TABLE IF NOT EXISTS projection_offset(
   missing INTEGER NOT NULL CHECK(missing >= 0),  -- offsets that the log does not have
   PRIMARY KEY(log, partition)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS result(
-  task_id TEXT NOT NULL PRIMARY KEY CHECK(length(task_id) = 36 AND task_id = lower(task_id)),
-  status TEXT NOT NULL CHECK(status IN ('ok', 'error')),
-  y TEXT,
-  proba TEXT,
-  error_code TEXT,
-  error_message TEXT,
-  input TEXT CHECK(length(input) = 16),
-  model TEXT NOT NULL,
-  worker TEXT NOT NULL,
-  task_partition INTEGER NOT NULL,
-  task_offset INTEGER NOT NULL,
-  queue_ms REAL NOT NULL,
-  infer_ms REAL NOT NULL,
-  log INTEGER NOT NULL REFERENCES log(id),
-  partition INTEGER NOT NULL,
-  "offset" INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS result_row(
+  position INTEGER PRIMARY KEY,  -- log, partition and offset in one number
+  task_id TEXT NOT NULL CHECK(length(task_id) = 36),
   answered_at_ms INTEGER NOT NULL,
-  CHECK((status = 'ok') = (y IS NOT NULL)),
-  CHECK((status = 'error') = (error_code IS NOT NULL))
+  value TEXT NOT NULL,  -- the result's JSON
+  log INTEGER AS (position >> 50),
+  partition INTEGER AS (position >> 40 & 1023),
+  "offset" INTEGER AS (position & 1099511627775)
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS result_position ON result(log, partition, "offset");
+-- Which row is a task's. Apart, so that a transaction can add its keys sorted.
+CREATE TABLE IF NOT EXISTS result_key(
+  task_id TEXT PRIMARY KEY,
+  position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS result_row_deleted AFTER DELETE ON result_row BEGIN
+  DELETE FROM result_key WHERE task_id = old.task_id AND position = old.position;
+END;
+CREATE VIEW IF NOT EXISTS result AS SELECT
+  task_id,
+  iif(json_type(value, '$.error') IS NULL, 'ok', 'error') AS status,
+  json_extract(value, '$.y') AS y,
+  json_extract(value, '$.proba') AS proba,
+  json_extract(value, '$.error.code') AS error_code,
+  json_extract(value, '$.error.message') AS error_message,
+  json_extract(value, '$.input') AS input,
+  json_extract(value, '$.model') AS model,
+  json_extract(value, '$.worker') AS worker,
+  json_extract(value, '$.task.partition') AS task_partition,
+  json_extract(value, '$.task.offset') AS task_offset,
+  json_extract(value, '$.ms.queue') AS queue_ms,
+  json_extract(value, '$.ms.infer') AS infer_ms,
+  log,
+  partition,
+  "offset",
+  answered_at_ms,
+  position,
+  value
+FROM result_row;
 CREATE TABLE IF NOT EXISTS duplicate(
   log INTEGER NOT NULL REFERENCES log(id),
   partition INTEGER NOT NULL,
   "offset" INTEGER NOT NULL,
-  task_id TEXT NOT NULL REFERENCES result(task_id),
+  task_id TEXT NOT NULL REFERENCES result_key(task_id),
   same_answer INTEGER NOT NULL CHECK(same_answer IN (0, 1)),
   error_code TEXT CHECK(error_code = 'id_conflict'),  -- the id was another task's
   PRIMARY KEY(log, partition, "offset")
@@ -60,7 +76,12 @@ CREATE TABLE IF NOT EXISTS unreadable(
 ) STRICT, WITHOUT ROWID;
 """
 
+# A position's bits: 13 for the log, 10 for the partition, 40 for the offset; a file with more
+# rows of one partition would be larger than SQLite allows.
+MAX_LOG, MAX_PARTITION, MAX_OFFSET = 2**13 - 1, 2**10 - 1, 2**40 - 1
+
 WRITER_PRAGMAS = (
+    "page_size=16384",  # of a new file: a large transaction changes most pages, whatever their size
     "journal_mode=WAL",
     "synchronous=FULL",
     "busy_timeout=5000",
@@ -68,13 +89,31 @@ WRITER_PRAGMAS = (
     "trusted_schema=OFF",
     "cell_size_check=ON",
     "mmap_size=0",
+    "secure_delete=OFF",
+    "temp_store=MEMORY",
+    # In pages: each checkpoint writes most pages of the keys, so few of them cost least.
+    "wal_autocheckpoint=4096",
     "journal_size_limit=67108864",
-    "cache_size=-262144",  # KiB; random keys touch the whole index
+    "cache_size=-65536",  # KiB
 )
 
 
 class StoreError(Exception):
     """A file that is no projection of ours, or one that cannot be opened."""
+
+
+def position_of(log: int, partition: int, offset: int) -> int:
+    """The number under which a record's row is stored, in the order of its partition's log.
+
+    Raises StoreError if it cannot be stored.
+    """
+    if log > MAX_LOG or partition > MAX_PARTITION or offset > MAX_OFFSET:
+        raise StoreError(
+            f"a projection holds logs up to {MAX_LOG}, partitions up to {MAX_PARTITION} and "
+            f"offsets up to {MAX_OFFSET}, but this is log {log}, results[{partition}] at {offset}; "
+            "move the database away, the sink begins a new one"
+        )
+    return log << 50 | partition << 40 | offset
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from infra import config
@@ -20,9 +19,9 @@ from streams.topics import RESULTS, SINK_GROUP
 
 STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
-# What waits, and what one transaction takes; rows take several times the bytes of their records.
-WAITING_RECORDS, WAITING_BYTES = 64_000, 16_000_000
-TRANSACTION_RECORDS, TRANSACTION_BYTES = 20_000, 8_000_000
+# What waits, and what one transaction takes: the more, the less each row costs (see the store).
+WAITING_RECORDS, WAITING_BYTES = 200_000, 64_000_000
+TRANSACTION_RECORDS, TRANSACTION_BYTES = 100_000, 32_000_000
 SAFE_SQLITE = (3, 51, 3)
 
 logger = logging.getLogger("petalstream")
@@ -47,42 +46,58 @@ class Waiting(NamedTuple):
     bytes: int
 
 
+class Load:
+    """Chunks within limits, and their sums; a chunk that is larger than all room fits in alone."""
+
+    def __init__(self, most_records: int, most_bytes: int) -> None:
+        self._most = most_records, most_bytes
+        self.chunks: deque[Waiting] = deque()
+        self._records = self._bytes = 0
+
+    def has_room_for(self, new: Waiting) -> bool:
+        records, size = self._most
+        within = self._records + new.records <= records and self._bytes + new.bytes <= size
+        return within or not self.chunks
+
+    def append(self, chunk: Waiting) -> None:
+        self.chunks.append(chunk)
+        self._records += chunk.records
+        self._bytes += chunk.bytes
+
+    def popleft(self) -> Waiting:
+        chunk = self.chunks.popleft()
+        self._records -= chunk.records
+        self._bytes -= chunk.bytes
+        return chunk
+
+
 class Backlog:
     """Chunks that wait, in order and bounded. For one event loop."""
 
     def __init__(self) -> None:
-        self._chunks: deque[Waiting] = deque()
+        self._waiting = Load(WAITING_RECORDS, WAITING_BYTES)
         self._changed = asyncio.Condition()
 
     def __bool__(self) -> bool:
-        return bool(self._chunks)
+        return bool(self._waiting.chunks)
 
     async def put(self, event: Any) -> None:
-        """Add a chunk once there is room; one that is larger than all room goes in alone."""
+        """Add a chunk once there is room."""
         records = event.value.records
-        new = Waiting(event, len(records), sum(len(r.value or b"") for r in records))
+        new = Waiting(event, len(records), sum([len(r.value or b"") for r in records]))
         async with self._changed:
-            await self._changed.wait_for(
-                lambda: not self._chunks or _fits(self._chunks, WAITING_RECORDS, WAITING_BYTES, new)
-            )
-            self._chunks.append(new)
+            await self._changed.wait_for(lambda: self._waiting.has_room_for(new))
+            self._waiting.append(new)
 
     async def take(self) -> list[Any]:
         """The events of the first chunks, as many as fit into one transaction, at least one."""
-        taken = [self._chunks.popleft()]
-        while self._chunks and _fits(
-            taken, TRANSACTION_RECORDS, TRANSACTION_BYTES, self._chunks[0]
-        ):
-            taken.append(self._chunks.popleft())
+        taken = Load(TRANSACTION_RECORDS, TRANSACTION_BYTES)
+        waiting = self._waiting.chunks
+        while waiting and taken.has_room_for(waiting[0]):
+            taken.append(self._waiting.popleft())
         async with self._changed:
             self._changed.notify()
-        return [chunk.event for chunk in taken]
-
-
-def _fits(chunks: Iterable[Waiting], records: int, size: int, new: Waiting) -> bool:
-    """Whether `new` fits in beside `chunks` within both limits."""
-    all_of = [*chunks, new]
-    return sum(c.records for c in all_of) <= records and sum(c.bytes for c in all_of) <= size
+        return [chunk.event for chunk in taken.chunks]
 
 
 class Projection:

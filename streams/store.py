@@ -5,17 +5,25 @@ and each chunk's rows are committed together with the offset that follows it. So
 their counts equals the sum of the next offsets (`Reader.audit`), and replaying a chunk that
 is already stored changes nothing. Rows hold nothing but what the log holds: a rebuild from
 the log gives the same rows.
+
+It must keep up with a worker at full speed, which shaped it:
+- a row is its result's JSON beside what is needed to find it, in the order of the log, so it
+  is appended and never built column by column; the view `result` has the columns;
+- task ids are random and touch every page of their index, so their table `result_key` is filled
+  once per transaction, sorted, by one statement inside SQLite, and transactions are large
+  when much waits;
+- many rows go into one INSERT: each statement takes and gives up the interpreter's lock, for
+  which the sink's event loop may make it wait.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
-from streams.events import Result, decode_result, encode
+from streams.events import DECODE_ERRORS, Result, decode_result, decode_results, encode
 from streams.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -23,18 +31,48 @@ from streams.schema import (
     WRITER_PRAGMAS,
     StoreError,
     check_file,
+    position_of,
 )
 
-INSERT = f"INSERT INTO result VALUES ({','.join('?' * 17)}) ON CONFLICT(task_id) DO NOTHING"  # noqa: S608
-COPY_GONE = """
-INSERT INTO {table} SELECT x.* FROM old.{table} x LEFT JOIN start USING (partition)
-WHERE x.log <> :log OR x."offset" < start.first
+ROWS_AT_ONCE = 50
+COLUMNS = "position, task_id, answered_at_ms, value"
+
+
+def _insert(rows: int) -> str:
+    # OR ROLLBACK spares SQLite a journal of each statement.
+    values = ",".join(["(?,?,?,?)"] * rows)
+    return f"INSERT OR ROLLBACK INTO result_row({COLUMNS}) VALUES {values}"  # noqa: S608
+
+
+INSERT_ONE, INSERT_MANY = _insert(1), _insert(ROWS_AT_ONCE)
+# The rows of this transaction, as ranges of positions.
+FRESH = """WITH span(first, last) AS (VALUES {spans}), fresh AS (
+  SELECT result_row.* FROM span CROSS JOIN result_row WHERE position BETWEEN first AND last)"""
+ADD_KEYS = """
+INSERT OR ROLLBACK INTO result_key {fresh}
+SELECT task_id, position FROM fresh ORDER BY task_id, position
+ON CONFLICT(task_id) DO NOTHING
 """
+FIND_REPEATED = """
+{fresh}
+SELECT fresh.position, fresh.value, kept.value FROM fresh
+JOIN result_key USING (task_id) JOIN result_row kept ON kept.position = result_key.position
+WHERE fresh.position <> kept.position
+"""
+COPY_GONE = """
+INSERT INTO {table}({columns}) SELECT {columns} FROM old.{table} x
+LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
+"""
+COPIED = {
+    "result_row": COLUMNS,
+    "duplicate": 'log, partition, "offset", task_id, same_answer, error_code',
+    "unreadable": 'log, partition, "offset", reason, value',
+}
 # What lies below the log's start and in no table was never seen, or was a hole in the log.
 RESUME_AT_START = """
 INSERT INTO projection_offset(log, partition, next_offset, first_offset, missing)
 SELECT o.log, o.partition, start.first, o.first_offset, start.first - o.first_offset
-  - (SELECT count(*) FROM result r WHERE r.log = o.log AND r.partition = o.partition)
+  - (SELECT count(*) FROM result_row r WHERE r.log = o.log AND r.partition = o.partition)
   - (SELECT count(*) FROM duplicate d WHERE d.log = o.log AND d.partition = o.partition)
   - (SELECT count(*) FROM unreadable u WHERE u.log = o.log AND u.partition = o.partition)
 FROM old.projection_offset o JOIN start USING (partition)
@@ -84,40 +122,31 @@ class Applied(NamedTuple):
     conflicts: int = 0
 
 
-def _row(result: Result, log: int, partition: int, record: Record) -> tuple[Any, ...]:
-    error = result.error
-    return (
-        result.id,
-        "ok" if error is None else "error",
-        None if result.y is None else encode(result.y).decode(),
-        None if result.proba is None else encode(result.proba).decode(),
-        None if error is None else error.code,
-        None if error is None else error.message,
-        result.input,
-        result.model,
-        result.worker,
-        result.task.partition,
-        result.task.offset,
-        result.ms.queue,
-        result.ms.infer,
-        log,
-        partition,
-        record.offset,
-        record.timestamp,
-    )
-
-
 def _read(value: bytes | None) -> Result | str:
     """The result in a record, or why there is none."""
     if value is None:
         return "tombstone"
     try:
-        result = decode_result(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        return decode_result(value)
+    except DECODE_ERRORS as e:
         return f"not a result: {e}"[:200]
-    if (result.y is None) == (result.error is None):
-        return "not a result: it must have either y or error"
-    return result
+
+
+Row = tuple[int, str, int, str]  # as COLUMNS
+
+
+class Repeated(NamedTuple):
+    """A row whose task id has an answer: is it the same, was it to another task?"""
+
+    position: int
+    same_answer: bool
+    conflict: bool
+
+
+def _compare(position: int, value: str, kept_value: str) -> Repeated:
+    result, kept = decode_result(value.encode()), decode_result(kept_value.encode())
+    same = (result.y, result.proba, result.error) == (kept.y, kept.proba, kept.error)
+    return Repeated(position, same, result.input != kept.input)
 
 
 class Store:
@@ -170,8 +199,7 @@ class Store:
         """Store slices of the log in one transaction, each partition's in offset order.
 
         Records below the stored offset are skipped; raises OffsetGap if a slice begins above
-        it. The larger a transaction, the less each row costs: keys are random, so every
-        transaction writes most pages of their index.
+        it. Of two results with one task id the one in the log's order before the other wins.
         """
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
@@ -185,10 +213,9 @@ class Store:
             return applied
 
     def _apply_all(self, slices: Sequence[Slice]) -> Applied:
-        rows: list[tuple[Any, ...]] = []
-        unreadable: list[tuple[Any, ...]] = []
         offsets = self._next_offsets()
-        replayed = 0
+        spans: dict[int, tuple[int, int]] = {}  # of each partition the offsets in this transaction
+        replayed = readable = unreadable = 0
         for partition, first, records in slices:
             stored = offsets.get(partition, first)
             if first > stored:
@@ -196,12 +223,15 @@ class Store:
             fresh = [r for r in records if r.offset >= stored]
             replayed += len(records) - len(fresh)
             if fresh:
-                offsets[partition] = fresh[-1].offset + 1
-                self._advance(partition, stored, offsets[partition], len(fresh))
-                self._sort_out(partition, fresh, rows, unreadable)
-        new, conflicts = self._insert(rows)
-        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", unreadable)
-        return Applied(new, len(rows) - new, len(unreadable), replayed, conflicts)
+                end = offsets[partition] = fresh[-1].offset + 1
+                spans[partition] = spans.get(partition, (stored, 0))[0], end
+                self._advance(partition, stored, end, len(fresh))
+                rows = self._read_all(partition, fresh)
+                self._insert(rows)
+                readable += len(rows)
+                unreadable += len(fresh) - len(rows)
+        new, conflicts = self._find_answered(spans, readable) if readable else (0, 0)
+        return Applied(new, readable - new, unreadable, replayed, conflicts)
 
     def _advance(self, partition: int, start: int, end: int, records: int) -> None:
         self._db.execute(
@@ -211,53 +241,66 @@ class Store:
             (self._log, partition, start, end, end - start - records),
         )
 
-    def _sort_out(
-        self,
-        partition: int,
-        records: Sequence[Record],
-        rows: list[tuple[Any, ...]],
-        unreadable: list[tuple[Any, ...]],
-    ) -> None:
+    def _read_all(self, partition: int, records: Sequence[Record]) -> list[Row]:
+        """A row for each record that can be read; the others are stored as unreadable."""
+        start = position_of(self._log, partition, 0)
+        position_of(self._log, partition, records[-1].offset)
+        decoded = decode_results([r.value or b"" for r in records])
+        if decoded is None:
+            return self._read_singly(partition, start, records)
+        return [
+            (start + record.offset, result.id, record.timestamp, text)
+            for record, result, text in zip(records, *decoded, strict=True)
+        ]
+
+    def _read_singly(self, partition: int, start: int, records: Sequence[Record]) -> list[Row]:
+        rows: list[Row] = []
+        unreadable = []
         for record in records:
             read = _read(record.value)
             if isinstance(read, Result):
-                rows.append(_row(read, self._log, partition, record))
+                text = encode(read).decode()
+                rows.append((start + record.offset, read.id, record.timestamp, text))
             else:
                 value = record.value and record.value[:UNREADABLE_KEPT]
                 unreadable.append((self._log, partition, record.offset, read, value))
+        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", unreadable)
+        return rows
 
-    def _insert(self, rows: list[tuple[Any, ...]]) -> tuple[int, int]:
-        """Insert rows of new task ids, record the others as duplicates.
+    def _insert(self, rows: list[Row]) -> None:
+        several = len(rows) - len(rows) % ROWS_AT_ONCE
+        for n in range(0, several, ROWS_AT_ONCE):
+            values = tuple(chain.from_iterable(rows[n : n + ROWS_AT_ONCE]))
+            self._db.execute(INSERT_MANY, values)
+        self._db.executemany(INSERT_ONE, rows[several:])
+
+    def _find_answered(self, spans: Mapping[int, tuple[int, int]], rows: int) -> tuple[int, int]:
+        """Note which task ids the transaction's rows answer, make duplicates of the others.
 
         Returns how many were new, and how many were conflicts.
         """
-        if not rows:
-            return 0, 0
-        # Sorted keys touch each page of the index once: twice as fast as in offset order.
-        # The sort is stable, so of two records with one id the earlier still wins.
-        rows.sort(key=lambda row: row[0])
-        new = self._db.executemany(INSERT, rows).rowcount
-        return new, self._record_duplicates(rows) if new < len(rows) else 0
+        fresh = FRESH.format(spans=",".join(["(?,?)"] * len(spans)))
+        ends = [
+            position_of(self._log, partition, offset)
+            for partition, (first, end) in spans.items()
+            for offset in (first, end - 1)
+        ]
+        new = self._db.execute(ADD_KEYS.format(fresh=fresh), ends).rowcount
+        if new == rows:
+            return new, 0
+        repeated = self._db.execute(FIND_REPEATED.format(fresh=fresh), ends)
+        return new, self._record_duplicates([_compare(*found) for found in repeated])
 
-    def _record_duplicates(self, rows: Iterable[tuple[Any, ...]]) -> int:
-        """Record those of `rows` that are not in the table; returns the conflicts."""
-        find = (
-            "SELECT status, y, proba, error_code, error_message, input, log, partition, "
-            '"offset" FROM result WHERE task_id = ?'
+    def _record_duplicates(self, repeated: Sequence[Repeated]) -> int:
+        """Move rows to the duplicates; returns the conflicts."""
+        self._db.executemany(
+            'INSERT INTO duplicate SELECT log, partition, "offset", task_id, ?, ? '
+            "FROM result_row WHERE position = ?",
+            [(r.same_answer, "id_conflict" if r.conflict else None, r.position) for r in repeated],
         )
-        conflicts = 0
-        for row in rows:
-            kept = self._db.execute(find, (row[0],)).fetchone()
-            if kept[6:] == row[13:16]:
-                continue
-            conflict = kept[5] != row[6]
-            conflicts += conflict
-            self._db.execute(
-                "INSERT INTO duplicate VALUES (?, ?, ?, ?, ?, ?)",
-                (self._log, row[14], row[15], row[0], kept[:5] == row[1:6],
-                 "id_conflict" if conflict else None),
-            )  # fmt: skip
-        return conflicts
+        positions = [(r.position,) for r in repeated]
+        self._db.executemany("DELETE FROM result_row WHERE position = ?", positions)
+        return sum(r.conflict for r in repeated)
 
     def carry_over(self, old: Path, starts: Mapping[int, int]) -> int:
         """Copy from another projection what the log can no longer give; returns the rows.
@@ -287,10 +330,11 @@ class Store:
         run("INSERT INTO log SELECT * FROM old.log")  # rows keep their log's number
         self._log = self._log_id(cluster)
         kept = {
-            table: run(COPY_GONE.format(table=table), {"log": self._log}).rowcount
-            for table in ("result", "duplicate", "unreadable")
+            table: run(COPY_GONE.format(table=table, columns=columns), {"log": self._log}).rowcount
+            for table, columns in COPIED.items()
         }
+        run("INSERT INTO result_key SELECT task_id, position FROM result_row ORDER BY task_id")
         run("INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?",
             (self._log,))  # fmt: skip
         run(RESUME_AT_START, {"log": self._log})
-        return kept["result"]
+        return kept["result_row"]

@@ -101,9 +101,7 @@ def test_only_lower_case_uuid4_are_ids(text: str) -> None:
     assert not events.is_id(text)
     assert not events.are_ids([ID, text])
     with pytest.raises(msgspec.ValidationError):
-        msgspec.json.decode(
-            RESULT.replace(ID.encode(), json.dumps(text)[1:-1].encode()), type=Result
-        )
+        events.decode_result(RESULT.replace(ID.encode(), json.dumps(text)[1:-1].encode()))
 
 
 def test_new_ids_are_ids_and_differ() -> None:

@@ -47,9 +47,10 @@ def test_verify_agrees_with_a_true_projection_and_names_what_was_changed(
     gone, changed, moved = list(asked)[:3]
     invented = new_id()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None)) as db:
-        db.execute("DELETE FROM result WHERE task_id = ?", (gone,))
-        db.execute("""UPDATE result SET y = '["rose"]' WHERE task_id = ?""", (changed,))
-        db.execute("UPDATE result SET task_id = ? WHERE task_id = ?", (invented, moved))
+        db.execute("DELETE FROM result_row WHERE task_id = ?", (gone,))
+        rose = """UPDATE result_row SET value = json_set(value, '$.y[0]', 'rose')"""
+        db.execute(f"{rose} WHERE task_id = ?", (changed,))
+        db.execute("UPDATE result_row SET task_id = ? WHERE task_id = ?", (invented, moved))
     code, found = verified(pipeline)
     assert code == 1
     assert (found["missing"], found["extra"]) == ([gone], [])

@@ -136,16 +136,137 @@ def test_a_file_of_an_older_schema_is_refused(path: Path) -> None:
         encode(result(0)).replace(b'"y":["setosa"],', b""),
         encode(result(0)).replace(b'"partition":0', b'"partition":99999999999999999999'),
         encode(result(0)).replace(b'"id":"', b'"id":"x'),
+        encode(result(0)).replace(b'"model"', b'"input":"0123","model"'),
+        encode(result(0)).replace(b'"host-1"', rb'"\ud800"'),
+        encode(result(0)).replace(b"0.9", b"NaN"),
+        encode(result(0)).replace(b"0.9", b"1e999"),
+        encode(result(0)) + b"," + encode(result(0)),
+        encode(result(0)) + b"\n" + encode(result(0)),
     ],
 )
 def test_a_record_that_is_no_result_is_kept_as_unreadable(path: Path, value: bytes | None) -> None:
     store = Store(path, "cluster")
-    good = result(1)
-    applied = store.apply(0, 0, [Record(0, value), Record(1, encode(good))])
-    assert applied == Applied(new=1, unreadable=1)
+    before, good = result(0), result(2)
+    chunk = [Record(0, encode(before)), Record(1, value), Record(2, encode(good))]
+    assert store.apply(0, 0, chunk) == Applied(new=2, unreadable=1)
     with Reader(path) as reader:
-        assert reader.audit() == Audit(1, 0, 1, 2)
-        assert reader.get(good.id) is not None
+        assert reader.audit() == Audit(2, 0, 1, 3)
+        assert [to_result(row) for row in reader.between(1, 0, 0, 2)] == [before, good]
+        assert reader.other_offsets(1, 0, 0, 2) == {1}
+
+
+def test_values_that_only_together_are_results_are_unreadable_each(path: Path) -> None:
+    # Joined by commas these are three results: one of the first two values, two of the third.
+    answers = [encode(result(n)) for n in range(3)]
+    opened, rest = b'{"v":1,"x":[0', b"0]," + answers[0].removeprefix(b'{"v":1,')
+    both = answers[1] + b"," + answers[2]
+    assert len(msgspec.json.decode(b"[" + b",".join([opened, rest, both]) + b"]")) == 3
+    chunk = [Record(n, value) for n, value in enumerate([opened, rest, both])]
+    assert Store(path, "cluster").apply(0, 0, chunk) == Applied(unreadable=3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        msgspec.structs.replace(result(0), model="a\0b", worker="\u2028\x85 \N{FOUR LEAF CLOVER}"),
+        msgspec.structs.replace(result(0), y=[2**63, -(2**63), 2**64 - 1, True, 0.1], proba=None),
+        msgspec.structs.replace(result(0), y=["x" * 3_000_000] * 2),
+        msgspec.structs.replace(result(0), proba=[[5e-324, 1.7976931348623157e308, -0.0]]),
+        msgspec.structs.replace(result(0), task=Position(2**31 - 1, 2**63 - 1)),
+    ],
+    ids=["odd text", "large integers", "huge value", "odd floats", "far position"],
+)
+def test_an_odd_answer_is_read_back_whole(path: Path, answer: Result) -> None:
+    store = Store(path, "cluster")
+    assert store.apply(0, 0, records(result(0), answer, result(2))) == Applied(new=3)
+    with Reader(path) as reader:
+        row = reader.get(answer.id)
+    assert row is not None
+    assert to_result(row) == answer
+    assert (row["worker"], row["task_offset"]) == (answer.worker, answer.task.offset)
+
+
+def test_an_answer_in_another_notation_is_the_same_answer(path: Path) -> None:
+    answer = result(0)
+    fields = {"y": ["no"], **msgspec.to_builtins(answer), "proba": [[9e-1, 1e-1]]}
+    spread = msgspec.json.format(encode(fields), indent=2).replace(b'"y"', rb'"\u0079"')
+    twice = b'{"y": ["no"],' + spread.strip()[1:]
+    store = Store(path, "cluster")
+    assert store.apply(0, 0, [Record(0, twice), Record(1, encode(answer))]) == Applied(1, 1)
+    with Reader(path) as reader:
+        row = reader.get(answer.id)
+    assert row is not None
+    assert to_result(row) == answer
+    assert (row["y"], row["proba"]) == ('["setosa"]', "[[0.9,0.1]]")
+
+
+def test_the_view_has_a_column_for_each_part_of_an_answer(path: Path) -> None:
+    ok = msgspec.structs.replace(result(0), input="0123456789abcdef")
+    failed = Result(
+        v=1, id=new_id(), error=Failure("wrong_width", "got 5"), model="m@1", worker="h-1",
+        task=Position(3, 9), ms=Timings(0.0, 0.0),
+    )  # fmt: skip
+    Store(path, "cluster").apply(3, 7, records(ok, failed, first=7))
+    query = "SELECT * FROM result ORDER BY position"
+    with sqlite3.connect(path) as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute(query)]
+    at = {"log": 1, "partition": 3, "answered_at_ms": 1_763_920_000_123}
+    assert [{k: v for k, v in row.items() if k not in ("position", "value")} for row in rows] == [
+        {
+            "task_id": ok.id, "status": "ok", "y": '["setosa"]', "proba": "[[0.9,0.1]]",
+            "error_code": None, "error_message": None, "input": "0123456789abcdef",
+            "model": "iris@0123456789ab", "worker": "host-1", "task_partition": 0,
+            "task_offset": 0, "queue_ms": 1.5, "infer_ms": 0.25, "offset": 7, **at,
+        },
+        {
+            "task_id": failed.id, "status": "error", "y": None, "proba": None,
+            "error_code": "wrong_width", "error_message": "got 5", "input": None,
+            "model": "m@1", "worker": "h-1", "task_partition": 3,
+            "task_offset": 9, "queue_ms": 0.0, "infer_ms": 0.0, "offset": 8, **at,
+        },
+    ]  # fmt: skip
+
+
+def test_repeated_answers_amid_a_large_transaction_are_found(path: Path) -> None:
+    answers = [result(n) for n in range(300)]
+    other = msgspec.structs.replace(answers[7], input=input_digest([[1.0]]))
+    store = Store(path, "cluster")
+    store.apply(0, 0, records(*answers[:60]))
+    slices = [
+        Slice(0, 60, records(*answers[60:], answers[3], other, first=60)),
+        Slice(1, 0, records(*answers[290:])),
+    ]
+    assert store.apply_all(slices) == Applied(new=240, duplicates=12, conflicts=1)
+    with Reader(path) as reader:
+        assert reader.audit() == Audit(300, 12, 0, 312, conflicts=1)
+        stored = {row["task_id"]: to_result(row) for row in reader.rows()}
+        assert reader.other_offsets(1, 0, 0, 400) == {300, 301}
+        assert reader.other_offsets(1, 1, 0, 400) == set(range(10))
+    assert stored == {answer.id: answer for answer in answers}
+
+
+def test_a_row_that_is_deleted_by_hand_is_missed_by_the_audit(path: Path) -> None:
+    answer = result(0)
+    Store(path, "cluster").apply(0, 0, records(answer, result(1)))
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM result_row WHERE task_id = ?", (answer.id,))
+    with Reader(path) as reader:
+        assert reader.get(answer.id) is None
+        assert not reader.audit().consistent
+
+
+def test_an_offset_that_no_position_can_hold_is_refused(path: Path) -> None:
+    store = Store(path, "cluster")
+    last = 2**40 - 1
+    assert store.apply(1023, last, records(result(0), first=last)) == Applied(new=1)
+    before = dump(path)
+    for partition, offset in ((1024, 0), (1023, 2**40)):
+        with pytest.raises(StoreError, match="move the database away"):
+            store.apply(partition, offset, records(result(0), first=offset))
+    assert dump(path) == before
+    with Reader(path) as reader:
+        assert [row["offset"] for row in reader.between(1, 1023, 0, last)] == [last]
 
 
 def test_a_chunk_that_begins_beyond_the_stored_offset_is_refused(path: Path) -> None:
@@ -254,7 +375,7 @@ def test_a_reader_reads_while_the_writer_writes(path: Path) -> None:
         store.apply(0, 1, records(result(1), first=1))
         assert reader.audit().results == 2
         with pytest.raises(sqlite3.OperationalError):
-            reader._connection.execute("DELETE FROM result")
+            reader._connection.execute("DELETE FROM result_row")
 
 
 def test_the_latest_rows_come_first(path: Path) -> None:
