@@ -9,7 +9,7 @@ from infra.config import Settings
 from streams.client import encode_task
 from streams.events import new_id
 from streams.topics import RESULTS, TASKS
-from tests.benchmarks.backlog import make_row
+from tests.benchmarks.backlog import log_end, make_row
 
 ANSWER_SECONDS = 60.0
 
@@ -49,7 +49,7 @@ class Asker:
         place it early; then it reads answers that nobody waits for."""
         partitions = [TopicPartition(RESULTS, p) for p in range(self._partitions)]
         for tp in partitions:
-            tp.offset = self._consumer.get_watermark_offsets(tp, timeout=10)[1]
+            tp.offset = log_end(self._consumer, tp)
         self._consumer.assign(partitions)
         return self
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from infra.config import Settings
 from streams.client import encode_task
@@ -12,6 +12,7 @@ from streams.topics import RESULTS, TASKS
 
 POLL_SECONDS = 0.25
 QUIET_SECONDS = 2.0
+LEADER_SECONDS = 15.0
 
 
 def make_row(n: int) -> list[float]:
@@ -36,6 +37,19 @@ def fill(settings: Settings, tasks: int, rows: int = 1) -> None:
             producer.poll(0)
     if producer.flush(60):
         raise RuntimeError("the broker did not take all tasks")
+
+
+def log_end(consumer: Consumer, tp: TopicPartition) -> int:
+    """The offset after a partition's last record. The embedded broker is short by up to a
+    batch; Apache Kafka may refuse for a moment after the topic was made."""
+    deadline = time.monotonic() + LEADER_SECONDS
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(tp, timeout=10)[1])
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 class Results:
@@ -65,10 +79,8 @@ class Results:
         return sum(self._next.values())
 
     def end(self) -> int:
-        """How many records there are. The embedded broker is short by up to a batch
-        per partition."""
-        partitions = [TopicPartition(RESULTS, p) for p in self._next]
-        return sum(self._consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in partitions)
+        """How many records there are. See `log_end`."""
+        return sum(log_end(self._consumer, TopicPartition(RESULTS, p)) for p in self._next)
 
     def wait(self, count: int, check: Callable[[], None], poll: float = POLL_SECONDS) -> None:
         """Wait until `count` records lie beyond those read, or no more come for a while.

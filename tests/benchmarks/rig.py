@@ -135,3 +135,9 @@ def on_brokers(
 def missing_for_kafka() -> list[str]:
     """What Apache Kafka needs and this machine lacks."""
     return [name for name in ("java", "mvn") if shutil.which(name) is None]
+
+
+def say(kafka: bool, what: str, figures: dict[str, Any]) -> None:
+    """One line of progress."""
+    told = "  ".join(f"{name} {value}" for name, value in figures.items())
+    print(f"{'kafka' if kafka else 'embedded'}  {what}  {told}", flush=True)

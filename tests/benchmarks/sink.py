@@ -158,7 +158,7 @@ def beside(p: Pipeline, settings: Settings, watch: Watch, results: Results, task
 def alone(p: Pipeline, settings: Settings, watch: Watch, tasks: int) -> Any:
     """A new sink over the same results; returns the figures."""
     path = settings.database.with_name("alone.sqlite")
-    p.env.update(PETAL_DATABASE=str(path), PETAL_SESSION_TIMEOUT="6")
+    p.env["PETAL_DATABASE"] = str(path)
     sink = p.start(*rig.command(SINK_GROUP))
     moments, looks = watch.until_stored(tasks, sink, [], path)
     sink.stop()
