@@ -106,3 +106,7 @@ class Results:
                     yield record
         # An idle consumer would go on fetching.
         self._consumer.unassign()
+
+    def pairs(self, count: int, check: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
+        """`read` as timestamps in milliseconds and values."""
+        return ((r.timestamp()[1], r.value()) for r in self.read(count, check))

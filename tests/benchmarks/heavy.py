@@ -3,15 +3,18 @@
 300 trees of full depth, fitted on noise. For each shape of backlog one worker is released and
 watched while it predicts:
 
-- `longest_silence_s`: the longest time in which its event loop did not write the status file,
-  which it does once a second; far below `longest_predict_s` where predictions leave the loop;
-- `rebalances`: how often it joined its group again, as it must after missed heartbeats;
-- `stop_seconds` and `exit_code` after SIGTERM in the middle of its work;
-- `repeated`: results that a second worker, which does the rest, gave again.
+- `longest_silence_s`: the longest time for which its event loop did not write the status file.
+  It does so once a second; about 1 means that predictions leave the loop.
+- `rebalances`: how often it joined its group again, as it must after missed heartbeats.
+
+Then a second backlog of the same shape: `stop_seconds` and `exit_code` after SIGTERM, sent when
+the first result is there; `stopped_after`, the tasks that it still answered; `repeated`, results
+that a second worker, which does the rest, gave again.
 """
 
 import re
 import signal
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -27,10 +30,12 @@ from streams.status import read_all
 from streams.topics import WORKER_GROUP
 from tests.benchmarks import rig
 from tests.benchmarks.backlog import Results, fill
-from tests.benchmarks.costs import rate, tally
+from tests.benchmarks.costs import Tally, rate, tally
 from tests.processes import Pipeline, Process
 
 TREES, FITTED_ROWS = 300, 2000
+LARGEST_ROWS = 30_000
+WARM_UP_TASKS = 4
 LOOK_SECONDS = 0.02
 RUN_SECONDS = 600.0
 STOP_SECONDS = 30.0
@@ -38,16 +43,20 @@ _JOINED = re.compile(r"Successfully joined group")
 
 
 class Shape(NamedTuple):
-    """A backlog: tasks of one row, then tasks of 1,000 rows."""
+    """A backlog: so many tasks of so many rows."""
 
-    single: int
-    large: int
+    tasks: int
+    rows: int
 
 
 def shapes(rows: int) -> dict[str, Shape]:
-    """Backlogs of about so many rows."""
-    large = max(4, rows // 1000)
-    return {"single": Shape(rows, 0), "large": Shape(0, large), "mixed": Shape(40, large)}
+    """Backlogs of about so many rows. In the last one each partition has only a few tasks,
+    all nearly as large as a message may be."""
+    return {
+        "single": Shape(rows, 1),
+        "large": Shape(max(8, rows // 1000), 1000),
+        "largest": Shape(max(8, rows // LARGEST_ROWS), LARGEST_ROWS),
+    }
 
 
 def save_forest(path: Path) -> None:
@@ -72,51 +81,75 @@ def heavy(kafka: bool, rows: int) -> dict[str, Any]:
 
 
 def of_shape(p: Pipeline, settings: Settings, shape: Shape) -> dict[str, Any]:
-    """One worker until its stop in the middle, then another for the rest."""
+    """Two backlogs: one to its end, and one in which the worker is stopped."""
     results = Results(settings)
     (worker,) = rig.start(p, settings, WORKER_GROUP)
-    before = len(_JOINED.findall(worker.output))
-    with rig.held([worker]):
-        fill(settings, shape.single)
-        fill(settings, shape.large, rows=1000)
-    silence = watch(worker, settings, results, sum(shape) // 2)
-    rebalances = len(_JOINED.findall(worker.output)) - before
-    stop_seconds = stop(worker)
+    fill(settings, WARM_UP_TASKS)  # what these took is all that the worker knows of its model
+    read_all_of(results, WARM_UP_TASKS, worker)
+    joined = len(_JOINED.findall(worker.output))
+    publish(settings, shape, worker)
+    watch = Watch(worker, settings)
+    results.wait(shape.tasks, watch.look, LOOK_SECONDS)
+    found = tally(results.pairs(shape.tasks, watch.look), shape.tasks)
+    rebalances = len(_JOINED.findall(worker.output)) - joined
+    publish(settings, shape, worker)
+    stop_seconds = stop(worker, results)
     (second,) = rig.start(p, settings, WORKER_GROUP)
-    deadline = time.monotonic() + RUN_SECONDS
-    results.wait(sum(shape), lambda: rig.check([second], deadline))
-    records = results.read(sum(shape), lambda: rig.check([second], deadline))
-    found = tally(((r.timestamp()[1], r.value()) for r in records), sum(shape))
+    rest = read_all_of(results, shape.tasks, second)
     results.close()
     return {
-        "rows_per_second": round(rate(found.stamps) * found.rows / len(found.stamps)),
+        "rows_per_second": round(rate(found.stamps) * shape.rows),
         "longest_predict_s": round(found.longest_infer_ms / 1000, 2),
-        "longest_silence_s": round(silence, 2),
+        "longest_silence_s": round(watch.longest, 2),
         "rebalances": rebalances,
         "stop_seconds": stop_seconds,
         "exit_code": worker.exit_code,
-        "repeated": found.repeated,
+        "repeated": rest.repeated,
+        "stopped_after": rest.workers[f"{socket.gethostname()}-{worker.pid}"],
     }
 
 
-def watch(worker: Process, settings: Settings, results: Results, until: int) -> float:
-    """Wait for so many results, or the first of all; returns the longest silence in seconds."""
+def publish(settings: Settings, shape: Shape, worker: Process) -> None:
+    """Publish a backlog while the worker is held."""
+    with rig.held([worker]):
+        fill(settings, *shape)
+
+
+def read_all_of(results: Results, tasks: int, worker: Process) -> Tally:
+    """Wait for the results of so many tasks, and check them."""
     deadline = time.monotonic() + RUN_SECONDS
-    said, longest = time.time(), 0.0
-    while results.end() < max(1, until):
+    return tally(results.pairs(tasks, lambda: rig.check([worker], deadline)), tasks)
+
+
+class Watch:
+    """Looks at what a worker's event loop says of itself."""
+
+    def __init__(self, worker: Process, settings: Settings) -> None:
+        self.longest = 0.0  # seconds of silence
+        self._worker, self._folder = worker, settings.status
+        self._said = time.time()
+        self._deadline = time.monotonic() + RUN_SECONDS
+
+    def look(self) -> None:
+        """Look once; raises Ended if the worker has ended or time is up."""
+        rig.check([self._worker], self._deadline)
+        said = (s.at for s in read_all(self._folder) if s.pid == self._worker.pid)
+        self._said = max([self._said, *said])
+        self.longest = max(self.longest, time.time() - self._said)
+
+
+def stop(worker: Process, results: Results) -> float | None:
+    """SIGTERM after the first result of a backlog; returns the seconds to its end, None if it
+    did not come."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while results.end() <= results.seen:
         rig.check([worker], deadline)
         time.sleep(LOOK_SECONDS)
-        said = max([said, *(s.at for s in read_all(settings.status) if s.pid == worker.pid)])
-        longest = max(longest, time.time() - said)
-    return longest
-
-
-def stop(worker: Process) -> float | None:
-    """SIGTERM; returns the seconds to its end, None if it did not come."""
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     while time.monotonic() - began < STOP_SECONDS:
         if worker.exit_code is not None:
             return round(time.monotonic() - began, 2)
         time.sleep(LOOK_SECONDS)
+    worker.kill()
     return None

@@ -81,8 +81,8 @@ class Bench:
                     seen.append(rig.look(worker))
 
             self.results.wait(tasks, look, LOOK_SECONDS)
-        records = self.results.read(tasks, lambda: rig.check(list(workers), deadline))
-        return Run(looks, tally(((r.timestamp()[1], r.value()) for r in records), tasks))
+        pairs = self.results.pairs(tasks, lambda: rig.check(list(workers), deadline))
+        return Run(looks, tally(pairs, tasks))
 
 
 def turns(size: int) -> int:

@@ -150,8 +150,7 @@ def beside(p: Pipeline, settings: Settings, watch: Watch, results: Results, task
     for process in (worker, sink):
         process.stop()
     check(settings.database, tasks)
-    records = results.read(tasks, lambda: None)
-    found = tally(((r.timestamp()[1], r.value()) for r in records), tasks)
+    found = tally(results.pairs(tasks, lambda: None), tasks)
     return figures_beside(moments, found, looks)
 
 
