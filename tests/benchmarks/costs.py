@@ -75,10 +75,11 @@ def rate(stamps: Sequence[int]) -> float:
 def cpu_used(looks: Sequence[Look], last_ms: float) -> float:
     """CPU seconds from the first look to the first after the last result was acknowledged.
 
-    The looks after that show what an idle process takes, which is no cost of the tasks.
+    The looks after that show what an idle process takes, which is no cost of the tasks; there
+    must be at least one.
     """
-    settled = (look.cpu for look in looks if look.at_ms >= last_ms + SETTLE_MS)
-    return next(settled, looks[-1].cpu) - looks[0].cpu
+    settled = [look.cpu for look in looks if look.at_ms >= last_ms + SETTLE_MS]
+    return settled[0] - looks[0].cpu
 
 
 def highest_mb(looks: Iterable[Look]) -> float:
@@ -86,10 +87,10 @@ def highest_mb(looks: Iterable[Look]) -> float:
     return round(max(look.rss for look in looks) / MB, 1)
 
 
-def evenness(costs: Mapping[int, float]) -> dict[str, float]:
+def evenness(costs: Mapping[int, float]) -> dict[int, float]:
     """Each size's cost over the mean of all: 1 everywhere if the cost per task is constant."""
     mean = statistics.fmean(costs.values())
-    return {str(size): round(cost / mean, 3) for size, cost in costs.items()}
+    return {size: round(cost / mean, 3) for size, cost in costs.items()}
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

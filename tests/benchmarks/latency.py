@@ -61,8 +61,8 @@ def turn(p: Pipeline, settings: Settings, name: str, trips: int) -> dict[int, Ti
     """Start one worker, measure its round trips, stop it."""
     command = ECHO if name == "echo" else contenders.prepare(contenders.OURS)
     with Asker(settings) as asker, p.start(*command) as worker:
-        asker.ask(WARM_UP, max(IN_FLIGHT))
-        asker.ask(WARM_UP, 1)
+        for n in reversed(IN_FLIGHT):
+            asker.ask(min(WARM_UP, trips), n)
         found = {n: times(asker.ask(trips, n)) for n in IN_FLIGHT}
         worker.stop()
     return found

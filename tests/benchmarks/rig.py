@@ -22,8 +22,8 @@ from tests import processes
 from tests.benchmarks.costs import Look
 from tests.processes import Pipeline, Process, wait_until
 
-# A process that is held must neither lose its partitions meanwhile nor think that it stalled.
-HOLDING = {"session_timeout": "60", "stall_timeout": "600"}
+SHORTEST_SESSION = 3.0
+SLOWEST_ROWS_PER_SECOND = 20_000  # of publishing
 READY_SECONDS = 180.0
 APPS = {WORKER_GROUP: "streams.worker", SINK_GROUP: "streams.sink"}
 
@@ -79,6 +79,14 @@ def iris() -> Iterator[Path]:
         path = Path(folder) / "iris.joblib"
         artifacts.save(*train(seed=0), path)
         yield path
+
+
+def holding(rows: int) -> dict[str, str]:
+    """Settings for processes that are held while so many rows are published: they must neither
+    lose their partitions meanwhile nor think that they stalled. The embedded broker forms a
+    group only after half of the session's time-out, so it is no longer than needed."""
+    seconds = SHORTEST_SESSION + rows / SLOWEST_ROWS_PER_SECOND
+    return {"session_timeout": f"{seconds:g}", "stall_timeout": "600"}
 
 
 @contextlib.contextmanager

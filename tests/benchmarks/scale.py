@@ -39,6 +39,7 @@ MOST_TURNS, TURNS_TASKS = 5, 300_000  # of a small size, and what its turns may 
 WARM_UP_TASKS = 20_000
 RUN_SECONDS = 1200.0
 LOOK_SECONDS = 0.01
+SETTLE_SECONDS = 0.1  # more than `costs.SETTLE_MS`
 
 
 class Run(NamedTuple):
@@ -81,7 +82,9 @@ class Bench:
                     seen.append(rig.look(worker))
 
             self.results.wait(tasks, look, LOOK_SECONDS)
-        pairs = self.results.pairs(tasks, lambda: rig.check(list(workers), deadline))
+            time.sleep(SETTLE_SECONDS)
+            look()
+        pairs = self.results.pairs(tasks, look)
         return Run(looks, tally(pairs, tasks))
 
 
@@ -92,7 +95,7 @@ def turns(size: int) -> int:
 
 def sizes(artifact: Path, kafka: bool, of: Sequence[int]) -> dict[str, Any]:
     """One worker and one sink over growing backlogs."""
-    with rig.pipeline(artifact, kafka, **rig.HOLDING) as (p, settings):
+    with rig.pipeline(artifact, kafka, **rig.holding(max(of))) as (p, settings):
         cluster = asyncio.run(broker.prepare(settings))
         bench = Bench(settings)
         (worker,) = rig.start(p, settings, WORKER_GROUP)
@@ -113,7 +116,8 @@ def sizes(artifact: Path, kafka: bool, of: Sequence[int]) -> dict[str, Any]:
         if WARM_UP_TASKS not in of:
             del found[WARM_UP_TASKS]
     cpu = {size: f["cpu_seconds_per_million"] for size, f in found.items()}
-    return {**{str(size): f for size, f in found.items()}, "cpu_evenness": evenness(cpu)}
+    even = evenness(cpu)
+    return {str(size): {**f, "cpu_over_mean": even[size]} for size, f in found.items()}
 
 
 def drain(database: Database, sink: Process, records: int) -> list[Look]:
@@ -148,7 +152,7 @@ def workers(artifact: Path, kafka: bool, tasks: int) -> dict[str, Any]:
     """One worker and two over the same backlog; `ratio_two` is the gain of the second."""
     found: dict[str, Any] = {}
     for count in (1, 2):
-        with rig.pipeline(artifact, kafka, **rig.HOLDING) as (p, settings):
+        with rig.pipeline(artifact, kafka, **rig.holding(tasks)) as (p, settings):
             bench = Bench(settings)
             running = rig.start(p, settings, WORKER_GROUP, count)
             bench.run(running, WARM_UP_TASKS)
@@ -167,7 +171,7 @@ def workers(artifact: Path, kafka: bool, tasks: int) -> dict[str, Any]:
 def rows(artifact: Path, kafka: bool, total: int) -> dict[str, Any]:
     """As many rows in tasks of different size."""
     found: dict[str, Any] = {}
-    with rig.pipeline(artifact, kafka, **rig.HOLDING) as (p, settings):
+    with rig.pipeline(artifact, kafka, **rig.holding(total)) as (p, settings):
         bench = Bench(settings)
         running = rig.start(p, settings, WORKER_GROUP)
         for each in ROWS:

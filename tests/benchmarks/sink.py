@@ -169,7 +169,7 @@ def measure(artifact: Path, kafka: bool, tasks: int) -> dict[str, Any]:
     """Both runs on a broker of their own; prints a line for each and returns the figures."""
     name = "kafka" if kafka else "embedded"
     found: dict[str, Any] = {"broker": name, "tasks": tasks}
-    with rig.pipeline(artifact, kafka, **rig.HOLDING) as (p, settings):
+    with rig.pipeline(artifact, kafka, **rig.holding(tasks)) as (p, settings):
         cluster = asyncio.run(broker.prepare(settings))
         results = Results(settings)
         watch = Watch(settings, results, cluster)
