@@ -230,7 +230,7 @@ def test_the_lag_grows_with_what_the_sink_does_not_store() -> None:
 
 def test_a_sink_alone_is_counted_between_its_transactions() -> None:
     moments = [Moment(0, 900, 0), Moment(1000, 900, 100), Moment(3000, 900, 900)]
-    looks = [Look(0, 1.0, 0), Look(3000, 1.009, 3_000_000)]
+    looks = [Look(0, 0.0, 0), Look(1000, 1.0, 0), Look(3000, 1.008, 3_000_000)]
     assert sink.figures_alone(moments, looks) == {
         "rows_per_second": 400,
         "cpu_seconds_per_million": 10.0,

@@ -105,14 +105,16 @@ def figures_beside(
 
 
 def figures_alone(moments: Sequence[Moment], looks: Sequence[Look]) -> dict[str, Any]:
-    """The figures of the sink alone; counted from its first transaction seen."""
+    """The figures of the sink alone; counted from its first transaction seen, so without its
+    start. None where nothing came after that."""
     first = next(m for m in moments if m.stored)
     done = next(m for m in moments if m.stored == moments[-1].stored)
     seconds = (done.at_ms - first.at_ms) / 1000
     rows = done.stored - first.stored
+    cpu = [look.cpu for look in looks if look.at_ms >= first.at_ms]
     return {
         "rows_per_second": round(rows / seconds) if rows else None,
-        "cpu_seconds_per_million": round((looks[-1].cpu - looks[0].cpu) / done.stored * 1e6, 2),
+        "cpu_seconds_per_million": round((cpu[-1] - cpu[0]) / rows * 1e6, 2) if rows else None,
         "sink_mb": highest_mb(looks),
     }
 
