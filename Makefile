@@ -48,8 +48,8 @@ format: .venv/ready ## rewrite the code in the project's format
 	ruff check --fix .
 
 .PHONY: bench
-bench: .venv/ready ## tasks/s of one worker against six others, on both brokers (needs Java 17 and mvn)
-	python -m tests.benchmarks.throughput --all --both
+bench: .venv/ready ## all benchmarks, about 45 minutes; on Apache Kafka too with Java 17 and mvn
+	python -m tests.benchmarks
 
 .PHONY: lock
 lock: .venv/ready ## resolve requirements.lock again from pyproject.toml

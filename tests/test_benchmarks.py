@@ -1,14 +1,32 @@
-"""The throughput race's arithmetic and its command line; the race itself is `make bench`."""
+"""The benchmarks' arithmetic and command lines, and a small run of those of one worker.
+
+The benchmarks themselves are `make bench`.
+"""
 
 import json
+from array import array
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from streams.events import Position, Timings, new_id
-from tests.benchmarks import contenders, throughput
+from tests.benchmarks import contenders, latency, rig, scale, sink, throughput
 from tests.benchmarks.contenders import CONTENDERS, OURS, REQUIREMENTS, parse_peers, share
+from tests.benchmarks.costs import (
+    BadResults,
+    Look,
+    cpu_used,
+    evenness,
+    highest_mb,
+    percentile,
+    slope,
+    tally,
+)
 from tests.benchmarks.figures import Sample, Turn, find_fault, measure, pairwise, ratio, report
+from tests.benchmarks.latency import Times
+from tests.benchmarks.sink import Moment
+from tests.benchmarks.table import tables
 from tests.processes import ROOT
 
 
@@ -143,3 +161,121 @@ def test_peers_predict_with_the_projects_versions(name: str) -> None:
     same = [pin for pin in pins if pin.startswith(libraries)]
     assert {pin.partition("=")[0] + "==" for pin in same} == set(libraries)
     assert set(same) <= set(lock)
+
+
+def test_a_tally_counts_rows_shares_and_repeats() -> None:
+    first = result(id="0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11", ms=Timings(0.0, 7.5))
+    second = result(worker="host-2", y=["a", "b"], proba=[[1.0], [1.0]])
+    found = tally([(5, first), (6, second), (7, first)], 2)
+    assert found == (array("q", [5, 6, 7]), {"host-1": 2, "host-2": 1}, 4, 1, 7.5)
+
+
+def test_a_tally_refuses_a_task_without_an_answer() -> None:
+    with pytest.raises(BadResults, match="1 of 2 tasks"):
+        tally([(5, result())], 2)
+
+
+def test_cpu_is_that_until_the_last_result_is_settled() -> None:
+    looks = [Look(0, 1.0, 0), Look(100, 1.5, 0), Look(121, 1.75, 0), Look(900, 9.0, 0)]
+    assert cpu_used(looks, last_ms=100) == 0.75
+
+
+def test_memory_is_the_highest_seen() -> None:
+    assert highest_mb([Look(0, 0, 5_000_000), Look(0, 0, 7_250_000), Look(0, 0, 0)]) == 7.2
+
+
+def test_even_costs_are_one_each() -> None:
+    assert evenness({10: 2.0, 100: 2.0}) == {10: 1.0, 100: 1.0}
+    assert evenness({10: 3.0, 100: 1.0}) == {10: 1.5, 100: 0.5}
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    values = [float(n) for n in range(100, 0, -1)]
+    assert [percentile(values, p) for p in (1, 50, 99, 100)] == [1.0, 50.0, 99.0, 100.0]
+    assert percentile([3.0], 50) == 3.0
+
+
+def test_the_slope_is_the_change_per_x() -> None:
+    assert slope([(0, 1), (1, 3), (2, 5)]) == 2.0
+    assert slope([(1, 3)]) == slope([(1, 3), (1, 9)]) == 0.0
+
+
+def test_round_trips_are_compared_pair_by_pair() -> None:
+    turns = {
+        "ours": {1: [Times(2, 9), Times(3, 9), Times(8, 9)], 16: [Times(4, 8)] * 3},
+        "echo": {1: [Times(2, 4), Times(2, 4), Times(2, 4)], 16: [Times(2, 8)] * 3},
+    }
+    assert latency.report(turns) == {
+        "ratio_p50_1": 1.5,
+        "ratios_p50_1": [1.0, 1.5, 4.0],
+        "ratio_p50_16": 2.0,
+        "ratios_p50_16": [2.0, 2.0, 2.0],
+        "ours": {"p50_ms_1": 3, "p99_ms_1": 9, "p50_ms_16": 4, "p99_ms_16": 8},
+        "echo": {"p50_ms_1": 2, "p99_ms_1": 4, "p50_ms_16": 2, "p99_ms_16": 8},
+    }
+
+
+def test_the_lag_grows_with_what_the_sink_does_not_store() -> None:
+    stamps = [1000 * n for n in range(1, 11) for _ in range(100)]  # 100 results a second
+    moments = [Moment(1000 * n, 100 * n, 75 * n) for n in range(1, 11)]
+    moments.append(Moment(12_500, 1000, 1000))
+    found = tally([(stamp, result()) for stamp in stamps], 1000)
+    figures = sink.figures_beside(moments, found, [Look(0, 0, 2_000_000)])
+    assert figures["worker_rows_per_second"] == 100
+    assert figures["lag_growth"] == 0.25
+    assert figures["highest_lag"] == 250
+    assert figures["done_seconds_after_last_result"] == 2.5
+    assert figures["lag_seconds_and_records"][-1] == [11.5, 0]
+
+
+def test_a_sink_alone_is_counted_between_its_transactions() -> None:
+    moments = [Moment(0, 900, 0), Moment(1000, 900, 100), Moment(3000, 900, 900)]
+    looks = [Look(0, 0.0, 0), Look(1000, 1.0, 0), Look(3000, 1.008, 3_000_000)]
+    assert sink.figures_alone(moments, looks) == {
+        "rows_per_second": 400,
+        "cpu_seconds_per_million": 10.0,
+        "sink_mb": 3.0,
+    }
+
+
+def test_who_is_held_longer_has_a_longer_session() -> None:
+    assert rig.holding(1_000_000) == {"session_timeout": "53", "stall_timeout": "600"}
+
+
+def test_small_backlogs_have_several_turns() -> None:
+    assert [scale.turns(size) for size in scale.SIZES] == [5, 3, 1]
+
+
+@pytest.mark.parametrize("arguments", [["--only", "sizes,all"], ["--only", ""], ["--most", "9"]])
+def test_a_wrong_part_of_scale_ends_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scale.parse(arguments)
+    assert ended.value.code == 2
+
+
+def test_the_tables_show_each_part() -> None:
+    turns = {name: [Turn(150_000.4, 8.123)] for name in CONTENDERS}
+    half = {"broker": "embedded", **report(turns, {})}
+    sizes = {"10000": {"tasks_per_second": 9, "cpu_over_mean": 1.0}}
+    figures = {**half, "kafka": None, "scale": {"broker": "embedded", "sizes": sizes}}
+    found = dict(tables(figures))
+    assert list(found) == ["Throughput, embedded", "Scale, sizes, embedded"]
+    assert f"| {OURS} | 150,000 | 8.12 | - |" in found["Throughput, embedded"]
+    assert found["Scale, sizes, embedded"].splitlines() == [
+        "| tasks | tasks per second | cpu over mean |",
+        "| --- | --- | --- |",
+        "| 10000 | 9 | 1.00 |",
+    ]
+
+
+def test_a_small_run_of_round_trips_has_its_figures(artifact: Path) -> None:
+    figures = latency.measure(artifact, kafka=False, pairs=1, trips=32)
+    assert 0.1 < figures["ratio_p50_1"] < 10
+    assert figures["ours"]["p50_ms_16"] <= figures["ours"]["p99_ms_16"]
+
+
+@pytest.mark.slow  # 20 s; `python -m tests.benchmarks --quick` runs it too
+def test_a_small_run_of_the_sink_holds_its_audit(artifact: Path) -> None:
+    figures = sink.measure(artifact, kafka=False, tasks=300)
+    assert figures["beside"]["worker_rows_per_second"] >= 0
+    assert figures["alone"]["sink_mb"] > 0

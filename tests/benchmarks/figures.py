@@ -4,10 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from streams.events import decode_result
 from tests.benchmarks.contenders import OURS
+from tests.benchmarks.costs import BadResults, rate, tally
 
 FEWEST_COUNTED = 1000  # below this a CPU figure says nothing
 
@@ -34,12 +32,10 @@ def measure(stamps: Sequence[int], first: Sample, last: Sample) -> Turn:
     results written after `first`, and so tells of work without the start-up before it. None
     where too few came after: they were done before the first was seen.
     """
-    start, end = min(stamps), max(stamps)
-    rate = sum(stamp > start for stamp in stamps) / max(end - start, 1) * 1000
     counted = sum(stamp > first.at_ms for stamp in stamps)
     if counted < FEWEST_COUNTED:
-        return Turn(rate, None)
-    return Turn(rate, (last.cpu - first.cpu) / counted * 1e6)
+        return Turn(rate(stamps), None)
+    return Turn(rate(stamps), (last.cpu - first.cpu) / counted * 1e6)
 
 
 def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
@@ -47,17 +43,10 @@ def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
 
     Each must keep the contract and carry labels, probabilities and its input's digest.
     """
-    answered: set[str] = set()
-    for value in values:
-        try:
-            result = decode_result(value)
-        except msgspec.DecodeError as e:
-            return f"a result breaks the contract: {e}"
-        if not (result.y and result.proba and result.input):
-            return f"a result lacks labels, probabilities or its input's digest: {value!r}"
-        answered.add(result.id)
-    if len(answered) != tasks:
-        return f"{len(answered):,} of {tasks:,} tasks are answered"
+    try:
+        tally(((0, value) for value in values), tasks)
+    except BadResults as e:
+        return str(e)
     return None
 
 

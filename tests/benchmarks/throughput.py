@@ -15,13 +15,10 @@ medians. A peer that cannot run has null, and its reason under `left_out`.
 
 import argparse
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from model import artifact as artifacts
-from model.train import train
+from tests.benchmarks import rig
 from tests.benchmarks.contenders import OURS, all_peers, parse_peers, share
 from tests.benchmarks.figures import Turn, report
 from tests.benchmarks.turns import TurnFailed, turn
@@ -67,9 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--peers", default="best", help=f"of {','.join(all_peers())}")
     which.add_argument("--all", action="store_true", help="all peers")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--kafka", action="store_true", help="on Apache Kafka (needs mvn, Java)")
-    where.add_argument("--both", action="store_true", help="on the embedded broker, then on Kafka")
+    rig.add_brokers(parser)
     args = parser.parse_args(arguments)
     try:
         args.peers = all_peers() if args.all else parse_peers(args.peers)
@@ -81,20 +76,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Print a line per turn and, last, the figures as one JSON object."""
     args = parse()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "iris.joblib"
-        artifacts.save(*train(seed=0), path)
-        figures = race(args.peers, args.tasks, args.pairs, path, args.kafka)
-        if args.both:
-            figures["kafka"] = _on_kafka(args, path)
+    with rig.iris() as path:
+        figures = rig.on_brokers(args, lambda k: race(args.peers, args.tasks, args.pairs, path, k))
     print(json.dumps(figures))
-
-
-def _on_kafka(args: argparse.Namespace, path: Path) -> dict[str, Any] | None:
-    if missing := [name for name in ("java", "mvn") if shutil.which(name) is None]:
-        print(f"kafka is left out: there is no {' and no '.join(missing)}", flush=True)
-        return None
-    return race(args.peers, args.tasks, args.pairs, path, kafka=True)
 
 
 if __name__ == "__main__":

@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Self
 
 import psutil
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Message
 
 from infra import config
 from infra.config import Settings
-from streams.client import encode_task
-from streams.events import new_id
-from streams.topics import RESULTS, TASKS
 from tests import processes
 from tests.benchmarks import contenders
+from tests.benchmarks.backlog import Results, fill
 from tests.benchmarks.figures import Sample, Turn, find_fault, measure
 from tests.processes import Process
 
 TURN_SECONDS = 300.0
 FIRST_RESULT_SECONDS = 60.0
 FIRST_POLL_SECONDS = 0.02
-POLL_SECONDS = 0.25
-QUIET_SECONDS = 2.0
 
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -33,47 +29,19 @@ class TurnFailed(Exception):
     """A contender ended, or did not answer all tasks in time; `str()` says how."""
 
 
-def fill(settings: Settings, tasks: int) -> None:
-    """Publish single-row tasks, spread over the partitions."""
-    producer = Producer(
-        {
-            "bootstrap.servers": settings.bootstrap,
-            "linger.ms": 20,
-            "queue.buffering.max.messages": 1_000_000,
-        }
-    )
-    for n in range(tasks):
-        task_id = new_id()
-        row = [4.3 + n % 36 / 10, 2.0 + n % 24 / 10, 1.0 + n % 59 / 10, 0.1 + n % 24 / 10]
-        value = encode_task([row], task_id)
-        producer.produce(TASKS, value, task_id, partition=n % settings.partitions)
-        if n % 10_000 == 0:
-            producer.poll(0)
-    if producer.flush(60):
-        raise RuntimeError("the broker did not take all tasks")
-
-
 class Watch:
     """Sees what one worker has written to `results`, and what CPU time it took."""
 
     def __init__(self, settings: Settings, worker: Process) -> None:
         self._worker = worker
         self._process = psutil.Process(worker.pid)
-        self._partitions = [TopicPartition(RESULTS, p, 0) for p in range(settings.partitions)]
-        self._reader = Consumer(
-            {
-                "bootstrap.servers": settings.bootstrap,
-                "group.id": "benchmark",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-            }
-        )
+        self._results = Results(settings)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._results.close()
 
     def sample(self) -> Sample:
         """The worker's CPU seconds by now."""
@@ -83,7 +51,7 @@ class Watch:
     def first(self) -> Sample:
         """Wait for the first result; returns the sample of that moment."""
         deadline = time.monotonic() + FIRST_RESULT_SECONDS
-        while not self._ends():
+        while not self._results.end():
             self._check(deadline, f"no result within {FIRST_RESULT_SECONDS:g} s")
             time.sleep(FIRST_POLL_SECONDS)
         return self.sample()
@@ -92,24 +60,14 @@ class Watch:
         """Wait for one result per task; returns their records."""
         deadline = time.monotonic() + TURN_SECONDS
         late = f"not all results within {TURN_SECONDS:g} s"
-        # The watermarks cost nothing to ask, but the embedded broker's are short by up to a
-        # batch per partition; so the results are read when nearly all or no more are there.
-        seen, since = 0, time.monotonic()
-        while seen < tasks and time.monotonic() - since < QUIET_SECONDS:
-            self._check(deadline, late)
-            time.sleep(POLL_SECONDS)
-            if (now := self._ends()) != seen:
-                seen, since = now, time.monotonic()
-        self._reader.assign(self._partitions)
-        records: list[Message] = []
-        while len(records) < tasks:
-            self._check(deadline, late)
-            records += [m for m in self._reader.consume(10_000, 0.5) if not m.error()]
-        return records
 
-    def _ends(self) -> int:
-        ends = [self._reader.get_watermark_offsets(tp, timeout=10)[1] for tp in self._partitions]
-        return sum(ends)
+        def check() -> None:
+            self._check(deadline, late)
+
+        # The watermarks cost nothing to ask; so the results are read when nearly all or no
+        # more are there.
+        self._results.wait(tasks, check)
+        return list(self._results.read(tasks, check))
 
     def _check(self, deadline: float, late: str) -> None:
         if self._worker.exit_code is not None:

@@ -1,0 +1,102 @@
+"""The tables of README.md from a run's output: `python -m tests.benchmarks.table FILE`.
+
+FILE's last line is the JSON object that a benchmark printed: of `make bench`, or of one part.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.latency import IN_FLIGHT
+
+Figures = Mapping[str, Any]
+
+
+def show(value: Any) -> str:
+    """A figure for people; a dash where there is none."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or (isinstance(value, float) and abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Markdown; a row's first cell is its name."""
+    lines = [head, ["---"] * len(head), *([show(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def race(figures: Figures) -> str:
+    """The workers of the throughput race."""
+    cpu = figures["cpu_seconds_per_million"]
+    return table(
+        ["worker", "tasks/s", "CPU s per million", "ours is faster by"],
+        [
+            [name, rate, cpu.get(name), figures.get(f"ratio_{name}")]
+            for name, rate in figures["tasks_per_second"].items()
+        ],
+    )
+
+
+def latency(figures: Figures) -> str:
+    """Round trips."""
+    rows = []
+    for n in IN_FLIGHT:
+        ours, echo = (
+            f"{figures[who][f'p50_ms_{n}']:.2f} / {figures[who][f'p99_ms_{n}']:.2f}"
+            for who in ("ours", "echo")
+        )
+        rows.append([str(n), ours, echo, figures[f"ratio_p50_{n}"]])
+    return table(["in flight", "ours, p50 / p99 ms", "echo, p50 / p99 ms", "ratio of p50"], rows)
+
+
+def columns(first: str, rows: Figures) -> str:
+    """Named rows of the same figures; what is no such row, as a ratio, is left out."""
+    named = {n: r for n, r in rows.items() if isinstance(r, dict)}
+    keys = list(next(iter(named.values())))
+    head = [first, *(key.replace("_", " ") for key in keys)]
+    return table(head, [[name, *(row[key] for key in keys)] for name, row in named.items()])
+
+
+def sink(figures: Figures) -> str:
+    """The sink beside a worker, and alone."""
+    rows = [
+        [f"{name}: {key.replace('_', ' ')}", value]
+        for name in ("beside", "alone")
+        for key, value in figures[name].items()
+        if not isinstance(value, list)
+    ]
+    return table(["sink", "figure"], rows)
+
+
+def tables(figures: Figures) -> Iterator[tuple[str, str]]:
+    """A title and a table for each part that the figures have."""
+    broker = figures.get("broker", "")
+    if "tasks_per_second" in figures:
+        yield f"Throughput, {broker}", race(figures)
+    if "ratio_p50_1" in figures:
+        yield f"Round trip, {broker}", latency(figures)
+    for part, first in (("sizes", "tasks"), ("workers", "workers"), ("rows", "rows per task")):
+        if part in figures:
+            yield f"Scale, {part}, {broker}", columns(first, figures[part])
+    if "heavy" in figures:
+        yield f"Heavy model, {broker}", columns("tasks", figures["heavy"])
+    if "beside" in figures:
+        yield f"Sink, {broker}", sink(figures)
+    for part in ("kafka", "latency", "scale", "sink"):
+        if figures.get(part):
+            yield from tables(figures[part])
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    last = Path(sys.argv[1]).read_text().rstrip().rpartition("\n")[2]
+    for title, text in tables(json.loads(last)):
+        print(f"**{title}**\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
