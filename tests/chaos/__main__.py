@@ -6,6 +6,7 @@ Exit code 0: valid, 1: an anomaly, 2: the run proves nothing, 3: the harness fai
 import argparse
 import asyncio
 import contextlib
+import logging
 import sys
 import tempfile
 import time
@@ -117,6 +118,9 @@ def main(argv: list[str]) -> int:
     """Returns the exit code."""
     args = parse(argv)
     plan = plan_of(args)
+    # The load's Kafka clients would tell of every connection that a fault cuts.
+    logging.getLogger("aiokafka").propagate = False
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     folder = args.folder or Path(tempfile.mkdtemp(prefix=f"petal-chaos-{args.seed}-"))
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "fingerprint.joblib")

@@ -68,7 +68,8 @@ def repeated(seen: Observed) -> Found:
 
 
 def _excuses(window: Window, first: ResultRecord, again: ResultRecord) -> bool:
-    if not window.covers(again.t) or first.t < window.start - UNCOMMITTED:
+    # A batch that the client sends again keeps the time of its first sending.
+    if first.t < window.start - UNCOMMITTED or again.t > window.end + GRACE:
         return False
     if window.name in BROKER_FAULTS:
         return True
@@ -87,9 +88,7 @@ def doubts(seen: Observed) -> Found:
     """Clients are left in doubt only while the broker or the service is away."""
     away = windows(seen, BROKER_FAULTS | API_FAULTS)
     asked = len(events(seen, "submit", "invoke"))
-    unknown = [
-        e for e in events(seen, "submit", "info") if not any(w.covers(e.t) for w in away)
-    ]
+    unknown = [e for e in events(seen, "submit", "info") if not any(w.covers(e.t) for w in away)]
     if len(unknown) > UNKNOWN_SHARE * asked:
         yield "unknown-rate", f"{len(unknown)} of {asked} with no fault that explains them"
 

@@ -158,9 +158,7 @@ class Keyless(sqlite3.Connection):
     """Makes the table of results without its primary key, and inserts whatever comes."""
 
     def executescript(self, script: str) -> sqlite3.Cursor:
-        return super().executescript(
-            re.sub(r"(task_id TEXT NOT NULL) PRIMARY KEY", r"\1", script)
-        )
+        return super().executescript(re.sub(r"(task_id TEXT NOT NULL) PRIMARY KEY", r"\1", script))
 
     def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
         return super().executemany(re.sub(r"ON CONFLICT\s*\(task_id\) DO NOTHING", "", sql), *args)
