@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -277,16 +276,10 @@ def test_the_page_tells_the_verdict_and_escapes_what_processes_said() -> None:
     assert html.count("http") == 1  # nothing is loaded from anywhere
 
 
-@dataclass
-class Echo:
-    """A server that sends back what it gets."""
-
-    port: int
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(100):
-            writer.write(data)
-        writer.close()
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(100):
+        writer.write(data)
+    writer.close()
 
 
 def test_the_proxy_passes_cuts_and_swallows() -> None:
@@ -300,7 +293,7 @@ def test_the_proxy_passes_cuts_and_swallows() -> None:
 
     async def play() -> list[bytes]:
         port, target = free_port(), free_port()
-        server = await asyncio.start_server(Echo(target).serve, "127.0.0.1", target)
+        server = await asyncio.start_server(echo, "127.0.0.1", target)
         async with server, Proxy(port, target) as proxy:
             said = [await say(port, b"one")]
             proxy.silence()

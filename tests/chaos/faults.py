@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Effect(NamedTuple):
     """Whether a fault did what it should, and the processes that it hit."""
 
     seen: bool
-    pids: list[int] = []
+    pids: Sequence[int] = ()
 
 
 class Stage(NamedTuple):
@@ -267,7 +267,7 @@ async def stop_broker(stage: Stage) -> Effect:
 
 
 def _named(*faults: Fault) -> dict[str, Fault]:
-    return {fault.__name__.replace("_", "-"): fault for fault in faults}  # type: ignore[attr-defined]
+    return {fault.__name__.replace("_", "-"): fault for fault in faults}
 
 
 # What needs a broker that keeps its log.

@@ -43,7 +43,7 @@ class TaskRecord(NamedTuple):
 
 
 class ResultRecord(NamedTuple):
-    """A record of `results`; `task` is where its task stands, `error` a code, `pid` the worker's."""
+    """A record of `results`; `task` is where its task stands, `pid` who answered it."""
 
     place: Place
     id: str

@@ -6,7 +6,8 @@ Each is a way in which a pipeline of this kind really loses, doubles or mixes up
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,7 +31,7 @@ class Mutant(NamedTuple):
     anomaly: str
     faults: list[str]
     apps: dict[str, str]
-    settings: dict[str, str] = {}
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 def _worker(name: str, *faults: str, anomaly: str = "lost-result", **settings: str) -> Mutant:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infra import broker, config
-from infra.config import Settings
 from tests import processes
 from tests.chaos import evidence, faults, load, rest, schedule
 from tests.chaos.checker import Verdict, check, floor_for
@@ -64,16 +63,16 @@ def environment(folder: Path, plan: Plan) -> dict[str, str]:
     env = processes.settings_for(folder, folder / "fingerprint.joblib") | SETTINGS
     env["PETAL_BROKER"] = f"127.0.0.1:{processes.free_port()}"
     env["PETAL_IDEMPOTENCE"] = "true" if plan.kafka else "false"
-    return env | (plan.mutant.settings if plan.mutant else {})
+    return env | dict(plan.mutant.settings if plan.mutant else {})
 
 
 def commands(env: Mapping[str, str], mutant: Mutant | None) -> dict[str, tuple[str, ...]]:
     """How each kind of process is started."""
     apps = {"worker": "streams.worker", "sink": "streams.sink"} | (mutant.apps if mutant else {})
-    found = {kind: ("faust", "-A", app, "worker", "-l", "info") for kind, app in apps.items()}
-    quiet = ("--no-access-log", "--log-level", "info")
-    found["api"] = ("uvicorn", "api.app:app", "--port", env["PETAL_API_PORT"], *quiet)
-    return found
+    api = ("uvicorn", "api.app:app", "--port", env["PETAL_API_PORT"], "--no-access-log")
+    return {"api": api} | {
+        kind: ("faust", "-A", app, "worker", "-l", "info") for kind, app in apps.items()
+    }
 
 
 class Run:
@@ -90,8 +89,7 @@ class Run:
         self._pace = Pace(record, plan.seed)
         self._load = Load(self._settings, self._pace)
         self._rest = RestLoad(self._settings, self._pace)
-        mutant_commands = commands(pipeline.env, plan.mutant)
-        self._fleet = Fleet(pipeline, record, mutant_commands)
+        self._fleet = Fleet(pipeline, record, commands(pipeline.env, plan.mutant))
 
     async def run(self) -> Outcome:
         """Raises whatever keeps the harness from judging."""

@@ -40,5 +40,5 @@ async def _apply(stage: Stage, fault: Fault, pace: Pace, label: str) -> Effect:
     record = stage.fleet.record
     record("nemesis", "fault", "invoke", label)
     effect = await fault(stage) if whole else Effect(False)
-    record("nemesis", "fault", "ok" if effect.seen else "info", label, pids=effect.pids)
+    record("nemesis", "fault", "ok" if effect.seen else "info", label, pids=list(effect.pids))
     return effect

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import NamedTuple
 
-from tests.chaos.checker import repeats
-from tests.chaos.conduct import API_FAULTS, BROKER_FAULTS, WORKER_FAULTS
+from tests.chaos.conduct import API_FAULTS, BROKER_FAULTS, WORKER_FAULTS, repeats
 from tests.chaos.history import Observed, Usage, events
 
 WIDTH, LEFT, RIGHT = 1120, 96, 12
@@ -20,7 +19,7 @@ FAULT_COLORS = (
     (BROKER_FAULTS, "#c0392b"), (WORKER_FAULTS, "#2878b5"), (API_FAULTS, "#2e7d4f"),
 )  # fmt: skip
 OTHER_FAULTS = "#b9770e"
-LABEL = 6.4  # about the width of a character
+LABEL = 7.2  # about the width of a character
 
 
 class Scale(NamedTuple):
@@ -48,7 +47,7 @@ def draw(seen: Observed) -> str:
     """The whole picture."""
     scale = Scale(begin(seen), max((e.t for e in seen.history), default=1))
     names = sorted({u.proc for u in seen.usage})
-    rows_top = TOP + RATES + 26 + LANES * LANE + 10
+    rows_top = TOP + RATES + 32 + LANES * LANE + 10
     height = rows_top + len(names) * ROW + 24
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {height}" xmlns="http://www.w3.org/2000/svg" '
@@ -57,7 +56,7 @@ def draw(seen: Observed) -> str:
         *_grid(scale, height),
         *_rates(seen, scale),
         *_marks(seen, scale),
-        *_faults(seen, scale, TOP + RATES + 26, height - 22),
+        *_faults(seen, scale, TOP + RATES + 32, height - 22),
         *_lives(seen, scale, names, rows_top),
         "</svg>",
     ]
@@ -112,7 +111,7 @@ def _marks(seen: Observed, scale: Scale) -> Iterator[str]:
     """Ticks below the rates: repeated answers, and tasks left in doubt."""
     doubts = [e.t for e in events(seen, "submit", "info")]
     again = [repeat.t for _, repeat in repeats(seen)]
-    rows = (("in doubt", doubts, DOUBT, 4), ("repeated", again, REPEAT, 14))
+    rows = (("in doubt", doubts, DOUBT, 4), ("repeated", again, REPEAT, 17))
     for label, times, color, below in rows:
         y = TOP + RATES + below
         yield _text(LEFT - 8, y + 8, label, f'text-anchor="end" fill="{color}"')
@@ -127,22 +126,20 @@ def _color(name: str) -> str:
 def _faults(seen: Observed, scale: Scale, top: float, bottom: float) -> Iterator[str]:
     """A band through everything below for each fault, and its name in a lane of its own."""
     starts = {e.id: e.t for e in events(seen, "fault", "invoke")}
-    free = [0.0] * LANES
+    free = [0.0] * LANES  # from where on each lane is empty
     yield _text(LEFT - 8, top + 14, "faults", f'text-anchor="end" fill="{SOFT}"')
     for event in events(seen, "fault", "ok", "info"):
         name = event.id.rpartition(" ")[2]
-        x, end, color = scale.x(starts[event.id]), scale.x(event.t), _color(name)
-        lane = next(
-            (n for n in range(LANES) if free[n] <= x), min(range(LANES), key=lambda n: free[n])
-        )
+        x, end = scale.x(starts[event.id]), scale.x(event.t)
+        lane = min(range(LANES), key=lambda n, x=x: max(x, free[n]))  # type: ignore[misc]
         y = top + lane * LANE
-        text_x = min(x + 4, WIDTH - RIGHT - LABEL * len(name))
-        free[lane] = max(end, text_x + LABEL * len(name) + 4)
-        width = max(2.0, end - x)
-        yield f'<rect x="{x}" y="{y}" width="{width}" height="{bottom - y}" fill="{color}" opacity=".07"/>'
-        yield f'<rect x="{x}" y="{y}" width="{width}" height="18" rx="3" fill="{color}" opacity=".25"/>'
-        more = f'fill="{color}" font-weight="600"'
-        yield _text(text_x, y + 13, name + ("" if event.type == "ok" else " (no effect)"), more)
+        label = name + ("" if event.type == "ok" else " (no effect)")
+        text_x = min(x + 4, WIDTH - RIGHT - LABEL * len(label))
+        free[lane] = max(end, text_x + LABEL * len(label))
+        box = f'<rect x="{x}" y="{y}" width="{max(2.0, end - x):.1f}" fill="{_color(name)}" '
+        yield f'{box} height="{bottom - y}" opacity=".07"/>'
+        yield f'{box} height="18" rx="3" opacity=".25"/>'
+        yield _text(text_x, y + 13, label, f'fill="{_color(name)}" font-weight="600"')
 
 
 def _lives(seen: Observed, scale: Scale, names: list[str], top: float) -> Iterator[str]:
