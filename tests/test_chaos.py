@@ -1,17 +1,12 @@
-"""The chaos run's checker, one synthetic history for each anomaly; its parts; short runs."""
+"""The chaos run's checker, one synthetic history for each anomaly; and the report's page."""
 
-import asyncio
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from streams.events import new_id
 from tests.chaos import page, report
-from tests.chaos.__main__ import main
 from tests.chaos.checker import Anomaly, Floor, check, floor_for
 from tests.chaos.conduct import GRACE, SECOND, UNCOMMITTED
 from tests.chaos.history import (
@@ -25,16 +20,12 @@ from tests.chaos.history import (
     Usage,
 )
 from tests.chaos.model import answer_to
-from tests.chaos.mutants import MUTANTS
-from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report
 from tests.chaos.run import Outcome
-from tests.processes import free_port
 
 IDS = [new_id() for _ in range(6)]
 POISON = "poison-1"
 NOTHING = Floor()
-KAFKA = os.environ.get("TEST_BROKER") == "kafka"
 KILLED, OTHER = 7, 8  # two workers' pids
 FAULT, END = 100 * SECOND, 105 * SECOND  # when worker KILLED was killed, when it was back
 
@@ -274,60 +265,3 @@ def test_the_page_tells_the_verdict_and_escapes_what_processes_said() -> None:
     assert all(text in html for text in ("anomaly", "unexpected-exit (1)", "kill-worker", "seed 4"))
     assert "http://www.w3.org/2000/svg" in html
     assert html.count("http") == 1  # nothing is loaded from anywhere
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(100):
-        writer.write(data)
-    writer.close()
-
-
-def test_the_proxy_passes_cuts_and_swallows() -> None:
-    async def say(port: int, text: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(text)
-        async with asyncio.timeout(5):
-            said = await reader.read(100)
-        writer.close()
-        return said
-
-    async def play() -> list[bytes]:
-        port, target = free_port(), free_port()
-        server = await asyncio.start_server(echo, "127.0.0.1", target)
-        async with server, Proxy(port, target) as proxy:
-            said = [await say(port, b"one")]
-            proxy.silence()
-            silent = asyncio.create_task(say(port, b"two"))
-            while not proxy.swallowed:
-                await asyncio.sleep(0.01)
-            await proxy.speak()
-            said.append(await silent)
-            await proxy.refuse()
-            with pytest.raises(OSError, match="111"):
-                await say(port, b"three")
-            await proxy.listen()
-            return [*said, await say(port, b"four")]
-
-    assert asyncio.run(play()) == [b"one", b"", b"four"]
-
-
-SHORT = "kill-worker,pause-worker,lock-database,silence-broker,kill-api"
-
-
-@pytest.mark.timeout(240)
-def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
-    faults = SHORT.replace("kill-api", "kill-broker") if KAFKA else SHORT
-    arguments = ["--seed=3", "--seconds=60", f"--faults={faults}", f"--folder={tmp_path}"]
-    code = main([*arguments, "--kafka"] if KAFKA else arguments)
-    verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
-    assert (code, verdict["anomalies"], verdict["vacuous"]) == (0, [], [])
-    assert verdict["counts"]["faults"] >= 5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_defect_is_found_and_named(tmp_path: Path, name: str) -> None:
-    assert main([f"--mutant={name}", f"--folder={tmp_path}"]) == 1
-    verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
-    assert MUTANTS[name].anomaly in [anomaly for anomaly, _ in verdict["anomalies"]]

@@ -1,25 +1,18 @@
-"""The faults. Each says whether its effect was seen; what it broke is whole again by then."""
+"""The faults. Each says whether its effect was seen, and has made whole what it broke."""
 
 import asyncio
-import random
 import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-from infra import broker, config
-from tests.chaos.fleet import Fleet, Member
-from tests.chaos.history import Event
-from tests.chaos.load import Load
+from tests.chaos import outages
+from tests.chaos.fleet import Member
+from tests.chaos.stage import SETTLE, Effect, Fault, Stage, seen
 from tests.processes import Process
 
-EFFECT_SECONDS = 30.0
 LOCK_SECONDS = 8.0  # longer than SQLite's busy_timeout
 FULL_SECONDS = 6.0
-SETTLE = 1.0  # seconds in which what was on its way arrives
 KILLS, KILL_SECONDS = 5, 0.7
 ROOM_BYTES = 64 << 10  # for the sink's own log while its files may not grow
 LOCKER = """
@@ -30,38 +23,6 @@ print("locked", flush=True)
 time.sleep(float(sys.argv[2]))
 db.execute("ROLLBACK")
 """
-
-
-class Effect(NamedTuple):
-    """Whether a fault did what it should, and the processes that it hit."""
-
-    seen: bool
-    pids: Sequence[int] = ()
-
-
-class Stage(NamedTuple):
-    """What a fault may play with."""
-
-    fleet: Fleet
-    load: Load
-    rng: random.Random
-
-    def answers_since(self, t: int) -> Iterator[Event]:
-        """What c4 has read from `results` after a moment, the latest first."""
-        return (e for e in self.fleet.record.since(t) if e.proc == "c4")
-
-
-Fault = Callable[[Stage], Awaitable[Effect]]
-
-
-async def seen(true: Callable[[], object]) -> bool:
-    """Whether something becomes true in time."""
-    deadline = time.monotonic() + EFFECT_SECONDS
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.1)
-    return True
 
 
 async def _end(member: Member, signum: signal.Signals) -> bool:
@@ -153,36 +114,44 @@ async def kill_sink(stage: Stage) -> Effect:
     return Effect(ended and back, [pid])
 
 
+class Writer:
+    """The sink that writes, and what it says of its database from now on."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.process = stage.fleet.of("sink")[0].process
+        self._said = len(self.process.output)
+
+    async def paused_and_resumed(self) -> bool:
+        """Whether it says that it cannot write, and later that it can again."""
+        return await self.says("cannot be written") and await self.says("can be written again")
+
+    async def says(self, text: str) -> bool:
+        """Whether it says something in time."""
+        return await seen(lambda: text in self.process.output[self._said :])
+
+
 async def lock_database(stage: Stage) -> Effect:
     """A third process holds the database's write lock."""
-    fleet = stage.fleet
-    writer = fleet.of("sink")[0].process
-    before = writer.output.count("cannot be written")
-    command = [sys.executable, "-c", LOCKER, fleet.pipeline.env["PETAL_DATABASE"]]
-    log = fleet.pipeline.folder / "locker.log"
+    writer = Writer(stage)
+    command = [sys.executable, "-c", LOCKER, stage.fleet.pipeline.env["PETAL_DATABASE"]]
+    log = stage.fleet.pipeline.folder / "locker.log"
     with Process([*command, str(LOCK_SECONDS)], log, {}) as locker:
         await seen(lambda: locker.exit_code is not None)
-    return Effect(
-        await seen(lambda: writer.output.count("cannot be written") > before)
-        and await seen(lambda: writer.output.rstrip().endswith("can be written again"))
-    )
+    return Effect(await writer.paused_and_resumed())
 
 
 async def fill_database(stage: Stage) -> Effect:
     """No file of the sink may grow any more: writes fail as they do on a full disk."""
-    writer = stage.fleet.of("sink")[0].process
-    before = writer.output.count("cannot be written")
-    database = Path(stage.fleet.pipeline.env["PETAL_DATABASE"])
-    old = resource.prlimit(writer.pid, resource.RLIMIT_FSIZE)
-    size = writer.log.stat().st_size + ROOM_BYTES
-    resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, (size, old[1]))
+    writer = Writer(stage)
+    pid, log = writer.process.pid, writer.process.log
+    old = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + ROOM_BYTES, old[1]))
     try:
-        full = await seen(lambda: writer.output.count("cannot be written") > before)
+        await writer.says("cannot be written")
         await asyncio.sleep(FULL_SECONDS)
     finally:
-        resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, old)
-    healed = await seen(lambda: "can be written again" in writer.output)
-    return Effect(full and healed and database.exists())
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
+    return Effect(await writer.paused_and_resumed())
 
 
 async def kill_api(stage: Stage) -> Effect:
@@ -203,77 +172,14 @@ async def flood(stage: Stage) -> Effect:
     return Effect(await seen(lambda: wanted <= {e.id for e in stage.answers_since(start)}))
 
 
-async def _outage(stage: Stage, seconds: float, heal: Callable[[], Awaitable[object]]) -> bool:
-    """Wait, heal, and see that nothing was answered meanwhile and that answers came after it."""
-    await asyncio.sleep(SETTLE)
-    start = time.monotonic_ns()
-    await asyncio.sleep(seconds)
-    nothing = not any(stage.answers_since(start))
-    await heal()
-    healed = time.monotonic_ns()
-    return await seen(lambda: any(stage.answers_since(healed))) and nothing
-
-
-async def cut_connections(stage: Stage) -> Effect:
-    """Cut all connections to the broker, and refuse new ones."""
-    proxy = stage.fleet.broker.proxy
-    before = proxy.cut
-    await proxy.refuse()
-    away = await _outage(stage, stage.rng.uniform(3.0, 5.0), proxy.listen)
-    return Effect(away and proxy.cut > before)
-
-
-async def silence_broker(stage: Stage) -> Effect:
-    """Swallow what the broker says: it hears all, and nobody hears it."""
-    proxy = stage.fleet.broker.proxy
-    before = proxy.swallowed
-    proxy.silence()
-    away = await _outage(stage, stage.rng.uniform(3.0, 5.0), proxy.speak)
-    return Effect(away and proxy.swallowed > before)
-
-
-async def pause_broker(stage: Stage) -> Effect:
-    """Freeze the broker."""
-
-    async def wake() -> None:
-        stage.fleet.broker.send(signal.SIGCONT)
-
-    stage.fleet.broker.send(signal.SIGSTOP)
-    return Effect(await _outage(stage, stage.rng.uniform(2.0, 4.0), wake))
-
-
-async def _end_broker(stage: Stage, signum: signal.Signals, away: float) -> Effect:
-    """Send the broker a signal, and start it again; it answers by the end."""
-    victim = stage.fleet.broker.process
-    victim.send(signum)
-    if not await seen(lambda: victim.exit_code is not None):
-        return Effect(False, [victim.pid])
-    await asyncio.sleep(away)
-    stage.fleet.broker.start_kafka()
-    await broker.prepare(config.load(stage.fleet.pipeline.env))
-    back = time.monotonic_ns()
-    resumed = await seen(lambda: stage.fleet.whole and any(stage.answers_since(back)))
-    return Effect(resumed, [victim.pid])
-
-
-async def kill_broker(stage: Stage) -> Effect:
-    """kill -9 the broker; it is back after some seconds."""
-    return await _end_broker(stage, signal.SIGKILL, stage.rng.uniform(0.0, 4.0))
-
-
-async def stop_broker(stage: Stage) -> Effect:
-    """SIGTERM the broker, and start it again at once."""
-    return await _end_broker(stage, signal.SIGTERM, 0.0)
-
-
 def _named(*faults: Fault) -> dict[str, Fault]:
     return {fault.__name__.replace("_", "-"): fault for fault in faults}
 
 
 # What needs a broker that keeps its log.
-DURABLE_FAULTS = _named(kill_broker, stop_broker)
+DURABLE_FAULTS = _named(outages.kill_broker, outages.stop_broker)
 FAULTS = _named(
     kill_worker, stop_worker, rolling_restart, pause_worker, kill_workers, add_and_remove_worker,
-    kill_sink, lock_database, fill_database, kill_api, stop_api, flood, cut_connections,
-    silence_broker, pause_broker, kill_burst,
+    kill_sink, lock_database, fill_database, kill_api, stop_api, flood, outages.cut_connections,
+    outages.silence_broker, outages.pause_broker, kill_burst,
 )  # fmt: skip

@@ -13,7 +13,6 @@ from tests import processes
 from tests.chaos import evidence, faults, load, rest, schedule
 from tests.chaos.checker import Verdict, check, floor_for
 from tests.chaos.evidence import LogReader
-from tests.chaos.faults import Fault, Stage
 from tests.chaos.fleet import Broker, Fleet
 from tests.chaos.history import Observed
 from tests.chaos.load import Load
@@ -22,6 +21,7 @@ from tests.chaos.pace import Pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.recorder import Recorder
 from tests.chaos.rest import RestLoad
+from tests.chaos.stage import Fault, Stage, seen
 from tests.processes import Pipeline
 
 CALM_SECONDS = 4.0
@@ -114,7 +114,7 @@ class Run:
         self._tell("starting API, workers and sinks")
         for kind, number in PLACES:
             self._fleet.add(kind, number)
-        if not await faults.seen(lambda: self._fleet.whole):
+        if not await seen(lambda: self._fleet.whole):
             raise RuntimeError("the fleet did not start")
 
     async def _break(self) -> None:
@@ -156,6 +156,6 @@ class Run:
         found = evidence.gather(
             self._settings, self._cluster, self._record.events, self._fleet.usage
         )
-        seen = found._replace(drained=self._drained)
+        observed = found._replace(drained=self._drained)
         floor = floor_for(self._plan.seconds, PLANNED_RATE, list(self._plan.chosen))
-        return Outcome(check(seen, floor), seen)
+        return Outcome(check(observed, floor), observed)

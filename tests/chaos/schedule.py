@@ -5,8 +5,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.chaos.faults import Effect, Fault, Stage, seen
 from tests.chaos.pace import Pace
+from tests.chaos.stage import Effect, Fault, Stage, seen
 
 IN_FLIGHT_SECONDS = 0.1  # after a burst has begun, a fault finds work in hand
 
