@@ -51,6 +51,21 @@ def test_the_proxy_passes_cuts_and_swallows() -> None:
     assert asyncio.run(play()) == [b"one", b"", b"four"]
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--faults=kill-worker,earthquake", "no fault 'earthquake'; there are kill-worker, "),
+        ("--faults=kill-broker", "kill-broker needs --kafka"),
+    ],
+)
+def test_what_cannot_be_done_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], argument: str, told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([argument])
+    assert (ended.value.code, told in capsys.readouterr().err) == (3, True)
+
+
 @pytest.mark.timeout(240)
 def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     faults = SHORT + ("kill-broker" if KAFKA else "kill-api")

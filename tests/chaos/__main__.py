@@ -7,12 +7,14 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,9 +33,17 @@ OVERHEAD_SECONDS = 35.0  # of start, drain and verdict, for the progress bar
 EPILOG = "to paste: python -m tests.chaos --seed 1 --seconds 60 --faults kill-worker,flood"
 
 
+class Parser(argparse.ArgumentParser):
+    """Ends with the harness's code: argparse's own, 2, would be taken for a vacuous run."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and how it would be right."""
+        self.exit(HARNESS_ERROR, f"{self.format_usage()}{self.prog}: {message}\n{EPILOG}\n")
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
+    """The command line; raises SystemExit for what cannot be done here."""
+    parser = Parser(
         prog="python -m tests.chaos", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -48,7 +58,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--mutant", choices=MUTANTS, help="to see the checker find a defect")
     parser.add_argument("--folder", type=Path, help="for the evidence (default: a new one)")
     parser.add_argument("--json", action="store_true", help="print report.json")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not args.kafka and (lost := set(args.faults) & faults.DURABLE_FAULTS.keys()):
+        parser.error(f"{min(lost)} needs --kafka: the embedded broker forgets its log")
+    if args.kafka and (missing := [tool for tool in ("java", "mvn") if not shutil.which(tool)]):
+        parser.error(f"{missing[0]} is not installed; Apache Kafka needs Java 17 and mvn")
+    return args
 
 
 def choose(names: str) -> list[str]:
@@ -61,10 +76,8 @@ def choose(names: str) -> list[str]:
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
-    """What the command line asks for; raises SystemExit where that cannot be done."""
+    """What the command line asks for."""
     mutant = MUTANTS.get(args.mutant)
-    if not args.kafka and (lost := set(args.faults) & faults.DURABLE_FAULTS.keys()):
-        raise SystemExit(f"{min(lost)} needs --kafka: the embedded broker forgets its log")
     return Plan(
         args.seed,
         args.seconds or (MUTANT_SECONDS if mutant else SECONDS),
