@@ -227,10 +227,19 @@ def test_a_repeat_is_excused_by_whom_a_fault_hit_and_when(
 
 
 def test_a_process_may_ask_for_a_restart_only_while_the_broker_is_away() -> None:
-    exited = event("info", "exit", "worker 2", t=FAULT + SECOND, detail="ended with 75")
+    ended = "ended with 75"
+    exited = event("info", "exit", "worker 2", t=FAULT + SECOND, pids=[OTHER], detail=ended)
     away = fault("2 cut-connections", FAULT, END)
     assert check(with_events(clean(), exited), NOTHING).names == {"unexpected-exit"}
     assert check(with_events(clean(), exited, *away), NOTHING).names == set()
+
+
+@pytest.mark.parametrize(("slept", "excused"), [(OTHER, True), (KILLED, False)])
+def test_a_process_that_slept_may_ask_for_a_restart(slept: int, excused: bool) -> None:
+    ended = "ended with 75"
+    exited = event("info", "exit", "worker 2", t=FAULT + SECOND, pids=[OTHER], detail=ended)
+    seen = with_events(clean(), exited, *fault("2 pause-worker", FAULT, END, slept))
+    assert check(seen, NOTHING).names == (set() if excused else {"unexpected-exit"})
 
 
 def test_a_database_that_is_not_at_the_end_of_the_log_is_corrupt() -> None:

@@ -25,7 +25,8 @@ UNCOMMITTED = 2 * SECOND
 GRACE = 20 * SECOND
 UNKNOWN_SHARE = 0.02  # outside of faults that explain them
 SETTLED = 8 * SECOND  # a process has its working size by then
-GROWTH, GROWTH_RSS, GROWTH_FDS = 1.5, 100 << 20, 20
+# The descriptors are more than the connections that clients keep open after an outage (40).
+GROWTH, GROWTH_RSS, GROWTH_FDS = 1.5, 100 << 20, 100
 
 
 class Window(NamedTuple):
@@ -77,10 +78,13 @@ def _excuses(window: Window, first: ResultRecord, again: ResultRecord) -> bool:
 
 
 def exits(seen: Observed) -> Found:
-    """A process may end by itself only while the broker is away; then it asks to be restarted."""
+    """A process may end by itself, and ask for a restart, only while the broker is away or after
+    it slept itself, as all its deadlines have then passed."""
     away = windows(seen, BROKER_FAULTS)
+    slept = windows(seen, {"pause-worker"})
     for event in events(seen, "exit", "fail", "info"):
-        if event.type == "fail" or not any(window.covers(event.t) for window in away):
+        excuses = away + [window for window in slept if set(event.pids) & set(window.pids)]
+        if event.type == "fail" or not any(window.covers(event.t) for window in excuses):
             yield "unexpected-exit", f"{event.proc}: {event.detail}"
 
 

@@ -92,6 +92,17 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     return f"other rows in {', '.join(changed)}" if changed else ""
 
 
+def _integrity(database: Path) -> str:
+    """What SQLite's own checks say; "ok" if all is well."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        (said,) = db.execute("PRAGMA integrity_check").fetchone()
+        try:
+            orphans = db.execute("PRAGMA foreign_key_check").fetchall()
+        except sqlite3.OperationalError as e:  # a key that is none
+            return str(e)
+    return f"{len(orphans)} rows refer to none" if orphans else str(said)
+
+
 def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
     """Read the database; apply `records`, all of `results`, to a copy and to a new one."""
     replayed, rebuilt = (database.with_name(f"{name}.sqlite") for name in ("replay", "rebuild"))
@@ -103,12 +114,9 @@ def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
     anew = _apply(rebuilt, cluster, records)
     with Reader(database) as reader:
         audit = reader.audit()
-    with contextlib.closing(sqlite3.connect(database)) as db:
-        (integrity,) = db.execute("PRAGMA integrity_check").fetchone()
-        orphans = db.execute("PRAGMA foreign_key_check").fetchall()
     return Projected(
         list(_rows(database)),
-        f"{len(orphans)} rows refer to none" if integrity == "ok" and orphans else integrity,
+        _integrity(database),
         audit.consistent,
         audit.conflicts,
         offsets(database, cluster),

@@ -39,6 +39,8 @@ def write(report: Report, folder: Path) -> None:
     said = facts(report)
     encoded = msgspec.json.format(msgspec.json.encode(said))
     (folder / "report.json").write_bytes(encoded)
+    usage = msgspec.json.Encoder().encode_lines([u._asdict() for u in report.outcome.seen.usage])
+    (folder / "usage.jsonl").write_bytes(usage)
     (folder / "report.html").write_text(page.render(said, report.outcome.seen), encoding="utf-8")
 
 
