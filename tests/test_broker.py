@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from confluent_kafka.admin import AdminClient
 
 from infra import broker, config
 from infra.broker import BrokerUnavailable
@@ -50,10 +51,24 @@ def topics_of(pipeline: Pipeline) -> dict[str, int]:
     return asyncio.run(run())
 
 
+def brokers_of(pipeline: Pipeline) -> list[tuple[str, int]]:
+    """Where the broker says that it is."""
+    admin = AdminClient({"bootstrap.servers": config.load(pipeline.env).bootstrap, "log_level": 0})
+    return [(b.host, b.port) for b in admin.list_topics(timeout=5).brokers.values()]
+
+
 def test_it_makes_the_topics_with_the_partitions_of_the_settings(alone: Pipeline) -> None:
     alone.env["PETAL_PARTITIONS"] = "3"
     alone.broker()
     assert topics_of(alone) == {"tasks": 3, "results": 3, "dead-letters": 1}
+
+
+def test_clients_are_told_the_advertised_address(alone: Pipeline) -> None:
+    port = int(alone.env["PETAL_EMBEDDED_PORT"])
+    command = (sys.executable, "-m", "infra.broker", "--advertised", f"localhost:{port}")
+    process = alone.start(*command).wait_for("broker ready")
+    assert brokers_of(alone) == [("localhost", port)]
+    assert process.stop() == 0
 
 
 def test_sigterm_ends_it_and_its_broker(alone: Pipeline) -> None:

@@ -1,22 +1,20 @@
-"""The faults. Each returns whether its effect was seen; what it broke is whole again by then."""
+"""The faults. Each says whether its effect was seen, and has made whole what it broke."""
 
 import asyncio
-import random
+import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
-import psutil
-
-from infra import broker, config
-from tests.chaos.fleet import Fleet, Member
-from tests.chaos.recorder import Recorder
+from tests.chaos import outages
+from tests.chaos.fleet import Member
+from tests.chaos.stage import SETTLE, Effect, Fault, Stage, seen
 from tests.processes import Process
 
-EFFECT_SECONDS = 30.0
-PAUSE_SECONDS = 9.0  # longer than the session, so that the group goes on without it
 LOCK_SECONDS = 8.0  # longer than SQLite's busy_timeout
+FULL_SECONDS = 6.0
+KILLS, KILL_SECONDS = 5, 0.7
+ROOM_BYTES = 64 << 10  # for the sink's own log while its files may not grow
 LOCKER = """
 import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
@@ -25,18 +23,6 @@ print("locked", flush=True)
 time.sleep(float(sys.argv[2]))
 db.execute("ROLLBACK")
 """
-
-Fault = Callable[[Fleet, random.Random], Awaitable[bool]]
-
-
-async def seen(true: Callable[[], bool]) -> bool:
-    """Whether something becomes true in time."""
-    deadline = time.monotonic() + EFFECT_SECONDS
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.1)
-    return True
 
 
 async def _end(member: Member, signum: signal.Signals) -> bool:
@@ -48,126 +34,152 @@ async def _end(member: Member, signum: signal.Signals) -> bool:
     )
 
 
-async def kill_worker(fleet: Fleet, rng: random.Random) -> bool:
+async def kill_worker(stage: Stage) -> Effect:
     """kill -9 one worker."""
-    return await _end(rng.choice(fleet.of("worker")), signal.SIGKILL)
+    member = stage.rng.choice(stage.fleet.of("worker"))
+    return Effect(pids=[member.process.pid], seen=await _end(member, signal.SIGKILL))
 
 
-async def kill_workers(fleet: Fleet, rng: random.Random) -> bool:
+async def kill_workers(stage: Stage) -> Effect:
     """kill -9 all workers at once."""
-    victims = fleet.of("worker")
-    return all(await asyncio.gather(*(_end(m, signal.SIGKILL) for m in victims)))
+    victims = stage.fleet.of("worker")
+    pids = [member.process.pid for member in victims]
+    return Effect(all(await asyncio.gather(*(_end(m, signal.SIGKILL) for m in victims))), pids)
 
 
-async def stop_worker(fleet: Fleet, rng: random.Random) -> bool:
+async def kill_burst(stage: Stage) -> Effect:
+    """kill -9 workers and sinks at random, faster than they come back."""
+    pids = []
+    for _ in range(KILLS):
+        alive = [m for m in stage.fleet.members.values() if m.alive and m.kind != "api"]
+        if alive:
+            pids.append(stage.rng.choice(alive).hit(signal.SIGKILL))
+        await asyncio.sleep(KILL_SECONDS)
+    return Effect(await seen(lambda: stage.fleet.whole) and len(pids) > 1, pids)
+
+
+async def stop_worker(stage: Stage) -> Effect:
     """SIGTERM one worker."""
-    return await _end(rng.choice(fleet.of("worker")), signal.SIGTERM)
+    return Effect(await _end(stage.rng.choice(stage.fleet.of("worker")), signal.SIGTERM))
 
 
-async def pause_worker(fleet: Fleet, rng: random.Random) -> bool:
+async def rolling_restart(stage: Stage) -> Effect:
+    """SIGTERM one worker after the other, the next one when its successor works."""
+    return Effect(all([await _end(m, signal.SIGTERM) for m in stage.fleet.of("worker")]))
+
+
+async def pause_worker(stage: Stage) -> Effect:
     """Freeze a worker until its group has gone on without it, then let it wake as a zombie."""
-    victim = rng.choice(fleet.of("worker")).process
+    victim = stage.rng.choice(stage.fleet.of("worker")).process
+    served = _served_by(stage, victim.pid)
     victim.send(signal.SIGSTOP)
     try:
-        stopped = await seen(lambda: psutil.Process(victim.pid).status() == psutil.STATUS_STOPPED)
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(SETTLE)
+        since = time.monotonic_ns()
+        gone_on = await seen(lambda: served <= _partitions_without(stage, victim.pid, since))
     finally:
         victim.send(signal.SIGCONT)
-    return stopped
+    back = time.monotonic_ns()
+    resumed = await seen(lambda: any(stage.answers_since(back)))
+    return Effect(gone_on and resumed, [victim.pid])
 
 
-async def kill_sink(fleet: Fleet, rng: random.Random) -> bool:
-    """kill -9 the sink that writes; the one on standby takes over."""
-    member = fleet.of("sink")[0]
-    victim = member.process
-    member.hit(signal.SIGKILL)
-    return await seen(lambda: victim.exit_code is not None) and await seen(
-        lambda: member.process is not victim and bool(fleet.of("sink"))
-    )
+def _served_by(stage: Stage, pid: int) -> set[int]:
+    """The partitions whose last answer came from a worker."""
+    last: dict[int, list[int]] = {}
+    for event in stage.answers_since(0):
+        if event.place is not None:
+            last.setdefault(event.place[0], event.pids)
+    return {partition for partition, pids in last.items() if pids == [pid]}
 
 
-async def lock_database(fleet: Fleet, rng: random.Random) -> bool:
-    """A third process holds the database's write lock."""
-    writer = fleet.of("sink")[0].process
-    before = writer.output.count("cannot be written")
-    database = fleet.pipeline.env["PETAL_DATABASE"]
-    command = [sys.executable, "-c", LOCKER, database, str(LOCK_SECONDS)]
-    with Process(command, fleet.pipeline.folder / "locker.log", {}) as locker:
-        await seen(lambda: locker.exit_code is not None)
-    return await seen(lambda: writer.output.count("cannot be written") > before)
+def _partitions_without(stage: Stage, pid: int, since: int) -> set[int]:
+    return {e.place[0] for e in stage.answers_since(since) if e.place and e.pids != [pid]}
 
 
-async def add_and_remove_worker(fleet: Fleet, rng: random.Random) -> bool:
+async def add_and_remove_worker(stage: Stage) -> Effect:
     """One more worker joins, works, and leaves."""
-    more = fleet.add("worker", 3)
+    more = stage.fleet.add("worker", 3)
     joined = await seen(lambda: more.ready)
-    await asyncio.sleep(rng.uniform(1.0, 4.0))
-    return await fleet.remove(more) and joined
+    await asyncio.sleep(stage.rng.uniform(1.0, 4.0))
+    return Effect(await stage.fleet.remove(more) and joined)
 
 
-async def _end_broker(fleet: Fleet, signum: signal.Signals, away: float) -> bool:
-    """Send the broker a signal, and start it again; it answers by the end."""
-    assert fleet.broker is not None
-    victim = fleet.broker
-    victim.send(signum)
-    if not await seen(lambda: victim.exit_code is not None):
-        return False
-    await asyncio.sleep(away)
-    fleet.start_broker()
-    await broker.prepare(config.load(fleet.pipeline.env))
-    return await seen(lambda: bool(fleet.of("worker") and fleet.of("sink")))
+async def kill_sink(stage: Stage) -> Effect:
+    """kill -9 the sink that writes; the one on standby takes over."""
+    (member, *_), victim = stage.fleet.of("sink"), stage.fleet.of("sink")[0].process
+    pid = member.hit(signal.SIGKILL)
+    ended = await seen(lambda: victim.exit_code is not None)
+    back = await seen(lambda: member.process is not victim and stage.fleet.of("sink"))
+    return Effect(ended and back, [pid])
 
 
-async def kill_broker(fleet: Fleet, rng: random.Random) -> bool:
-    """kill -9 the broker; it is back after some seconds."""
-    return await _end_broker(fleet, signal.SIGKILL, rng.uniform(0.0, 4.0))
+class Writer:
+    """The sink that writes, and what it says of its database from now on."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.process = stage.fleet.of("sink")[0].process
+        self._said = len(self.process.output)
+
+    async def paused_and_resumed(self) -> bool:
+        """Whether it says that it cannot write, and later that it can again."""
+        return await self.says("cannot be written") and await self.says("can be written again")
+
+    async def says(self, text: str) -> bool:
+        """Whether it says something in time."""
+        return await seen(lambda: text in self.process.output[self._said :])
 
 
-async def stop_broker(fleet: Fleet, rng: random.Random) -> bool:
-    """SIGTERM the broker, and start it again at once."""
-    return await _end_broker(fleet, signal.SIGTERM, 0.0)
+async def lock_database(stage: Stage) -> Effect:
+    """A third process holds the database's write lock."""
+    writer = Writer(stage)
+    command = [sys.executable, "-c", LOCKER, stage.fleet.pipeline.env["PETAL_DATABASE"]]
+    log = stage.fleet.pipeline.folder / "locker.log"
+    with Process([*command, str(LOCK_SECONDS)], log, {}) as locker:
+        await seen(lambda: locker.exit_code is not None)
+    return Effect(await writer.paused_and_resumed())
 
 
-async def pause_broker(fleet: Fleet, rng: random.Random) -> bool:
-    """Freeze the broker for less than anyone's patience."""
-    assert fleet.broker is not None
-    fleet.broker.send(signal.SIGSTOP)
-    await asyncio.sleep(rng.uniform(2.0, 5.0))
-    fleet.broker.send(signal.SIGCONT)
-    return True
+async def fill_database(stage: Stage) -> Effect:
+    """No file of the sink may grow any more: writes fail as they do on a full disk."""
+    writer = Writer(stage)
+    pid, log = writer.process.pid, writer.process.log
+    old = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + ROOM_BYTES, old[1]))
+    try:
+        await writer.says("cannot be written")
+        await asyncio.sleep(FULL_SECONDS)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
+    return Effect(await writer.paused_and_resumed())
 
 
-BROKER_FAULTS: dict[str, Fault] = {
-    "kill-broker": kill_broker,
-    "stop-broker": stop_broker,
-    "pause-broker": pause_broker,
-}
-FAULTS: dict[str, Fault] = {
-    fault.__name__.replace("_", "-"): fault
-    for fault in (
-        kill_worker, pause_worker, kill_sink, lock_database, stop_worker, kill_workers,
-        add_and_remove_worker,
-    )
-}  # fmt: skip
+async def kill_api(stage: Stage) -> Effect:
+    """kill -9 the REST service."""
+    member = stage.fleet.of("api")[0]
+    return Effect(pids=[member.process.pid], seen=await _end(member, signal.SIGKILL))
 
 
-def plan(names: list[str], rng: random.Random) -> list[str]:
-    """The names in a new order. Each round has each once."""
-    return rng.sample(names, len(names))
+async def stop_api(stage: Stage) -> Effect:
+    """SIGTERM the REST service while requests wait."""
+    return Effect(await _end(stage.fleet.of("api")[0], signal.SIGTERM))
 
 
-async def inject(
-    fleet: Fleet, faults: dict[str, Fault], record: Recorder, rng: random.Random, until: float
-) -> None:
-    """One fault after the other in shuffled rounds, until the monotonic time `until`."""
-    count = 0
-    while True:
-        for name in plan(list(faults), rng):
-            await asyncio.sleep(rng.uniform(1.0, 3.0))
-            if time.monotonic() > until:
-                return
-            label = f"{(count := count + 1)} {name}"
-            record("nemesis", "fault", "invoke", label)
-            whole = await seen(lambda: bool(fleet.of("worker") and fleet.of("sink")))
-            effect = whole and await faults[name](fleet, rng)
-            record("nemesis", "fault", "ok" if effect else "info", label)
+async def flood(stage: Stage) -> Effect:
+    """A burst of tasks, far above the usual rate; all are answered."""
+    start = time.monotonic_ns()
+    wanted = set(await stage.load.flood())
+    return Effect(await seen(lambda: wanted <= {e.id for e in stage.answers_since(start)}))
+
+
+def _named(*faults: Fault) -> dict[str, Fault]:
+    return {fault.__name__.replace("_", "-"): fault for fault in faults}
+
+
+# What needs a broker that keeps its log.
+DURABLE_FAULTS = _named(outages.kill_broker, outages.stop_broker)
+FAULTS = _named(
+    kill_worker, stop_worker, rolling_restart, pause_worker, kill_workers, add_and_remove_worker,
+    kill_sink, lock_database, fill_database, kill_api, stop_api, flood, outages.cut_connections,
+    outages.silence_broker, outages.pause_broker, kill_burst,
+)  # fmt: skip

@@ -1,12 +1,10 @@
-"""The load: three clients that ask, one that reads all results, and a stranger with poison."""
+"""The load on the log: c1 to c3 ask, c4 reads all results, and a stranger sends poison."""
 
 import asyncio
 import contextlib
-import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -17,12 +15,13 @@ from streams.client import Client, ClientError, ResultTimeout, TooLarge, Unknown
 from streams.reader import Reader
 from streams.schema import StoreError
 from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS
-from tests.chaos.model import rows_for
-from tests.chaos.recorder import Recorder
+from tests.chaos.model import broken_rows, rows_for
+from tests.chaos.pace import ANSWER_SECONDS, Pace
 
 RATE = 8.0  # tasks a second of each client
-BURST = 24  # one client sends as many at once, so that a fault finds work in hand
-ANSWER_SECONDS = 45.0
+BURST = 24  # c1 sends as many at once, so that a fault finds work in hand
+FLOOD = 300
+PATIENCE = 2.5  # seconds for the broker's acknowledgement, less than an outage takes
 POISON = (
     b"", None, b"{", b'{"a":"\xff"}', b"[" * 20_000, b"[1,2]", b"\x00\x01\x02",
     b'{"v":1,"id":"7","X":[[1,2]],"at":1}', b"null", b'{"v":1,"X":[[1,2]],"at":1}',
@@ -30,17 +29,14 @@ POISON = (
 
 
 class Load:
-    """Runs until `stop` is set; then `finish` waits for the last answers."""
+    """Runs until the pace says stop; `retry` and `close` are the end."""
 
-    def __init__(self, settings: Settings, record: Recorder, seed: int) -> None:
-        self._settings = settings
-        self._record = record
-        self._random = random.Random(seed)
-        self._unknown: list[str] = []
+    def __init__(self, settings: Settings, pace: Pace) -> None:
+        self._settings = msgspec.structs.replace(settings, delivery_timeout=PATIENCE)
+        self._pace = pace
+        self._record = pace.record
         self._wanted_rows: set[str] = set()
-        self._asking: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
-        self.stop = asyncio.Event()
 
     async def run(self) -> None:
         """All clients at once, until told to stop."""
@@ -62,63 +58,73 @@ class Load:
         self._stack.push_async_callback(client.stop)
         return client
 
-    async def finish(self, deadline: float) -> None:
-        """Try the unknown again with the same id, wait for answers, disconnect."""
+    async def flood(self) -> list[str]:
+        """Many tasks at once; returns their ids."""
+        ids = [self._pace.new_id() for _ in range(FLOOD)]
+        await asyncio.gather(*(self._submit("flood", i, rows_for(i)) for i in ids))
+        return ids
+
+    async def retry(self, deadline: float) -> None:
+        """Try what was left unknown again with the same id; wait for all rows."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                for task_id in self._unknown:
-                    await self._submit("c1-again", task_id)
-                while self._asking or self._wanted_rows:
+                for task_id in list(self._pace.unknown):
+                    await self._submit("c1-again", task_id, rows_for(task_id))
+                while self._wanted_rows:
                     await asyncio.sleep(0.2)
+
+    async def close(self) -> None:
+        """Disconnect; what is still awaited is not answered."""
         for task_id in self._wanted_rows:
             self._record("c1", "await", "info", task_id)
-        for task in (*self._background, *self._asking):
+        for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, *self._asking, return_exceptions=True)
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
-
-    def _new_id(self) -> str:
-        return str(UUID(bytes=self._random.randbytes(16), version=4))
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds * self._random.uniform(0.5, 1.5)):
-                await self.stop.wait()
 
     async def _submit_bursts(self) -> None:
         """c1: one task after the other; the answers are awaited as rows of the database."""
-        last = self._new_id()
-        while not self.stop.is_set():
+        last = self._pace.new_id()
+        while not self._pace.stop.is_set():
+            self._pace.burst.clear()
             for _ in range(BURST):
-                draw = self._random.random()
-                if draw < 0.02:
-                    await self._submit("c1", self._new_id(), too_large=True)
-                    continue
-                task_id = last = last if draw < 0.04 else self._new_id()
-                await self._submit("c1", task_id)
-            await self._pause(BURST / RATE)
+                last = await self._submit_some(last)
+            await self._pace.pause(BURST / RATE, self._pace.burst)
 
-    async def _submit(self, proc: str, task_id: str, too_large: bool = False) -> None:
+    async def _submit_some(self, last: str) -> str:
+        """Submit a task of some kind; returns its id."""
+        draw = self._pace.random.random()
+        if draw < 0.02:  # once more, the same
+            await self._submit("c1", last, rows_for(last))
+        elif draw < 0.04:  # the id of another task
+            await self._submit("c1", last, rows_for(last, other=True))
+        elif draw < 0.06:
+            await self._submit("c1", self._pace.new_id(), [["x" * MAX_TASK_BYTES]])
+        elif draw < 0.08:
+            broken = self._pace.new_id()
+            await self._submit("c1", broken, broken_rows(broken))
+        else:
+            last = self._pace.new_id()
+            await self._submit("c1", last, rows_for(last))
+        return last
+
+    async def _submit(self, proc: str, task_id: str, X: list[list[Any]]) -> None:
         self._record(proc, "submit", "invoke", task_id)
-        X = [["x" * MAX_TASK_BYTES]] if too_large else rows_for(task_id)
         try:
             done = await self._submitter.submit(X, task_id)
         except TooLarge as e:
             self._record(proc, "submit", "fail", task_id, detail=str(e))
         except Unknown as e:
-            self._record(proc, "submit", "info", task_id, detail=str(e))
-            self._unknown += [] if proc == "c1-again" else [task_id]
+            self._pace.doubt(proc, task_id, e)
         else:
             place = done.partition, done.offset
             self._record(proc, "submit", "ok", task_id, place=place)
             self._wanted_rows.add(task_id)
 
     async def _ask_steadily(self, proc: str, client: Client) -> None:
-        while not self.stop.is_set():
-            task = asyncio.create_task(self._ask(proc, client, self._new_id()))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-            await self._pause(1 / RATE)
+        while not self._pace.stop.is_set():
+            self._pace.spawn(self._ask(proc, client, self._pace.new_id()))
+            await self._pace.pause(1 / RATE)
 
     async def _ask(self, proc: str, client: Client, task_id: str) -> None:
         self._record(proc, "submit", "invoke", task_id)
@@ -128,8 +134,7 @@ class Load:
             self._record(proc, "submit", "ok", task_id)
             self._record(proc, "await", "info", task_id, detail=str(e))
         except ClientError as e:  # a first `ask` may fail before it sends; unknown is right too
-            self._record(proc, "submit", "info", task_id, detail=str(e))
-            self._unknown.append(task_id)
+            self._pace.doubt(proc, task_id, e)
         else:
             self._record(proc, "submit", "ok", task_id)
             self._record(proc, "await", "ok", task_id, got=result.id, y=result.y)
@@ -152,32 +157,40 @@ class Load:
         """c4: whatever stands in `results`, as any consumer sees it."""
         partitions = [TopicPartition(RESULTS, p) for p in range(self._settings.partitions)]
         async with AIOKafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap, auto_offset_reset="earliest"
+            bootstrap_servers=self._settings.bootstrap,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=self._settings.fetch_wait_ms,
+            request_timeout_ms=10_000,
         ) as consumer:
             consumer.assign(partitions)
             async for record in _forever(consumer.getone):
                 value = msgspec.json.decode(record.value)
-                fields = {"got": value["id"], "y": value.get("y")}
-                self._record("c4", "await", "ok", record.key.decode(), **fields)
+                self._record(
+                    "c4", "await", "ok", record.key.decode(), got=value["id"], y=value.get("y"),
+                    place=(record.partition, record.offset),
+                    pids=[int(value["worker"].rpartition("-")[2])],
+                )  # fmt: skip
 
     async def _poison(self) -> None:
         async with AIOKafkaProducer(
             bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000
         ) as producer:
             count = 0
-            while not self.stop.is_set():
+            while not self._pace.stop.is_set():
                 name = f"poison-{(count := count + 1)}"
-                value = POISON[count % len(POISON)]
                 self._record("stranger", "poison", "invoke", name)
-                try:
-                    async with asyncio.timeout(10):
-                        done = await producer.send_and_wait(TASKS, value, key=name.encode())
-                except (KafkaError, TimeoutError) as e:
-                    self._record("stranger", "poison", "info", name, detail=repr(e))
-                else:
-                    place = done.partition, done.offset
-                    self._record("stranger", "poison", "ok", name, place=place)
-                await self._pause(0.7)
+                await self._send_poison(producer, name, POISON[count % len(POISON)])
+                await self._pace.pause(0.7)
+
+    async def _send_poison(self, producer: Any, name: str, value: bytes | None) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                done = await producer.send_and_wait(TASKS, value, key=name.encode())
+        except (KafkaError, TimeoutError) as e:
+            self._record("stranger", "poison", "info", name, detail=repr(e))
+        else:
+            place = done.partition, done.offset
+            self._record("stranger", "poison", "ok", name, place=place)
 
 
 async def _forever(get: Callable[[], Awaitable[Any]]) -> AsyncIterator[Any]:

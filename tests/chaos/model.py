@@ -13,22 +13,33 @@ from model.train import describe, make_card
 
 MOST_ROWS = 4
 DIGITS = 9  # of the id: 36 bits times MOST_ROWS stay exact in a float
+OTHER = 1 << 40  # above every fingerprint: the rows of another task that uses the same id
 
 
-def fingerprint(task_id: str) -> int:
+def fingerprint(task_id: str, other: bool = False) -> int:
     """A number of the id that two tasks of one run practically never share."""
-    return int(task_id.replace("-", "")[:DIGITS], 16) * MOST_ROWS
+    return int(task_id.replace("-", "")[:DIGITS], 16) * MOST_ROWS + OTHER * other
 
 
-def answer_to(task_id: str) -> list[int]:
+def owner_of(value: float) -> int:
+    """The fingerprint that a number of an answer belongs to."""
+    return round(value) // MOST_ROWS * MOST_ROWS
+
+
+def answer_to(task_id: str, other: bool = False) -> list[int]:
     """The right answer: as many numbers as the task has rows, 1 to MOST_ROWS."""
-    first = fingerprint(task_id)
+    first = fingerprint(task_id, other)
     return list(range(first, first + 1 + int(task_id[-1], 16) % MOST_ROWS))
 
 
-def rows_for(task_id: str) -> list[list[float]]:
+def rows_for(task_id: str, other: bool = False) -> list[list[float]]:
     """The task's `X`, shape (rows, 2)."""
-    return [[float(value), float(n)] for n, value in enumerate(answer_to(task_id))]
+    return [[float(value), float(n)] for n, value in enumerate(answer_to(task_id, other))]
+
+
+def broken_rows(task_id: str) -> list[list[float]]:
+    """An `X` that can be read and not predicted: a feature is missing."""
+    return [row[:1] for row in rows_for(task_id)]
 
 
 def save(path: Path) -> None:

@@ -1,56 +1,210 @@
-"""A worker and a sink with a fault built in, to see that the checker finds it."""
+"""Workers and sinks with a fault built in, to see that the checker finds it.
+
+Each is a way in which a pipeline of this kind really loses, doubles or mixes up answers.
+"""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
 
 from infra import config
+from streams import application, transport
 from streams import sink as sinks
 from streams import worker as workers
+from streams.answer import Answers
 from streams.sink import Projection
 from streams.store import Applied, Slice, Store
 from streams.worker import Inference
 
 LATE_SECONDS = 1.5  # longer than the interval of commits
-FORGOTTEN = 5  # every so many-th transaction keeps one record of each slice
+EVERY = 5  # every so many-th chunk or transaction is treated badly
 
 
-class HastyInference(Inference):
+class Mutant(NamedTuple):
+    """A defect, the anomaly that it must show, and the faults under which it does."""
+
+    anomaly: str
+    faults: list[str]
+    apps: dict[str, str]
+    settings: Mapping[str, str] = MappingProxyType({})
+
+
+def _worker(name: str, *faults: str, anomaly: str = "lost-result", **settings: str) -> Mutant:
+    return Mutant(anomaly, [*faults], {"worker": f"tests.chaos.mutants:{name}"}, settings)
+
+
+def _sink(name: str, anomaly: str, *faults: str) -> Mutant:
+    return Mutant(anomaly, [*faults], {"sink": f"tests.chaos.mutants:{name}"})
+
+
+MUTANTS = {
+    "drop-on-error": _worker("drop_on_error", "kill-worker"),  # M1
+    "ack-first": _worker("ack_first", "kill-worker", "kill-workers"),  # M2
+    "last-offset": _worker("last_offset", "kill-worker", "kill-workers"),  # M3
+    "delivery-not-awaited": _worker(  # M4
+        "delivery_not_awaited", "silence-broker", "cut-connections", PETAL_DELIVERY_TIMEOUT="1"
+    ),
+    "no-primary-key": _sink("no_primary_key", "duplicate-row", "kill-worker"),  # M5
+    "offset-before-rows": _sink("offset_before_rows", "lost-row", "kill-sink"),  # M6
+    "reversed-pair": _worker("reversed_pair", "kill-worker", anomaly="crossed-answer"),  # M7
+}
+
+
+class DropOnError(Inference):
+    """Goes on past a chunk that failed, as an agent does that acknowledges in any case."""
+
+    _chunks = 0
+
+    async def handle(self, event: Any, producer: Any) -> None:
+        self._chunks += 1
+        if self._chunks % EVERY == 0:
+            event.ack()
+        else:
+            await super().handle(event, producer)
+
+
+class AckFirst(Inference):
     """Acknowledges a chunk before its answers are published: a kill between loses them."""
 
     async def handle(self, event: Any, producer: Any) -> None:
         event.ack()
-        late = asyncio.create_task(self._handle_late(event, producer))
-        self._finishing.add(late)
-        late.add_done_callback(self._finishing.discard)
+        _go_on(self, self._late(event, producer))
 
-    async def _handle_late(self, event: Any, producer: Any) -> None:
+    async def _late(self, event: Any, producer: Any) -> None:
         await asyncio.sleep(LATE_SECONDS)
         await super().handle(event, producer)
 
 
-class ForgetfulStore(Store):
-    """Commits an offset without its row, now and then."""
+class Concurrent(Inference):
+    """Handles chunks side by side, some much slower than those after them."""
+
+    _chunks = 0
+
+    async def handle(self, event: Any, producer: Any) -> None:
+        self._chunks += 1
+        _go_on(self, self._late(event, producer, 2 * LATE_SECONDS * (self._chunks % 2)))
+
+    async def _late(self, event: Any, producer: Any, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await super().handle(event, producer)
+
+
+class LastOffset(transport.Watermark):
+    """Commits the highest acknowledged offset, whatever is still open below it."""
+
+    __slots__ = ()
+
+    def ack(self, first: int, last: int) -> None:
+        self.next = max(self.next, last + 1)
+
+
+class NotAwaited(Inference):
+    """Acknowledges a chunk when its answers are handed to the producer, not to the broker."""
+
+    async def handle(self, event: Any, producer: Any) -> None:
+        await asyncio.sleep(LATE_SECONDS / 3)
+        await super().handle(event, producer)
+
+    async def _finish(self, event: Any, deliveries: Any) -> None:
+        event.ack()
+        self._slots.release()
+        await asyncio.gather(*deliveries, return_exceptions=True)
+
+
+class ReversedPair(Inference):
+    """Gives each of two neighbours the other's answer."""
+
+    async def _answer(self, chunk: Any) -> Answers:
+        answers = await super()._answer(chunk)
+        if len(answers.results) < 2:
+            return answers
+        (key, value), (next_key, next_value), *rest = answers.results
+        one, two = msgspec.json.decode(value), msgspec.json.decode(next_value)
+        if "y" in one and "y" in two:
+            one["y"], two["y"] = two["y"], one["y"]
+        swapped = [(key, msgspec.json.encode(one)), (next_key, msgspec.json.encode(two))]
+        return Answers([*swapped, *rest], answers.dead_letters)
+
+
+def _go_on(inference: Inference, handling: Any) -> None:
+    async def handle() -> None:
+        try:
+            await handling
+        except Exception as e:  # as in the worker: a stop and a start, not a silent loss
+            application.fail("answering tasks", e)
+
+    task = asyncio.create_task(handle())
+    inference._finishing.add(task)
+    task.add_done_callback(inference._finishing.discard)
+
+
+class OffsetBeforeRows(Store):
+    """Commits offsets without their rows, now and then."""
 
     _transactions = 0
 
     def apply_all(self, slices: Sequence[Slice]) -> Applied:
         self._transactions += 1
-        if self._transactions % FORGOTTEN == 0:
+        if self._transactions % EVERY == 0:
             slices = [s._replace(records=s.records[-1:]) for s in slices]
         return super().apply_all(slices)
 
 
-class ForgetfulProjection(Projection):
-    """A sink with a forgetful store."""
+class Keyless(sqlite3.Connection):
+    """Makes the table of results without its primary key, and inserts whatever comes."""
 
-    async def open(self, cluster: str) -> None:
-        await super().open(cluster)
-        self._store.close()
-        self._store = ForgetfulStore(self._settings.database, cluster)
+    def executescript(self, script: str) -> sqlite3.Cursor:
+        return super().executescript(re.sub(r"(task_id TEXT NOT NULL) PRIMARY KEY", r"\1", script))
+
+    def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        return super().executemany(re.sub(r"ON CONFLICT\s*\(task_id\) DO NOTHING", "", sql), *args)
 
 
-workers.Inference = HastyInference  # type: ignore[misc]
-sinks.Projection = ForgetfulProjection  # type: ignore[misc]
-hasty_worker = workers.create_app(config.load_or_exit())
-forgetful_sink = sinks.create_app(config.load_or_exit())
+def _worker_of(inference: type[Inference]) -> Any:
+    workers.Inference = inference  # type: ignore[misc]
+    return workers.create_app(config.load_or_exit())
+
+
+def _last_offset() -> Any:
+    transport.Watermark = LastOffset  # type: ignore[misc]
+    return _worker_of(Concurrent)
+
+
+def _offset_before_rows() -> Any:
+    class Forgetful(Projection):
+        async def open(self, cluster: str) -> None:
+            await super().open(cluster)
+            self._store.close()
+            self._store = OffsetBeforeRows(self._settings.database, cluster)
+
+    sinks.Projection = Forgetful  # type: ignore[misc]
+    return sinks.create_app(config.load_or_exit())
+
+
+def _no_primary_key() -> Any:
+    connect: Callable[..., Any] = sqlite3.connect
+    sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Keyless})
+    return sinks.create_app(config.load_or_exit())
+
+
+APPS: dict[str, Callable[[], Any]] = {
+    "drop_on_error": lambda: _worker_of(DropOnError),
+    "ack_first": lambda: _worker_of(AckFirst),
+    "last_offset": _last_offset,
+    "delivery_not_awaited": lambda: _worker_of(NotAwaited),
+    "reversed_pair": lambda: _worker_of(ReversedPair),
+    "offset_before_rows": _offset_before_rows,
+    "no_primary_key": _no_primary_key,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The application of a mutant, made when `faust -A tests.chaos.mutants:NAME` asks for it."""
+    if name not in APPS:
+        raise AttributeError(name)
+    return APPS[name]()

@@ -1,0 +1,125 @@
+"""The projection as it was left, and what applying the whole log again makes of it.
+
+Replay: onto a copy, through the product's own store, nothing may change. Rebuild: a new
+database made from the log alone must hold the same.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.reader import Reader
+from streams.schema import StoreError
+from streams.store import Slice, Store
+from tests.chaos.history import Projected, Row
+
+RECORDS_AT_ONCE = 1000
+
+
+class Stored(NamedTuple):
+    """A record as the store wants it; `timestamp` in milliseconds since the epoch."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+def _rows(database: Path) -> Iterator[Row]:
+    with Reader(database) as reader:
+        for row in reader.rows():
+            y = row["y"] and msgspec.json.decode(row["y"])
+            yield Row(row["task_id"], (row["partition"], row["offset"]), y)
+
+
+def offsets(database: Path, cluster: str) -> Mapping[int, int]:
+    """The next offset of each partition; none while there is no database that can be read."""
+    try:
+        with Reader(database) as reader:
+            log = reader.log_id(cluster)
+            return {} if log is None else reader.next_offsets(log)
+    except (StoreError, sqlite3.Error):
+        return {}
+
+
+def digests(database: Path) -> dict[str, str]:
+    """Of each table a digest of its rows, whatever their order in the file."""
+    with contextlib.closing(sqlite3.connect(database.absolute().as_uri(), uri=True)) as db:
+        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            name: hashlib.sha256(
+                "\n".join(sorted(map(repr, db.execute(f'SELECT * FROM "{name}"')))).encode()
+            ).hexdigest()
+            for (name,) in sorted(tables)
+        }
+
+
+def _copy(database: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        source.backup(copy)
+
+
+def _slices(records: Sequence[Any]) -> Iterator[Slice]:
+    """All records, by partition and offset, in parts from each partition's beginning."""
+    for partition, of_partition in groupby(records, key=lambda r: r.partition()):
+        stored = [Stored(r.offset(), r.timestamp()[1], r.value()) for r in of_partition]
+        first = 0
+        for n in range(0, len(stored), RECORDS_AT_ONCE):
+            part = stored[n : n + RECORDS_AT_ONCE]
+            yield Slice(int(partition), first, part)
+            first = part[-1].offset + 1
+
+
+def _apply(database: Path, cluster: str, records: Sequence[Any]) -> dict[str, str]:
+    """Apply the log to a database; returns its digests."""
+    with contextlib.closing(Store(database, cluster)) as store:
+        for part in _slices(records):
+            store.apply_all([part])
+    return digests(database)
+
+
+def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    changed = sorted(t for t in before.keys() | after.keys() if before.get(t) != after.get(t))
+    return f"other rows in {', '.join(changed)}" if changed else ""
+
+
+def _integrity(database: Path) -> str:
+    """What SQLite's own checks say; "ok" if all is well."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        (said,) = db.execute("PRAGMA integrity_check").fetchone()
+        try:
+            orphans = db.execute("PRAGMA foreign_key_check").fetchall()
+        except sqlite3.OperationalError as e:  # a key that is none
+            return str(e)
+    return f"{len(orphans)} rows refer to none" if orphans else str(said)
+
+
+def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
+    """Read the database; apply `records`, all of `results`, to a copy and to a new one."""
+    replayed, rebuilt = (database.with_name(f"{name}.sqlite") for name in ("replay", "rebuild"))
+    _copy(database, replayed)
+    before = digests(replayed)
+    for path in rebuilt.parent.glob(f"{rebuilt.name}*"):
+        path.unlink()
+    after = _apply(replayed, cluster, records)
+    anew = _apply(rebuilt, cluster, records)
+    with Reader(database) as reader:
+        audit = reader.audit()
+    return Projected(
+        list(_rows(database)),
+        _integrity(database),
+        audit.consistent,
+        audit.conflicts,
+        offsets(database, cluster),
+        _difference(before, after),
+        _difference(before, anew),
+    )

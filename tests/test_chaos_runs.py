@@ -1,0 +1,85 @@
+"""The chaos run itself: its proxy, a minute of faults, and the defects that it must find."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.chaos.__main__ import main
+from tests.chaos.mutants import MUTANTS
+from tests.chaos.proxy import Proxy
+from tests.processes import free_port
+
+KAFKA = os.environ.get("TEST_BROKER") == "kafka"
+SHORT = "kill-worker,pause-worker,lock-database,silence-broker,"
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(100):
+        writer.write(data)
+    writer.close()
+
+
+def test_the_proxy_passes_cuts_and_swallows() -> None:
+    async def say(port: int, text: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(text)
+        async with asyncio.timeout(5):
+            said = await reader.read(100)
+        writer.close()
+        return said
+
+    async def play() -> list[bytes]:
+        port, target = free_port(), free_port()
+        server = await asyncio.start_server(echo, "127.0.0.1", target)
+        async with server, Proxy(port, target) as proxy:
+            said = [await say(port, b"one")]
+            proxy.silence()
+            silent = asyncio.create_task(say(port, b"two"))
+            while not proxy.swallowed:
+                await asyncio.sleep(0.01)
+            await proxy.speak()
+            said.append(await silent)
+            await proxy.refuse()
+            with pytest.raises(OSError, match="111"):
+                await say(port, b"three")
+            await proxy.listen()
+            return [*said, await say(port, b"four")]
+
+    assert asyncio.run(play()) == [b"one", b"", b"four"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--faults=kill-worker,earthquake", "no fault 'earthquake'; there are kill-worker, "),
+        ("--faults=kill-broker", "kill-broker needs --kafka"),
+    ],
+)
+def test_what_cannot_be_done_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], argument: str, told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([argument])
+    assert (ended.value.code, told in capsys.readouterr().err) == (3, True)
+
+
+@pytest.mark.timeout(240)
+def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
+    faults = SHORT + ("kill-broker" if KAFKA else "kill-api")
+    arguments = ["--seed=3", "--seconds=60", f"--faults={faults}", f"--folder={tmp_path}"]
+    code = main([*arguments, "--kafka"] if KAFKA else arguments)
+    verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert (code, verdict["anomalies"], verdict["vacuous"]) == (0, [], [])
+    assert verdict["counts"]["faults"] >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_defect_is_found_and_named(tmp_path: Path, name: str) -> None:
+    assert main([f"--mutant={name}", f"--folder={tmp_path}"]) == 1
+    verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert MUTANTS[name].anomaly in [anomaly for anomaly, _ in verdict["anomalies"]]
