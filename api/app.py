@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.documents import Documents
 from api.errors import RequestError, on_bug, on_http_exception, on_request_error
 from api.models import Models
 from api.pipeline import Pipeline
@@ -65,6 +66,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
     pipeline = Pipeline(settings)
     models = Models(served, settings.max_rows)
     tasks = Tasks(served, pipeline, settings)
+    routes = [*models.routes(), *tasks.routes()]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,7 +79,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
             await pipeline.close()
 
     app = Starlette(
-        routes=[*models.routes(), *tasks.routes()],
+        routes=[*routes, *Documents(routes, settings).routes()],
         middleware=[Middleware(StartupErrors)],
         exception_handlers={
             RequestError: on_request_error,

@@ -18,11 +18,14 @@ from api.errors import (
     Conflict,
     NotFound,
     TooMuch,
+    TooSlow,
     Unavailable,
     Unconfirmed,
     Unprocessable,
+    WrongContentType,
     json_response,
 )
+from api.operation import JSON, Content, Operation
 from api.pipeline import Pipeline
 from api.rows import first_fault
 from api.served import Served
@@ -35,6 +38,12 @@ from streams.schema import StoreError
 
 LONGEST_WAIT = 60  # seconds
 REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB
+
+TASKS = "Tasks"
+LOCATION = {
+    "Location": "where the result is",
+    "Preference-Applied": "the wait that was granted, if one was asked for",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +159,24 @@ class Tasks:
             Route("/tasks/{id}", self.result),
         ]
 
+    @Operation(
+        TASKS,
+        body=Content({JSON: (NumericTask, MixedTask)}),
+        answers={
+            200: Content({JSON: Result}, LOCATION),
+            202: Content({JSON: (Accepted, Pending)}, LOCATION),
+        },
+        errors=(
+            BadRequest,
+            TooSlow,
+            Conflict,
+            TooMuch,
+            WrongContentType,
+            Unprocessable,
+            Unconfirmed,
+        ),
+        headers={"Prefer": f"`wait=SECONDS`: await the result so long, at most {LONGEST_WAIT}"},
+    )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` its result, if it comes within that time.
 
@@ -202,6 +229,12 @@ class Tasks:
         if len(self._accepted) > REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
 
+    @Operation(
+        TASKS,
+        answers={200: Result, 202: Pending},
+        errors=(BadRequest, NotFound, Unavailable),
+        path={"id": TaskId},
+    )
     async def result(self, request: Request) -> Response:
         """The result of a task, or that it is pending if this process accepted it."""
         task_id: str = request.path_params["id"]
