@@ -15,18 +15,20 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.documents import Documents
-from api.errors import RequestError, on_bug, on_http_exception, on_request_error
+from api.edge import Edge
+from api.errors import RequestError, on_http_exception, on_request_error
+from api.guard import Guard, keys_of
 from api.models import Models
 from api.pipeline import Pipeline
 from api.served import Served
 from api.tasks import Tasks
-from infra.config import Settings, load_or_exit
+from infra.config import ConfigError, Settings, load_or_exit
 from model import artifact
 from model.artifact import ArtifactError
 
 
 class StartupErrors:
-    """ASGI middleware: a start without a usable model says why in one line, no traceback."""
+    """ASGI middleware: a start without a usable model or key says why in one line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,7 +38,7 @@ class StartupErrors:
 
         async def send_short(message: Message) -> None:
             error = sys.exception()
-            if isinstance(error, ArtifactError):
+            if isinstance(error, ArtifactError | ConfigError):
                 message["message"] = f"petalstream: {error}"
             await send(message)
 
@@ -67,9 +69,12 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
     models = Models(served, settings.max_rows)
     tasks = Tasks(served, pipeline, settings)
     routes = [*models.routes(), *tasks.routes()]
+    routes += Documents(routes, settings).routes()
+    guard = Guard(routes, settings.api_rate)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        guard.keys = keys_of(settings)
         loaded = artifact.load(settings.model)
         # One thread: a second prediction at once would only take the CPU from the first.
         with ThreadPoolExecutor(1, "predict") as executor, relaxed_gc():
@@ -79,15 +84,15 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
             await pipeline.close()
 
     app = Starlette(
-        routes=[*routes, *Documents(routes, settings).routes()],
-        middleware=[Middleware(StartupErrors)],
+        routes=routes,
+        middleware=[Middleware(StartupErrors), Middleware(Edge, guard=guard)],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,
-            Exception: on_bug,
         },
         lifespan=lifespan,
     )
+    app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
     return app

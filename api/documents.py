@@ -24,7 +24,7 @@ class Documents:
     """The routes of the documents; `others` are all other routes of the service."""
 
     def __init__(self, others: list[Route], settings: Settings) -> None:
-        self._others = others
+        self._others = list(others)
         self._settings = settings
         self._version = metadata.version("petalstream")
 

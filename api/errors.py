@@ -116,6 +116,10 @@ class TooMany(RequestError):
     status = 429
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
 
+    def __init__(self, seconds: int, rate: float) -> None:
+        super().__init__(f"more than {rate:g} requests per second; wait {seconds} s")
+        self.headers = {"Retry-After": str(seconds)}
+
 
 class Unavailable(RequestError):
     """What the request needs is away; nothing was done."""
@@ -154,6 +158,11 @@ def json_response(
 async def on_request_error(_: Request, error: Exception) -> Response:
     """Starlette's handler of RequestError."""
     assert isinstance(error, RequestError)
+    return refusal(error)
+
+
+def refusal(error: RequestError) -> Response:
+    """The response that says why a request is refused."""
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
     return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
 
@@ -164,6 +173,6 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     return json_response(ErrorBody(error.detail), error.status_code, error.headers)
 
 
-async def on_bug(_: Request, __: Exception) -> Response:
-    """Starlette's handler of all else; the server logs the traceback."""
+def bug() -> Response:
+    """The response to a request that met a fault of ours; what it was, the log says."""
     return json_response(ErrorBody(HTTPStatus(500).phrase), 500)

@@ -103,7 +103,7 @@ class Models:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
-    @Operation(HEALTH, {200: Health}, errors=(UnknownModel,), open=True)
+    @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
     async def model_ready(self, request: Request) -> Response:
         """Whether one model can be asked."""
         return json_response(Health(ready=True, name=self._find(request).card.name))

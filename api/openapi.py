@@ -106,7 +106,7 @@ def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
     operation = each.operation
     summary, _, rest = (inspect.getdoc(each.route.endpoint) or "").partition("\n")
     told: Document = {
-        "operationId": _operation_id(each),
+        "operationId": operation_id(each),
         "summary": summary.rstrip("."),
         "tags": [operation.tag],
         "parameters": _parameters(each, schema_of),
@@ -123,7 +123,8 @@ def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
     return told
 
 
-def _operation_id(each: Described) -> str:
+def operation_id(each: Described) -> str:
+    """A name for the operation, the only one of its kind in the document."""
     words = re.findall(r"\w+", f"{each.method} {each.path}")
     return "_".join(words) + ("_root" if each.path.endswith("/") else "")
 

@@ -8,6 +8,7 @@ from typing import Any
 Document = dict[str, Any]
 
 STYLE = "docs.css"
+EVERYWHERE = ("401", "403", "429")  # told once, not for each operation
 PREFIX = "#/components/schemas/"
 SHELL = """<!DOCTYPE html>
 <html lang="en">
@@ -26,6 +27,8 @@ SHELL = """<!DOCTYPE html>
 <header>
 <h1>{title} <small>{version}</small></h1>
 <p>{description}</p>
+<p>Where the service has keys, every operation but health and documents wants
+<code>Authorization: Bearer KEY</code>, and may answer {everywhere}.</p>
 <p class="links"><a href="/openapi.json">OpenAPI 3.1 of the service</a>
 <a href="/asyncapi.json">AsyncAPI 3 of the topics</a></p>
 </header>
@@ -49,6 +52,7 @@ def render(document: Document) -> str:
         version=escape(info["version"]),
         description=escape(info["description"]),
         style=STYLE,
+        everywhere=", ".join(_phrase(status) for status in EVERYWHERE),
         nav="\n".join(_nav(tag, operations) for tag, operations in tags.items()),
         operations="\n".join(_section(tag, operations) for tag, operations in tags.items()),
         types="\n".join(_type(name, schema) for name, schema in sorted(schemas.items())),
@@ -94,8 +98,8 @@ def _article(method: str, path: str, operation: Document) -> str:
         parts.append(_table("Parameters", rows))
     if body := operation.get("requestBody"):
         parts.append(_table("Body", list(_bodies(body["content"]))))
-    answers = operation["responses"].items()
-    parts.append(_table("Answers", [_answer(status, answer) for status, answer in answers]))
+    answers = [a for a in operation["responses"].items() if a[0] not in EVERYWHERE]
+    parts.append(_table("Answers", [_answer(*answer) for answer in answers]))
     return "\n".join([*parts, "</article>"])
 
 
@@ -129,6 +133,10 @@ def _answer(status: str, answer: Document) -> str:
     text = answer["description"]
     shown = escape(phrase) if text == phrase else f"{escape(phrase)}. {_code(text)}"
     return _row(f'<span class="s{status[0]}">{status}</span>', kinds, shown)
+
+
+def _phrase(status: str) -> str:
+    return f"{status} {HTTPStatus(int(status)).phrase}"
 
 
 def _type(name: str, schema: Document) -> str:
