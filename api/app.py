@@ -14,10 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import inference, logs
 from api.documents import Documents
 from api.edge import Edge
 from api.errors import RequestError, on_http_exception, on_request_error
+from api.events import Feed, told_of_stop
 from api.guard import Guard, keys_of
+from api.metrics import Metrics, ModelMetrics
 from api.models import Models
 from api.pipeline import Pipeline
 from api.served import Served
@@ -67,25 +70,31 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
     served: dict[str, Served] = {}
     pipeline = Pipeline(settings)
     models = Models(served, settings.max_rows)
-    tasks = Tasks(served, pipeline, settings)
-    routes = [*models.routes(), *tasks.routes()]
+    feed = Feed(settings.database)
+    tasks = Tasks(served, pipeline, feed, settings)
+    metrics = Metrics()
+    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings).routes()
     guard = Guard(routes, settings.api_rate)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if settings.api_log_json:
+            logs.install()
         guard.keys = keys_of(settings)
         loaded = artifact.load(settings.model)
         # One thread: a second prediction at once would only take the CPU from the first.
         with ThreadPoolExecutor(1, "predict") as executor, relaxed_gc():
-            served[loaded.card.name] = Served(loaded, executor, cpu_bound_ms)
-            yield
+            counted = ModelMetrics(metrics, loaded.card.name, inference.version(loaded.card))
+            served[loaded.card.name] = Served(loaded, executor, counted, cpu_bound_ms)
+            with told_of_stop(feed.stop):
+                yield
             served.clear()
             await pipeline.close()
 
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(StartupErrors), Middleware(Edge, guard=guard)],
+        middleware=[Middleware(StartupErrors), Middleware(Edge, guard=guard, metrics=metrics)],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from api import body, inference
 from api.errors import (
     BadRequest,
+    RequestError,
     TooMuch,
     TooSlow,
     Unavailable,
@@ -78,13 +79,22 @@ class Models:
     async def infer(self, request: Request) -> Response:
         """Answer one inference request."""
         served = self._find(request)
-        question = inference.parse(await body.read(request), served.card, self._max_rows)
+        try:
+            answer = await self._answer(served, await body.read(request))
+        except RequestError:
+            served.metrics.failed()
+            raise
+        served.metrics.succeeded()
+        return json_response(answer)
+
+    async def _answer(self, served: Served, data: bytes) -> inference.InferenceResponse:
+        question = inference.parse(data, served.card, self._max_rows)
         try:
             prediction = await served.predict(question.X)
         except PredictError as e:
             logger.warning("%s cannot answer: %s", served.card.id, e)
             raise Unprocessable("the model cannot answer for these rows") from e
-        return json_response(inference.respond(question, prediction, served.card))
+        return inference.respond(question, prediction, served.card)
 
     @Operation(MODELS, {200: ServerMetadata})
     async def server(self, _: Request) -> Response:

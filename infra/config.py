@@ -86,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_tls_key: Annotated[Path | None, Meta(description="the certificate's private key (PEM)")] = (
         None
     )
+    api_log_json: Annotated[
+        bool, Meta(description="log lines of the REST service as JSON, one more for each request")
+    ] = False
     cpu_bound_ms: Annotated[
         int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
     ] = 2000

@@ -50,10 +50,10 @@ class Service(NamedTuple):
             connection = http.client.HTTPSConnection(
                 "127.0.0.1", self.port, timeout=30, context=self.tls
             )
-        if body is not None:
-            headers.setdefault("content-type", "application/json")
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         names = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            names.setdefault("content-type", "application/json")
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         with contextlib.closing(connection):
             connection.request(method, path, data, names)
             got = connection.getresponse()

@@ -41,6 +41,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "api_receive_timeout": ("5", 5.0),
     "api_tls_certificate": ("/etc/petal/chain.pem", Path("/etc/petal/chain.pem")),
     "api_tls_key": ("/etc/petal/key.pem", Path("/etc/petal/key.pem")),
+    "api_log_json": ("on", True),
     "cpu_bound_ms": ("0", 0),
     "max_rows": ("10", 10),
     "chunk_records": ("100", 100),
