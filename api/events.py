@@ -32,6 +32,7 @@ from streams.schema import StoreError
 MEDIA = "text/event-stream"
 HEARTBEAT = 15.0  # seconds; proxies close what is silent for 30 to 60
 POLL = 0.1  # seconds between two looks at the database's files
+SETTLED = 2.0  # seconds within which a commit that is in the files is seen by readers
 PAGE = 500  # rows
 MOST_STREAMS = 500
 LAST_WORD = 1.0  # seconds for a client to take the end of a stream
@@ -45,6 +46,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     id: str | None = None
 
 
+Signature = tuple[tuple[int, int, int] | None, ...]  # of files: inode, size, time of change
 Cursor = dict[tuple[int, int], int]  # (log, partition) -> the offset that follows
 _CURSOR = re.compile(r"(\d{1,9}/\d{1,9}/\d{1,18})(,\d{1,9}/\d{1,9}/\d{1,18}){0,9999}")
 
@@ -99,7 +101,7 @@ class Feed:
 
     async def task(self, task_id: str, pending: bytes) -> AsyncIterator[bytes]:
         """`pending`, if there is no result yet, and the result."""
-        told = False
+        told, spoken = False, time.monotonic()
         while True:
             seen = self._signature()
             row = await self._read(lambda reader: reader.get(task_id))
@@ -109,25 +111,28 @@ class Feed:
             if not told:
                 told = True
                 yield _event("pending", pending)
-            async for beat in self._changed(seen):
+            async for beat in self._changed(seen, spoken):
+                spoken = time.monotonic()
                 yield beat
 
     async def results(self, begin: Cursor | None) -> AsyncIterator[bytes]:
         """Every result from a position on; None: from now on."""
-        position = begin
+        position = await self._read(Reader.positions) or {} if begin is None else begin
         yield b": results as they are stored\n\n"
+        spoken = time.monotonic()
         while True:
             seen = self._signature()
-            if position is None:
-                position = await self._read(Reader.positions) or {}
             rows = await self._read(partial(_page, position=position)) or []
             for row in rows:
                 position[row["log"], row["partition"]] = row["offset"] + 1
                 data = msgspec.json.encode(to_result(row))
                 yield _event("result", data, event_id(position))
-            if not rows:
-                async for beat in self._changed(seen):
-                    yield beat
+            if rows:
+                spoken = time.monotonic()
+                continue
+            async for beat in self._changed(seen, spoken):
+                spoken = time.monotonic()
+                yield beat
 
     async def _read(self, read: Callable[[Reader], Any]) -> Any:
         """What `read` finds, or None without a database; raises Unavailable."""
@@ -143,18 +148,23 @@ class Feed:
         except (StoreError, sqlite3.Error) as e:
             raise Unavailable("the results cannot be read at this moment") from e
 
-    def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _signature(self) -> Signature:
         """Another one when the database changed, or is another file."""
         return tuple(map(_stat, self._files))
 
-    async def _changed(self, seen: object) -> AsyncIterator[bytes]:
-        """Waits until the database is not as `seen` any more; a comment at each heartbeat."""
-        beat = time.monotonic() + HEARTBEAT
-        while self._signature() == seen:
-            if time.monotonic() > beat:
-                yield b": alive\n\n"
-                return  # and look again: a change within one tick of the clock has no other trace
+    async def _changed(self, seen: Signature, spoken: float) -> AsyncIterator[bytes]:
+        """Waits until there may be more than at `seen`; a comment where it is time for one.
+
+        A commit is written to the files before readers see it, so what was written lately is
+        looked at again.
+        """
+        await asyncio.sleep(POLL)
+        while self._signature() == seen and not _recent(seen):
+            if time.monotonic() > spoken + HEARTBEAT:
+                break
             await asyncio.sleep(POLL)
+        if time.monotonic() > spoken + HEARTBEAT:
+            yield b": alive\n\n"
 
     @contextmanager
     def counted(self) -> Iterator[asyncio.Event]:
@@ -172,6 +182,12 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _recent(seen: Signature) -> bool:
+    """Whether a file changed within the last SETTLED seconds."""
+    latest = max((found[2] for found in seen if found), default=0)
+    return time.time_ns() - latest < SETTLED * 1e9
 
 
 def _page(reader: Reader, position: Cursor) -> list[dict[str, Any]]:

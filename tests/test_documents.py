@@ -133,6 +133,13 @@ CONFIG = """
 deterministic = true
 max-examples = 10
 
+# Streams of events do not end by themselves.
+[[operations]]
+include-path = ["/results", "/tasks/{id}/events"]
+request-timeout = 0.2
+max-stream-events = 1
+generation.max-examples = 3
+
 # Whether rows are a question for the model, and a tensor's data has its shape, no schema tells.
 [checks.positive_data_acceptance]
 enabled = false
