@@ -78,8 +78,9 @@ def _place(row: Mapping[str, Any]) -> str:
 class Feed:
     """Streams of results out of one projection, until `stop`."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, heartbeat: float = HEARTBEAT) -> None:
         self._database = database
+        self._heartbeat = heartbeat
         self._files = database, database.with_name(database.name + "-wal")
         self._stopping = asyncio.Event()
         self._streams = 0
@@ -160,10 +161,10 @@ class Feed:
         """
         await asyncio.sleep(POLL)
         while self._signature() == seen and not _recent(seen):
-            if time.monotonic() > spoken + HEARTBEAT:
+            if time.monotonic() > spoken + self._heartbeat:
                 break
             await asyncio.sleep(POLL)
-        if time.monotonic() > spoken + HEARTBEAT:
+        if time.monotonic() > spoken + self._heartbeat:
             yield b": alive\n\n"
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Results as server-sent events: in order, resumed by position, ended in time."""
 
+import asyncio
 import http.client
 import json
 import signal
@@ -161,3 +162,30 @@ def test_a_client_that_left_holds_nothing(service: Service) -> None:
     with Stream(service, "/results"):
         assert open_requests() == 2
     wait_until(lambda: open_requests() == 1, 5, "the stream is closed")
+
+
+def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
+    async def heard() -> list[bytes]:
+        feed = events.Feed(tmp_path / "none.sqlite", heartbeat=0.05)
+        stream = feed.results(None)
+        return [await anext(stream) for _ in range(3)]
+
+    told = asyncio.run(asyncio.wait_for(heard(), 5))
+    assert told == [b": results as they are stored\n\n", b": alive\n\n", b": alive\n\n"]
+
+
+def test_a_database_that_is_made_and_made_again_is_seen(tmp_path: Path) -> None:
+    async def seen() -> list[str]:
+        database = tmp_path / "petal.sqlite"
+        stream = events.Feed(database).results(None)
+        await anext(stream)
+        ids = [new_id(), new_id()]
+        for path, task_id in zip((database, tmp_path / "other.sqlite"), ids, strict=True):
+            store = Store(path, "a-log")
+            add(store, 0, 0 if path == database else 1, task_id)
+            store.close()
+            path.replace(database)
+            assert task_id.encode() in await anext(stream)
+        return ids
+
+    assert len(asyncio.run(asyncio.wait_for(seen(), 10))) == 2
