@@ -14,18 +14,24 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import RequestError, on_bug, on_http_exception, on_request_error
+from api import inference, logs
+from api.documents import Documents
+from api.edge import Edge
+from api.errors import RequestError, on_http_exception, on_request_error
+from api.events import Feed, told_of_stop
+from api.guard import Guard, keys_of
+from api.metrics import Metrics, ModelMetrics
 from api.models import Models
 from api.pipeline import Pipeline
 from api.served import Served
 from api.tasks import Tasks
-from infra.config import Settings, load_or_exit
+from infra.config import ConfigError, Settings, load_or_exit
 from model import artifact
 from model.artifact import ArtifactError
 
 
 class StartupErrors:
-    """ASGI middleware: a start without a usable model says why in one line, no traceback."""
+    """ASGI middleware: a start without a usable model or key says why in one line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,7 +41,7 @@ class StartupErrors:
 
         async def send_short(message: Message) -> None:
             error = sys.exception()
-            if isinstance(error, ArtifactError):
+            if isinstance(error, ArtifactError | ConfigError):
                 message["message"] = f"petalstream: {error}"
             await send(message)
 
@@ -64,28 +70,38 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
     served: dict[str, Served] = {}
     pipeline = Pipeline(settings)
     models = Models(served, settings.max_rows)
-    tasks = Tasks(served, pipeline, settings)
+    feed = Feed(settings.database)
+    tasks = Tasks(served, pipeline, feed, settings)
+    metrics = Metrics()
+    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
+    routes += Documents(routes, settings).routes()
+    guard = Guard(routes, settings.api_rate)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if settings.api_log_json:
+            logs.install()
+        guard.keys = keys_of(settings)
         loaded = artifact.load(settings.model)
         # One thread: a second prediction at once would only take the CPU from the first.
         with ThreadPoolExecutor(1, "predict") as executor, relaxed_gc():
-            served[loaded.card.name] = Served(loaded, executor, cpu_bound_ms)
-            yield
+            counted = ModelMetrics(metrics, loaded.card.name, inference.version(loaded.card))
+            served[loaded.card.name] = Served(loaded, executor, counted, cpu_bound_ms)
+            with told_of_stop(feed.stop):
+                yield
             served.clear()
             await pipeline.close()
 
     app = Starlette(
-        routes=[*models.routes(), *tasks.routes()],
-        middleware=[Middleware(StartupErrors)],
+        routes=routes,
+        middleware=[Middleware(StartupErrors), Middleware(Edge, guard=guard, metrics=metrics)],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,
-            Exception: on_bug,
         },
         lifespan=lifespan,
     )
+    app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
     return app

@@ -2,12 +2,16 @@
 
 RequestError
 ├── BadRequest        400  cannot be read, or holds what no model can take
+├── Unauthorized      401  no key, or a wrong one
+├── Forbidden         403  from elsewhere, and the service has no keys
 ├── UnknownModel      404
 ├── NotFound          404
+├── TooSlow           408  the body did not come in time
 ├── Conflict          409  the id is another task's
 ├── TooMuch           413  body, rows or message too large
 ├── WrongContentType  415
 ├── Unprocessable     422  well-formed, but not for this model
+├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  try again after `Retry-After` seconds
     └── Unconfirmed   503  the task may be accepted; try again with the same id
 """
@@ -38,6 +42,25 @@ class BadRequest(RequestError):
     status = 400
 
 
+class Unauthorized(RequestError):
+    """No key, or a wrong one; `Authorization: Bearer KEY`."""
+
+    status = 401
+    headers: Mapping[str, str] | None = {"WWW-Authenticate": 'Bearer realm="petalstream"'}
+
+    def __init__(self) -> None:
+        super().__init__("send one of the service's keys: Authorization: Bearer KEY")
+
+
+class Forbidden(RequestError):
+    """A request that came from elsewhere to a service without keys."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("without PETAL_API_KEYS only this machine may ask")
+
+
 class UnknownModel(RequestError):
     """No model of this name or version is served here."""
 
@@ -51,6 +74,13 @@ class NotFound(RequestError):
     """Nothing is known under this address."""
 
     status = 404
+
+
+class TooSlow(RequestError):
+    """A body that did not come in time."""
+
+    status = 408
+    headers: Mapping[str, str] | None = {"Connection": "close"}
 
 
 class Conflict(RequestError):
@@ -78,6 +108,17 @@ class Unprocessable(RequestError):
     """A body that can be read but is no question for this model; `str()` names the field."""
 
     status = 422
+
+
+class TooMany(RequestError):
+    """More requests than a key's rate allows; try again after `Retry-After` seconds."""
+
+    status = 429
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
+
+    def __init__(self, seconds: int, rate: float) -> None:
+        super().__init__(f"more than {rate:g} requests per second; wait {seconds} s")
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class Unavailable(RequestError):
@@ -117,6 +158,11 @@ def json_response(
 async def on_request_error(_: Request, error: Exception) -> Response:
     """Starlette's handler of RequestError."""
     assert isinstance(error, RequestError)
+    return refusal(error)
+
+
+def refusal(error: RequestError) -> Response:
+    """The response that says why a request is refused."""
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
     return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
 
@@ -127,6 +173,6 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     return json_response(ErrorBody(error.detail), error.status_code, error.headers)
 
 
-async def on_bug(_: Request, __: Exception) -> Response:
-    """Starlette's handler of all else; the server logs the traceback."""
+def bug() -> Response:
+    """The response to a request that met a fault of ours; what it was, the log says."""
     return json_response(ErrorBody(HTTPStatus(500).phrase), 500)

@@ -10,11 +10,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body, inference
-from api.errors import Unavailable, UnknownModel, Unprocessable, json_response
+from api.errors import (
+    BadRequest,
+    RequestError,
+    TooMuch,
+    TooSlow,
+    Unavailable,
+    UnknownModel,
+    Unprocessable,
+    WrongContentType,
+    json_response,
+)
+from api.operation import Operation
 from api.served import Served
 from model.predict import PredictError
 
 NAME = "petalstream"
+HEALTH, MODELS = "Health", "Open Inference Protocol"
 
 logger = logging.getLogger(__name__)
 
@@ -58,35 +70,55 @@ class Models:
             ]
         return server
 
+    @Operation(
+        MODELS,
+        body=inference.InferenceRequest,
+        answers={200: inference.InferenceResponse},
+        errors=(BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable),
+    )
     async def infer(self, request: Request) -> Response:
         """Answer one inference request."""
         served = self._find(request)
-        question = inference.parse(await body.read(request), served.card, self._max_rows)
+        try:
+            answer = await self._answer(served, await body.read(request))
+        except RequestError:
+            served.metrics.failed()
+            raise
+        served.metrics.succeeded()
+        return json_response(answer)
+
+    async def _answer(self, served: Served, data: bytes) -> inference.InferenceResponse:
+        question = inference.parse(data, served.card, self._max_rows)
         try:
             prediction = await served.predict(question.X)
         except PredictError as e:
             logger.warning("%s cannot answer: %s", served.card.id, e)
             raise Unprocessable("the model cannot answer for these rows") from e
-        return json_response(inference.respond(question, prediction, served.card))
+        return inference.respond(question, prediction, served.card)
 
+    @Operation(MODELS, {200: ServerMetadata})
     async def server(self, _: Request) -> Response:
         """What this server is."""
         return json_response(ServerMetadata(NAME, metadata.version(NAME), []))
 
+    @Operation(HEALTH, {200: Health}, open=True)
     async def live(self, _: Request) -> Response:
         """That the event loop answers."""
         return json_response(Health(live=True))
 
+    @Operation(HEALTH, {200: Health}, errors=(Unavailable,), open=True)
     async def ready(self, _: Request) -> Response:
         """Whether there is a model to ask."""
         if not self._served:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
+    @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
     async def model_ready(self, request: Request) -> Response:
         """Whether one model can be asked."""
         return json_response(Health(ready=True, name=self._find(request).card.name))
 
+    @Operation(MODELS, {200: inference.ModelMetadata}, errors=(UnknownModel,))
     async def model(self, request: Request) -> Response:
         """What one model takes and gives."""
         return json_response(inference.metadata(self._find(request).card))

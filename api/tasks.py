@@ -12,17 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import body
+from api import body, lines
+from api import events as sse
 from api.errors import (
     BadRequest,
     Conflict,
     NotFound,
     TooMuch,
+    TooSlow,
     Unavailable,
     Unconfirmed,
     Unprocessable,
+    WrongContentType,
     json_response,
 )
+from api.operation import JSON, Content, Operation
 from api.pipeline import Pipeline
 from api.rows import first_fault
 from api.served import Served
@@ -35,6 +39,12 @@ from streams.schema import StoreError
 
 LONGEST_WAIT = 60  # seconds
 REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB
+
+TASKS = "Tasks"
+LOCATION = {
+    "Location": "where the result is",
+    "Preference-Applied": "the wait that was granted, if one was asked for",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +87,9 @@ class Pending(msgspec.Struct):
 
     id: str
     status: str = "pending"
+
+
+Answer = Result | Accepted | Pending
 
 
 def parse(data: bytes, card: Card, max_rows: int) -> Question:
@@ -131,12 +144,26 @@ def stored(database: Path, task_id: str) -> Result | None:
     return None if row is None else to_result(row)
 
 
+def _away(error: client.Unavailable) -> Unavailable:
+    logger.warning("no broker: %s", error)
+    return Unavailable("the task queue is away; nothing was accepted")
+
+
+def _task_id(request: Request) -> str:
+    task_id: str = request.path_params["id"]
+    if not is_id(task_id):
+        raise BadRequest("a task's id is a lower-case UUID4")
+    return task_id
+
+
 class Tasks:
     """The routes of tasks; the first of `served` is the pipeline's model."""
 
     def __init__(
-        self, served: Mapping[str, Served], pipeline: Pipeline, settings: Settings
+        self, served: Mapping[str, Served], pipeline: Pipeline, feed: sse.Feed, settings: Settings
     ) -> None:
+        self._feed = feed
+        self._receive_timeout = settings.api_receive_timeout
         self._served = served
         self._pipeline = pipeline
         self._database = settings.database
@@ -148,27 +175,62 @@ class Tasks:
         return [
             Route("/tasks", self.submit, methods=["POST"]),
             Route("/tasks/{id}", self.result),
+            Route("/tasks/{id}/events", self.events),
+            Route("/results", self.results),
         ]
 
+    @Operation(
+        TASKS,
+        body=Content({JSON: (NumericTask, MixedTask), lines.MEDIA: str}),
+        answers={
+            200: Content({JSON: Result, lines.MEDIA: str}, LOCATION),
+            202: Content({JSON: (Accepted, Pending)}, LOCATION),
+        },
+        errors=(
+            BadRequest,
+            TooSlow,
+            Conflict,
+            TooMuch,
+            WrongContentType,
+            Unprocessable,
+            Unconfirmed,
+        ),
+        headers={"Prefer": f"`wait=SECONDS`: await the result so long, at most {LONGEST_WAIT}"},
+    )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` its result, if it comes within that time.
 
-        A task that was answered before is not asked again: its answer is given.
+        A task that was answered before is not asked again: its answer is given. With
+        `application/jsonl` each line is a task, and each line of the answer is one's answer, in
+        the order of completion; read while you write.
         """
-        card = next(iter(self._served.values())).card
-        question = parse(await body.read(request), card, self._max_rows)
         wait = wait_wanted(request)
-        headers = {"Location": f"/tasks/{question.id}"}
+        if lines.is_lines(request):
+            await self._connected()
+            return lines.Lines(lambda line: self._answer(line, wait), self._receive_timeout)
+        answer = await self._answer(await body.read(request), wait)
+        headers = {"Location": f"/tasks/{answer.id}"}
         if wait is not None:
             headers["Preference-Applied"] = f"wait={wait}"
+        return json_response(answer, 200 if isinstance(answer, Result) else 202, headers)
+
+    async def _connected(self) -> None:
+        try:
+            await self._pipeline.client()
+        except client.Unavailable as e:
+            raise _away(e) from e
+
+    async def _answer(self, data: bytes, wait: int | None) -> Answer:
+        """The answer to the task in a body; raises RequestError."""
+        card = next(iter(self._served.values())).card
+        question = parse(data, card, self._max_rows)
         digest = input_digest(question.X)
         if question.chosen and (known := await self._known(question.id, digest)):
-            return json_response(known, headers=headers)
+            return known
         try:
             answer = await (self._publish(question) if not wait else self._ask(question, wait))
         except client.Unavailable as e:
-            logger.warning("no broker: %s", e)
-            raise Unavailable("the task queue is away; nothing was accepted") from e
+            raise _away(e) from e
         except client.Unknown as e:
             message = "the task queue did not confirm the task; send it again with this id"
             raise Unconfirmed(message, question.id) from e
@@ -177,7 +239,7 @@ class Tasks:
         except client.IdConflict as e:
             raise Conflict(question.id) from e
         self._remember(question.id, digest)
-        return json_response(answer, 200 if isinstance(answer, Result) else 202, headers)
+        return answer
 
     async def _publish(self, question: Question) -> Accepted:
         publisher = await self._pipeline.client()
@@ -202,11 +264,15 @@ class Tasks:
         if len(self._accepted) > REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
 
+    @Operation(
+        TASKS,
+        answers={200: Result, 202: Pending},
+        errors=(BadRequest, NotFound, Unavailable),
+        path={"id": TaskId},
+    )
     async def result(self, request: Request) -> Response:
         """The result of a task, or that it is pending if this process accepted it."""
-        task_id: str = request.path_params["id"]
-        if not is_id(task_id):
-            raise BadRequest("a task's id is a lower-case UUID4")
+        task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:
             self._accepted.pop(task_id, None)
@@ -214,3 +280,29 @@ class Tasks:
         if task_id in self._accepted:
             return json_response(Pending(task_id), 202)
         raise NotFound(f"no task {task_id} is known here")
+
+    @Operation(
+        TASKS,
+        answers={200: Content({sse.MEDIA: sse.Event}), 204: None},
+        errors=(BadRequest, Unavailable),
+        path={"id": TaskId},
+        headers={"Last-Event-ID": "the last event that was seen; after the result's: 204"},
+    )
+    async def events(self, request: Request) -> Response:
+        """A task's `pending`, if it has no result yet, and its `result`, as server-sent events."""
+        task_id, seen = _task_id(request), request.headers.get("last-event-id")
+        if seen is not None and await self._feed.position(task_id) == seen:
+            return Response(status_code=204)  # tells a browser not to connect again
+        pending = msgspec.json.encode(Pending(task_id))
+        return self._feed.stream(self._feed.task(task_id, pending))
+
+    @Operation(
+        TASKS,
+        answers={200: Content({sse.MEDIA: sse.Event})},
+        errors=(BadRequest, Unavailable),
+        headers={"Last-Event-ID": "go on after this event; `0`: from the beginning"},
+    )
+    async def results(self, request: Request) -> Response:
+        """Results as they are stored, as server-sent events; their ids are positions."""
+        begin = sse.cursor(request.headers.get("last-event-id"))
+        return self._feed.stream(self._feed.results(begin))

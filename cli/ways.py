@@ -81,7 +81,9 @@ class Rest(_Opened):
     async def __aenter__(self) -> Self:
         import aiohttp
 
-        self._session = aiohttp.ClientSession()
+        key = self._settings.api_key
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        self._session = aiohttp.ClientSession(headers=headers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -124,6 +126,8 @@ class Rest(_Opened):
                 "503 Service Unavailable: the service is busy with others; let the work wait in "
                 "a queue instead: --via queue"
             )
+        if status == 401:
+            raise Refused("401: the service wants a key of its own; set PETAL_API_KEY to one")
         try:
             if status != 200:
                 raise Refused(f"{status}: {msgspec.json.decode(body, type=_Refusal).error}")

@@ -63,7 +63,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_url: Annotated[str, Meta(description="where the clients find the REST service")] = (
         "http://127.0.0.1:8000"
     )
-    api_port: Annotated[Port, Meta(description="port of the REST service in the Procfile")] = 8000
+    api_key: Annotated[str, Meta(description="the key that `petal ask --via rest` sends")] = ""
+    api_host: Annotated[
+        str, Meta(description="address of `python -m api`; any but loopback needs keys")
+    ] = "127.0.0.1"
+    api_port: Annotated[Port, Meta(description="port of `python -m api`")] = 8000
+    api_keys: Annotated[
+        str, Meta(description="keys that the REST service takes, with commas between")
+    ] = ""
+    api_keys_file: Annotated[
+        Path | None, Meta(description="file of more such keys, one a line; read at the start")
+    ] = None
+    api_rate: Annotated[
+        float, Meta(ge=0, le=1e9, description="requests/s of one key, on average; 0: no limit")
+    ] = 0.0
+    api_receive_timeout: Annotated[
+        Seconds, Meta(description="seconds for a client to send a request's head, or its body")
+    ] = 20.0
+    api_tls_certificate: Annotated[
+        Path | None, Meta(description="certificate chain (PEM) of `python -m api`; unset: HTTP")
+    ] = None
+    api_tls_key: Annotated[Path | None, Meta(description="the certificate's private key (PEM)")] = (
+        None
+    )
+    api_log_json: Annotated[
+        bool, Meta(description="log lines of the REST service as JSON, one more for each request")
+    ] = False
     cpu_bound_ms: Annotated[
         int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
     ] = 2000

@@ -115,6 +115,18 @@ class Reader:
         where, ends = "position BETWEEN ? AND ?", _positions(log_id, partition, first, last)
         return self._db["result"].rows_where(where, ends, select='task_id, "offset", value')
 
+    def positions(self) -> dict[tuple[int, int], int]:
+        """Of each partition of each log, the offset that the sink reads next."""
+        query = "SELECT log, partition, next_offset FROM projection_offset"
+        return {(log, partition): n for log, partition, n in self._connection.execute(query)}
+
+    def following(self, log: int, partition: int, first: int, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` rows of one partition from an offset on, in the order of offsets."""
+        where = 'log = :log AND partition = :partition AND "offset" >= :first'
+        args = {"log": log, "partition": partition, "first": first}
+        rows = self._db["result"].rows_where(where, args, order_by='"offset"', limit=limit)
+        return list(rows)
+
     def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
         """The offsets of a range that are duplicates or unreadable."""
         query = " UNION ALL ".join(

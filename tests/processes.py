@@ -121,6 +121,7 @@ class Pipeline:
         self.env = settings
         self._stack = contextlib.ExitStack()
         self._count = 0
+        self.processes: list[Process] = []  # that this started, in order
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +135,7 @@ class Pipeline:
         name = command[-1] if command[0] == sys.executable else "-".join(command[:3])
         log = self.folder / f"{self._count:02}-{name.replace('/', '_')}.log"
         process = Process(list(command), log, {**self.env, **(env or {})})
+        self.processes.append(process)
         return self._stack.enter_context(process)
 
     def kafka(self) -> Process:

@@ -1,0 +1,54 @@
+"""`python -m api`: the REST service as the settings say, with the limits that uvicorn lacks."""
+
+import sys
+from typing import Any
+
+import uvicorn
+
+from api.guard import is_loopback, keys_of
+from api.protocol import limited
+from infra.config import EXIT_CONFIG, ConfigError, Settings, load, variable
+
+GRACE = 8  # seconds at a stop for answers that are on their way
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """What uvicorn is told; raises ConfigError for settings under which it must not serve."""
+    if not keys_of(settings) and not is_loopback(settings.api_host):
+        raise ConfigError(
+            f"{variable('api_host')}={settings.api_host} can be reached from elsewhere: set "
+            f"{variable('api_keys')} or {variable('api_keys_file')}"
+        )
+    tls = settings.api_tls_certificate, settings.api_tls_key
+    if (tls[0] is None) != (tls[1] is None):
+        raise ConfigError(
+            f"set both of {variable('api_tls_certificate')} and {variable('api_tls_key')}, or none"
+        )
+    for name, path in zip(("api_tls_certificate", "api_tls_key"), tls, strict=True):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{variable(name)}: there is no file {path}")
+    return {
+        "host": settings.api_host,
+        "port": settings.api_port,
+        "http": limited(settings.api_receive_timeout),
+        "ssl_certfile": tls[0],
+        "ssl_keyfile": tls[1],
+        "server_header": False,
+        "access_log": False,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": GRACE,
+    }
+
+
+def main() -> None:
+    """Serve until told to stop; exit code 78 and one line where the settings do not allow it."""
+    try:
+        told = options(load())
+    except ConfigError as e:
+        print(f"petalstream: {e}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from e
+    uvicorn.run("api.app:app", **told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The REST service as a process for tests, and HTTP as it stands on the wire."""
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.processes import Pipeline, settings_for, wait_until
+
+INFER = "/v2/models/iris/infer"
+QUESTION = {
+    "inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]
+}
+KEY = "a-key-for-the-tests-only"
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Service(NamedTuple):
+    pipeline: Pipeline
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """One request on a connection of its own; `body` is sent as JSON, bytes as they are."""
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        else:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=30, context=self.tls
+            )
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            names.setdefault("content-type", "application/json")
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.closing(connection):
+            connection.request(method, path, data, names)
+            got = connection.getresponse()
+            return Reply(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 30)
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    artifact: Path,
+    env: dict[str, str] | None = None,
+    broker: bool = True,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Service]:
+    """`python -m api`, by default with a broker."""
+    settings = {**settings_for(folder, artifact), **(env or {})}
+    with Pipeline(folder, settings) as p:
+        if broker:
+            p.broker()
+        process = p.start(sys.executable, "-m", "api")
+        port = int(settings["PETAL_API_PORT"])
+
+        def listens() -> bool:
+            assert process.exit_code is None, process.output
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(listens, 30, "the service listens")
+        yield Service(p, port, tls)
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the service closes the connection."""
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
