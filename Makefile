@@ -22,7 +22,8 @@ test: .venv/ready ## all tests, with a real broker and real processes
 
 .PHONY: test-kafka
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
-	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py tests/test_chaos_runs.py
+	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py tests/test_client.py \
+		tests/test_chaos_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)

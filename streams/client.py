@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from infra import broker
 from infra.config import Settings
@@ -94,18 +94,21 @@ class Client:
         """Connect the producer; raises Unavailable after `wait` seconds without a broker."""
         try:
             await broker.prepare(self._settings, wait)
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._settings.bootstrap,
-                acks="all",
-                linger_ms=0,
-                enable_idempotence=self._settings.producer_idempotence,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                max_request_size=MAX_TASK_BYTES + 4096,
-            )
-            await _start(producer)
+            self._producer = await self._new_producer()
         except (broker.BrokerUnavailable, broker.TopicMismatch, KafkaError, OSError) as e:
             raise Unavailable(str(e)) from e
-        self._producer = producer
+
+    async def _new_producer(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.bootstrap,
+            acks="all",
+            linger_ms=0,
+            enable_idempotence=self._settings.producer_idempotence,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            max_request_size=MAX_TASK_BYTES + 4096,
+        )
+        await _start(producer)
+        return producer
 
     async def stop(self) -> None:
         """Stop reading and disconnect. Waiting calls are cancelled."""
@@ -118,8 +121,7 @@ class Client:
                 future.cancel()
         for part in (self._consumer, self._producer):
             if part is not None:
-                with suppress(TimeoutError, KafkaError, OSError):
-                    await asyncio.wait_for(part.stop(), REQUEST_TIMEOUT_MS / 1000)
+                await _stop(part)
 
     async def submit(
         self, X: Sequence[Sequence[Any]], task_id: str | None = None, model: str | None = None
@@ -135,12 +137,32 @@ class Client:
             raise Unavailable("the client is not started")
         try:
             async with asyncio.timeout(self._settings.delivery_timeout):
-                sent = await self._producer.send_and_wait(TASKS, value, key=task_id.encode())
+                sent = await self._send(self._producer, task_id.encode(), value)
         except MessageSizeTooLargeError as e:
             raise TooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
             raise Unknown(f"the broker did not confirm task {task_id} ({type(e).__name__})") from e
         return Submitted(task_id, sent.partition, sent.offset)
+
+    async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes) -> Any:
+        """Write one task, with another producer if the broker will not have this one any more.
+
+        Where a broker was away for so long that a batch expired, aiokafka 0.14.0 has used up the
+        batch's sequence numbers; whatever it sends afterwards is refused, for ever.
+        """
+        try:
+            return await producer.send_and_wait(TASKS, value, key=key)
+        except OutOfOrderSequenceNumber:
+            successor = await self._successor(producer)
+            return await successor.send_and_wait(TASKS, value, key=key)
+
+    async def _successor(self, producer: AIOKafkaProducer) -> Any:
+        """The producer in place of one that is spent; of many calls that fail one makes it."""
+        async with self._starting:
+            if self._producer is producer:
+                self._producer = await self._new_producer()
+                await _stop(producer)
+            return self._producer
 
     async def ask(
         self,
@@ -260,6 +282,11 @@ class Client:
             raise ResultTimeout(task_id, timeout) from e
         finally:
             self._forget(task_id, future)
+
+
+async def _stop(part: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(part.stop(), REQUEST_TIMEOUT_MS / 1000)
 
 
 async def _start(part: AIOKafkaProducer | AIOKafkaConsumer) -> None:
