@@ -14,14 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.batching import Limits
 from api.errors import RequestError, on_bug, on_http_exception, on_request_error
 from api.models import Models
 from api.pipeline import Pipeline
+from api.repository import Repository
 from api.served import Served
 from api.tasks import Tasks
 from infra.config import Settings, load_or_exit
-from model import artifact
-from model.artifact import ArtifactError
+from model.artifact import ArtifactError, Loaded
 
 
 class StartupErrors:
@@ -61,19 +62,24 @@ def relaxed_gc() -> Iterator[None]:
 
 def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
     """The service, wired. It reads the model and begins to connect in its lifespan, not here."""
-    served: dict[str, Served] = {}
+    repository = Repository(settings.model, settings.models)
     pipeline = Pipeline(settings)
-    models = Models(served, settings.max_rows)
-    tasks = Tasks(served, pipeline, settings)
+    models = Models(repository, settings.max_rows)
+    tasks = Tasks(repository.pipeline, pipeline, settings)
+    limits = Limits(settings.max_batch_rows, settings.max_queue_rows, settings.infer_timeout)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        loaded = artifact.load(settings.model)
         # One thread: a second prediction at once would only take the CPU from the first.
-        with ThreadPoolExecutor(1, "predict") as executor, relaxed_gc():
-            served[loaded.card.name] = Served(loaded, executor, cpu_bound_ms)
-            yield
-            served.clear()
+        with ThreadPoolExecutor(1, "predict") as executor:
+
+            def serve(loaded: Loaded, version: str | None) -> Served:
+                return Served(loaded, executor, limits, version, cpu_bound_ms / 1000)
+
+            await repository.open(serve)
+            with relaxed_gc():
+                yield
+            repository.close()
             await pipeline.close()
 
     app = Starlette(

@@ -1,48 +1,41 @@
-"""A model in this process, answering off the event loop where it is slow."""
+"""A model in this process, with the queue before it."""
 
-import asyncio
 import time
 from concurrent.futures import Executor
 
-from api.tensors import Array
+from api.batching import Batcher, Limits
+from api.datatypes import Array
 from model.artifact import Loaded
 from model.predict import Prediction, predict
 
-INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
-
 
 class Served:
-    """A model and its card. `predict` is for one event loop."""
+    """One version of a model. With `cpu_seconds` each request costs that much CPU time."""
 
-    def __init__(self, loaded: Loaded, executor: Executor, cpu_bound_ms: int = 0) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        executor: Executor,
+        limits: Limits,
+        version: str | None = None,
+        cpu_seconds: float = 0.0,
+    ) -> None:
         self.card = loaded.card
+        self.version = version or digest_version(loaded.card.sha256)
         self._model = loaded.model
-        self._executor = executor
-        self._cpu_seconds = cpu_bound_ms / 1000
-        # Of the last call: from it the next one's cost is guessed.
-        self._rows, self._seconds = 1, float("inf")
-
-    async def predict(self, X: Array) -> Prediction:
-        """Predict all rows of `X`, shape (rows, features), at once; raises PredictError.
-
-        With `cpu_bound_ms` the call spends that much CPU time.
-        """
-        if self._cpu_seconds:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._predict_long, X)
-        if self._seconds * max(1.0, len(X) / self._rows) <= INLINE_SECONDS:
-            return self._predict(X)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict, X)
+        self._cpu_seconds = cpu_seconds
+        if cpu_seconds:
+            limits = limits._replace(batch_rows=1)  # together they would cost as little as one
+        self.batcher = Batcher(self._predict, executor, limits, inline=not cpu_seconds)
 
     def _predict(self, X: Array) -> Prediction:
-        start = time.perf_counter()
-        prediction = predict(self._model, X)
-        self._rows, self._seconds = len(X), time.perf_counter() - start
-        return prediction
-
-    def _predict_long(self, X: Array) -> Prediction:
         end = time.thread_time() + self._cpu_seconds
         prediction = predict(self._model, X)
-        while time.thread_time() < end:
+        while self._cpu_seconds and time.thread_time() < end:
             prediction = predict(self._model, X)
         return prediction
+
+
+def digest_version(sha256: str) -> str:
+    """The version of a model that has no other: the first 12 hex digits of its SHA-256."""
+    return sha256[:12]

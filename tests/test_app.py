@@ -113,7 +113,7 @@ def test_health_and_metadata(url: str, loaded: Loaded) -> None:
         assert call("GET", url + server).body == {
             "name": "petalstream",
             "version": "0.1.0",
-            "extensions": [],
+            "extensions": ["binary_tensor_data", "model_repository"],
         }
     for model in ("/v2/models/iris", f"/v2/models/iris/versions/{version}"):
         assert call("GET", f"{url}{model}/ready").body == {"ready": True, "name": "iris"}
