@@ -129,35 +129,32 @@ class Batcher:
         last_rows, seconds = self._cost
         return seconds * max(1.0, rows / last_rows)
 
-    def _measured(self, parts: list[Array]) -> list[Prediction | PredictError]:
+    def _measured(self, parts: list[Array]) -> Sequence[Prediction | Exception]:
+        answers: Sequence[Prediction | Exception]
         rows = sum(map(len, parts))
         start = time.perf_counter()
-        answers = predict_together(self._predict, parts)
+        try:
+            answers = predict_together(self._predict, parts)
+        except Exception as e:  # a bug is each caller's answer; none may wait for ever
+            answers = [e] * len(parts)
         seconds = time.perf_counter() - start
         self._cost = rows, min(seconds, STEEPEST * self._guess(rows))
         return answers
 
-    def _finish(self, done: asyncio.Future[list[Prediction | PredictError]]) -> None:
+    def _finish(self, done: asyncio.Future[Sequence[Prediction | Exception]]) -> None:
         batch, self._running = self._running, ()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if done.cancelled():
-            answers: Sequence[Prediction | BaseException] = [asyncio.CancelledError()] * len(batch)
-        elif error := done.exception():
-            answers = [error] * len(batch)
-        else:
-            answers = done.result()
-        self._settle(batch, answers)
-        self._go_on()
+        if not done.cancelled():  # as it is when the loop ends
+            self._settle(batch, done.result())
+            self._go_on()
 
-    def _settle(
-        self, batch: Sequence[Waiting], answers: Sequence[Prediction | BaseException]
-    ) -> None:
+    def _settle(self, batch: Sequence[Waiting], answers: Sequence[Prediction | Exception]) -> None:
         for waiting, answer in zip(batch, answers, strict=True):
             if waiting.future.done():
                 continue
-            if isinstance(answer, BaseException):
+            if isinstance(answer, Exception):
                 waiting.future.set_exception(answer)
             else:
                 waiting.future.set_result(answer)
