@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from api import inference, metadata
@@ -242,3 +244,142 @@ def test_no_refusal_repeats_more_than_100_characters_of_the_request(card: Card, 
     assert 0 < message.count("y") <= 110
     message = refusal(request(outputs=[{"name": long}]), card)
     assert message.count("y") <= 110
+
+
+def binary(*tensors: dict[str, Any], data: bytes, **fields: Any) -> tuple[bytes, int]:
+    """A body with `data` after its JSON, and the number of bytes of that."""
+    head = json.dumps({"inputs": tensors, **fields}).encode()
+    return head + data, len(head)
+
+
+def binary_tensor(size: int, **changes: Any) -> dict[str, Any]:
+    plain = {"name": "X", "shape": [2, 4], "datatype": "FP64"}
+    return {**plain, "parameters": {"binary_data_size": size}, **changes}
+
+
+DATA = np.array(ROWS).tobytes()
+
+
+def test_binary_data_is_the_same_rows(card: Card) -> None:
+    body, size = binary(binary_tensor(64), data=DATA)
+    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+    columns = [
+        binary_tensor(16, name=name, shape=[2])
+        if i
+        else tensor(name=name, shape=[2], data=[5.1, 6])
+        for i, name in enumerate(NAMES)
+    ]
+    body, size = binary(*columns, data=np.array(ROWS).T[1:].tobytes())
+    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+
+
+def test_an_output_is_binary_if_it_or_else_the_request_says_so(loaded: Loaded) -> None:
+    plain = {"name": "predict", "parameters": {"binary_data": False}}
+    for fields, wanted in (
+        ({}, {"predict": False, "predict_proba": False}),
+        ({"parameters": {"binary_data_output": True}}, {"predict": True, "predict_proba": True}),
+        (
+            {"parameters": {"binary_data_output": True}, "outputs": [plain]},
+            {"predict": False},
+        ),
+        (
+            {"outputs": [{"name": "predict_proba", "parameters": {"binary_data": True}}, plain]},
+            {"predict_proba": True, "predict": False},
+        ),
+    ):
+        assert inference.parse(request(**fields), loaded.card, 9).outputs == wanted
+
+
+def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) -> None:
+    fields = {"parameters": {"binary_data_output": True}}
+    question = inference.parse(request(**fields), loaded.card, 9)
+    prediction = predict(loaded.model, question.X)
+    reply = inference.respond(question, prediction, loaded.card, "1")
+    labels = b"\x06\0\0\0setosa\x09\0\0\0virginica"
+    assert json.loads(reply.body[: reply.json_size])["outputs"] == [
+        {"name": "predict", "shape": [2], "datatype": "BYTES",
+         "parameters": {"binary_data_size": 23}},
+        {"name": "predict_proba", "shape": [2, 3], "datatype": "FP64",
+         "parameters": {"binary_data_size": 48}},
+    ]  # fmt: skip
+    assert reply.body[reply.json_size :] == labels + np.array(prediction.proba).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "size", "message"),
+    [
+        ({}, DATA, None, "not JSON: "),
+        ({}, DATA, 0, "the JSON cannot have 0 of the body's 168 bytes"),
+        ({}, DATA, 999, "the JSON cannot have 999 of the body's 168 bytes"),
+        ({}, DATA[:-1], -1, "input 'X': the body ends before its 64 bytes of binary data"),
+        ({}, DATA + b"!", -1, "1 bytes after the JSON belong to no input"),
+        ({"data": [1]}, DATA, -1, "input 'X' has both data and a binary_data_size"),
+        ({"shape": [3, 4]}, DATA, -1, "input 'X': the data has not the shape [3, 4]"),
+        ({"datatype": "FP99"}, DATA, -1, "input 'X': 'FP99' is none of the datatypes"),
+        ({"parameters": {"binary_data_size": -1}}, DATA, -1,
+         "not an inference request: Expected `int` >= 0"),
+        ({"parameters": {}}, b"", -1, "input 'X' has no data"),
+    ],
+)  # fmt: skip
+def test_binary_data_that_does_not_fit_is_refused(
+    card: Card, changes: dict[str, Any], data: bytes, size: int | None, message: str
+) -> None:
+    body, json_size = binary(binary_tensor(64, **changes), data=data)
+    with pytest.raises(BadRequest) as caught:
+        inference.parse(body, card, 9, json_size if size == -1 else size)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_binary_tensor_needs_the_header(card: Card) -> None:
+    body = json.dumps({"inputs": [binary_tensor(0)]}).encode()
+    message = "input 'X' is binary: send the header Inference-Header-Content-Length"
+    assert refusal(body, card) == message
+
+
+def nullable_card() -> Card:
+    features = (
+        Feature(name="colour", type="text", nullable=True),
+        Feature(name="size", nullable=True),
+        Feature(name="age"),
+    )
+    return Card(name="m", kind="regressor", features=features, libraries={}, sha256="0" * 64)
+
+
+def test_null_is_a_missing_value_where_there_may_be_one() -> None:
+    colour = tensor(name="colour", shape=[2], datatype="BYTES", data=["red", None])
+    size = tensor(name="size", shape=[2], data=[None, 2.5])
+    age = tensor(name="age", shape=[2], data=[3, 4])
+    X = inference.parse(request(colour, size, age), nullable_card(), 9).X
+    assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
+    nan = np.array([np.nan, 2.5]).tobytes()
+    body, length = binary(colour, binary_tensor(16, name="size", shape=[2]), age, data=nan)
+    X = inference.parse(body, nullable_card(), 9, length).X
+    assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
+    lacking = {**age, "data": [3, None]}
+    message = refusal(request(colour, size, lacking), nullable_card())
+    assert message == "input 'age', row 1, age: Expected `float`, got `null`"
+
+
+def test_true_is_one_in_a_tensor_of_bool(card: Card) -> None:
+    flags = tensor(shape=[1, 4], datatype="BOOL", data=[True, False, True, True])
+    assert inference.parse(request(flags), card, 9).X.tolist() == [[1, 0, 1, 1]]
+    message = refusal(request({**flags, "data": [1, 0, 1, 1]}), card)
+    assert message == "input 'X', row 0, sepal_length: Expected `bool`, got `int`"
+
+
+@given(
+    st.lists(st.sampled_from(["FP32", "INT8", "BOOL", "BYTES", "FP64", "?"]), max_size=3),
+    st.integers(-1, 200),
+    st.binary(max_size=100),
+)
+def test_any_binary_request_is_a_question_or_refused(
+    loaded: Loaded, datatypes: list[str], size: int, data: bytes
+) -> None:
+    tensors = [binary_tensor(len(data) // 2, datatype=datatype) for datatype in datatypes]
+    body, json_size = binary(*tensors, data=data)
+    for length in (size, json_size):
+        try:
+            question = inference.parse(body, loaded.card, 9, length)
+        except RequestError:
+            continue
+        assert np.isfinite(question.X).all()
