@@ -20,6 +20,7 @@ from api.repository import Repository
 from api.served import Served
 from infra.config import Settings
 from model import artifact as artifacts
+from model.artifact import ArtifactError
 from model.card import Feature
 from model.train import make_card
 from tests.processes import free_port
@@ -128,15 +129,13 @@ def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_stays(
 def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder: Path) -> None:
     shutil.copy(folder / "flat.joblib", folder / "other.joblib")
     shutil.copy(folder / "flat.json", folder / "other.json")
-    with (
-        ThreadPoolExecutor(1) as executor,
-        pytest.raises(
-            artifacts.ArtifactError, match=r"other\.joblib is the model flat by its card"
-        ),
-    ):
+    with ThreadPoolExecutor(1) as executor:
         limits = Limits(1, 1, 1.0)
-        repository = Repository(artifact, folder)
-        asyncio.run(repository.open(lambda each, v: Served(each, executor, limits, v)))
+        opening = Repository(artifact, folder).open(
+            lambda loaded, version: Served(loaded, executor, limits, version)
+        )
+        with pytest.raises(ArtifactError, match=r"other\.joblib is the model flat by its card"):
+            asyncio.run(opening)
 
 
 def test_a_repository_request_that_is_none_is_refused(artifact: Path, folder: Path) -> None:
