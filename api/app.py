@@ -5,8 +5,8 @@
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 
 from starlette.applications import Starlette
@@ -14,20 +14,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import inference, logs
+from api import logs
+from api.batching import Limits
 from api.documents import Documents
 from api.edge import Edge
 from api.errors import RequestError, on_http_exception, on_request_error
 from api.events import Feed, told_of_stop
 from api.guard import Guard, keys_of
+from api.infer import Infer
 from api.metrics import Metrics, ModelMetrics
 from api.models import Models
 from api.pipeline import Pipeline
-from api.served import Served
+from api.repository import Repository
+from api.served import CpuBound, Served
 from api.tasks import Tasks
 from infra.config import ConfigError, Settings, load_or_exit
-from model import artifact
-from model.artifact import ArtifactError
+from model.artifact import ArtifactError, Loaded
 
 
 class StartupErrors:
@@ -65,15 +67,32 @@ def relaxed_gc() -> Iterator[None]:
         gc.unfreeze()
 
 
+def server(
+    settings: Settings, executor: Executor, metrics: Metrics, cpu_bound_ms: int
+) -> Callable[[Loaded, str], Served]:
+    """How a version of a model is served. With `cpu_bound_ms` each request costs that much."""
+    limits = Limits(settings.max_batch_rows, settings.max_queue_rows, settings.infer_timeout)
+    if cpu_bound_ms:
+        limits = limits._replace(batch_rows=1)  # together they would cost as little as one
+
+    def serve(loaded: Loaded, version: str) -> Served:
+        if cpu_bound_ms:
+            loaded = loaded._replace(model=CpuBound(loaded.model, cpu_bound_ms / 1000))
+        counted = ModelMetrics(metrics, loaded.card.name, version)
+        return Served(loaded, version, executor, limits, counted)
+
+    return serve
+
+
 def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
-    """The service, wired. It reads the model and begins to connect in its lifespan, not here."""
-    served: dict[str, Served] = {}
+    """The service, wired. It reads models and begins to connect in its lifespan, not here."""
+    repository = Repository(settings.model, settings.models)
+    infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
     pipeline = Pipeline(settings)
-    models = Models(served, settings.max_rows)
     feed = Feed(settings.database)
-    tasks = Tasks(served, pipeline, feed, settings)
+    tasks = Tasks(repository.pipeline, pipeline, feed, settings)
     metrics = Metrics()
-    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
+    routes = [*Models(repository, infer).routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings).routes()
     guard = Guard(routes, settings.api_rate)
 
@@ -82,14 +101,12 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
         if settings.api_log_json:
             logs.install()
         guard.keys = keys_of(settings)
-        loaded = artifact.load(settings.model)
         # One thread: a second prediction at once would only take the CPU from the first.
-        with ThreadPoolExecutor(1, "predict") as executor, relaxed_gc():
-            counted = ModelMetrics(metrics, loaded.card.name, inference.version(loaded.card))
-            served[loaded.card.name] = Served(loaded, executor, counted, cpu_bound_ms)
-            with told_of_stop(feed.stop):
+        with ThreadPoolExecutor(1, "predict") as executor:
+            await repository.open(server(settings, executor, metrics, cpu_bound_ms))
+            with relaxed_gc(), told_of_stop(feed.stop):
                 yield
-            served.clear()
+            repository.close()
             await pipeline.close()
 
     app = Starlette(

@@ -1,53 +1,72 @@
-"""The Open Inference Protocol v2 in JSON: request bytes to rows, a prediction to a response.
+"""Inference in the Open Inference Protocol v2: request bytes to rows, a prediction to a response.
 
-Source: https://github.com/kserve/open-inference-protocol (inference_rest.md). No HTTP in here.
+Sources: https://github.com/kserve/open-inference-protocol (inference_rest.md) and the binary
+tensor data extension (extension_binary_data.md of Triton). No HTTP in here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api import tensors
+from api import metadata, tensors
+from api.datatypes import Array, to_binary
 from api.errors import BadRequest, TooMuch, quote
-from api.tensors import BYTES, Array, InputTensor
-from model.card import Card, Label
+from api.metadata import PREDICT_PROBA, label_datatype
+from api.tensors import NO_DATA, Binary, InputTensor
+from model.card import Card
 from model.predict import Prediction
 
-PREDICT = "predict"
-PREDICT_PROBA = "predict_proba"
-PLATFORM = "sklearn"
-ANY = -1  # a dimension of any length in the metadata
+
+class OutputParameters(Struct):
+    """How an output is wanted; `binary_data` None: as the request's other outputs are."""
+
+    binary_data: bool | None = None
 
 
 class RequestedOutput(Struct):
     """An output that a request asks for."""
 
     name: str
+    parameters: OutputParameters | None = None
+
+
+class RequestParameters(Struct):
+    """What concerns the whole request; others are for servers that know them."""
+
+    binary_data_output: bool = False
 
 
 class InferenceRequest(Struct):
-    """The body of a request."""
+    """The body of a request, or the part of it before the binary data."""
 
     inputs: Annotated[list[InputTensor], Meta(min_length=1)]
     id: str | None = None
+    parameters: RequestParameters | None = None
     outputs: list[RequestedOutput] | None = None
 
 
-class OutputTensor(Struct):
-    """A tensor of a response; `data` is flat in row-major order."""
+class BinaryData(Struct):
+    """Says that a tensor's data follows the JSON, and with how many bytes."""
+
+    binary_data_size: int
+
+
+class OutputTensor(Struct, omit_defaults=True):
+    """A tensor of a response; `data` is flat in row-major order, or binary after the JSON."""
 
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any]
+    data: list[Any] | UnsetType = UNSET
+    parameters: BinaryData | UnsetType = UNSET
 
 
 class InferenceResponse(Struct, omit_defaults=True):
-    """The body of a response."""
+    """The body of a response, or the part of it before the binary data."""
 
     model_name: str
     model_version: str
@@ -55,76 +74,78 @@ class InferenceResponse(Struct, omit_defaults=True):
     id: str | None = None
 
 
-class TensorMetadata(Struct):
-    """A tensor that a model takes or gives; a dimension of -1 may have any length."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelParameters(Struct):
-    """What the protocol has no field for; `classes` in the order of predict_proba's columns."""
-
-    model_id: str
-    kind: str
-    features: list[str]
-    classes: list[Label]
-    metrics: dict[str, float]
-
-
-class ModelMetadata(Struct):
-    """What a model takes and gives."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    parameters: ModelParameters
-
-
 class Question(NamedTuple):
-    """A request understood: `X` of shape (rows, features), the outputs wanted, the id to echo."""
+    """A request understood: `X` of shape (rows, features), and the id to echo.
+
+    `outputs` are those wanted, in order; True: as binary data.
+    """
 
     X: Array
-    outputs: Sequence[str]
+    outputs: Mapping[str, bool]
     id: str | None
 
 
+class Reply(NamedTuple):
+    """A response's body; `json_size` of its bytes are JSON, None: all of them."""
+
+    body: bytes
+    json_size: int | None
+
+
 _decode_request = msgspec.json.Decoder(InferenceRequest).decode
+_encode = msgspec.json.Encoder().encode
 
 
-def version(card: Card) -> str:
-    """The model's version: the first 12 hex digits of the artifact's SHA-256."""
-    return card.id.rpartition("@")[2]
-
-
-def parse(body: bytes, card: Card, max_rows: int) -> Question:
-    """The question in a request's body.
+def parse(body: bytes, card: Card, max_rows: int, json_size: int | None = None) -> Question:
+    """The question in a request's body, of which binary data follows `json_size` bytes of JSON.
 
     Raises BadRequest, which names the tensor, row and feature where there is one, or TooMuch
     above `max_rows` rows.
     """
+    if json_size is not None and not 0 < json_size <= len(body):
+        raise BadRequest(f"the JSON cannot have {json_size} of the body's {len(body)} bytes")
+    head = body if json_size is None else body[:json_size]
     try:
-        request = _decode_request(body)
+        request = _decode_request(head)
     except msgspec.ValidationError as e:
         raise BadRequest(f"not an inference request: {e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise BadRequest(_not_finite(body, card, max_rows) or f"not JSON: {e}") from e
+        raise BadRequest(_not_finite(head, card, max_rows) or f"not JSON: {e}") from e
     except RecursionError as e:
         raise BadRequest("not an inference request: nested too deep") from e
-    return _question(request, card, max_rows)
+    after = None if json_size is None else memoryview(body)[json_size:]
+    return _question(request, _binary(request.inputs, after), card, max_rows)
 
 
-def _question(request: InferenceRequest, card: Card, max_rows: int) -> Question:
+def _question(request: InferenceRequest, binary: Binary, card: Card, max_rows: int) -> Question:
     outputs = _requested(request, card)
     for tensor in request.inputs:
         if tensor.shape[0] > max_rows:
             raise TooMuch(f"{tensor.shape[0]} rows are more than the limit of {max_rows}")
         if not tensor.shape[0]:
             raise BadRequest(f"input {quote(tensor.name)} has no rows")
-    return Question(tensors.rows(request.inputs, card), outputs, request.id)
+    return Question(tensors.rows(request.inputs, binary, card), outputs, request.id)
+
+
+def _binary(inputs: Sequence[InputTensor], after: memoryview | None) -> Binary:
+    """The part of each binary tensor in what follows the JSON: in order, and all of it."""
+    found: dict[str, memoryview] = {}
+    start = 0
+    for tensor in inputs:
+        if (size := tensor.binary_size) is None:
+            continue
+        place = f"input {quote(tensor.name)}"
+        if after is None:
+            raise BadRequest(f"{place} is binary: send the header Inference-Header-Content-Length")
+        if tensor.data is not NO_DATA:
+            raise BadRequest(f"{place} has both data and a binary_data_size")
+        if size > len(after) - start:
+            raise BadRequest(f"{place}: the body ends before its {size} bytes of binary data")
+        found[tensor.name] = after[start : start + size]
+        start += size
+    if after is not None and start < len(after):
+        raise BadRequest(f"{len(after) - start} bytes after the JSON belong to no input")
+    return found
 
 
 def _not_finite(body: bytes, card: Card, max_rows: int) -> str | None:
@@ -141,25 +162,29 @@ def _not_finite(body: bytes, card: Card, max_rows: int) -> str | None:
     return None
 
 
-def _requested(request: InferenceRequest, card: Card) -> list[str]:
-    known = _outputs(card)
+def _requested(request: InferenceRequest, card: Card) -> dict[str, bool]:
+    binary = request.parameters is not None and request.parameters.binary_data_output
+    known = metadata.outputs(card)
     if not request.outputs:
-        return known
-    names = list(dict.fromkeys(output.name for output in request.outputs))
-    for name in names:
-        if name not in known:
-            raise BadRequest(f"no output {quote(name)}; the outputs are {', '.join(known)}")
-    return names
+        return dict.fromkeys(known, binary)
+    wanted: dict[str, bool] = {}
+    for output in request.outputs:
+        if output.name not in known:
+            raise BadRequest(f"no output {quote(output.name)}; the outputs are {', '.join(known)}")
+        own = output.parameters.binary_data if output.parameters else None
+        wanted.setdefault(output.name, binary if own is None else own)
+    return wanted
 
 
-def _outputs(card: Card) -> list[str]:
-    return [PREDICT, PREDICT_PROBA] if card.proba else [PREDICT]
-
-
-def respond(question: Question, prediction: Prediction, card: Card) -> InferenceResponse:
+def respond(question: Question, prediction: Prediction, card: Card, version: str) -> Reply:
     """The response to a question; classes are told by name, a regressor's values as FP64."""
     outputs = [_output(name, prediction, card) for name in question.outputs]
-    return InferenceResponse(card.name, version(card), outputs, question.id)
+    response = InferenceResponse(card.name, version, outputs, question.id)
+    if True not in question.outputs.values():
+        return Reply(_encode(response), None)
+    binary = [_moved(o) for o in outputs if question.outputs[o.name]]
+    head = _encode(response)
+    return Reply(b"".join((head, *binary)), len(head))
 
 
 def _output(name: str, prediction: Prediction, card: Card) -> OutputTensor:
@@ -168,25 +193,14 @@ def _output(name: str, prediction: Prediction, card: Card) -> OutputTensor:
         assert prediction.proba is not None
         flat = list(chain.from_iterable(prediction.proba))
         return OutputTensor(name, [n, len(card.classes)], "FP64", flat)
-    if card.kind == "regressor":
-        return OutputTensor(name, [n], "FP64", [float(y) for y in prediction.y])
-    return OutputTensor(name, [n], BYTES, [str(y) for y in prediction.y])
+    datatype = label_datatype(card)
+    text_or_number = float if datatype == "FP64" else str
+    return OutputTensor(name, [n], datatype, list(map(text_or_number, prediction.y)))
 
 
-def metadata(card: Card) -> ModelMetadata:
-    """What a model takes and gives, by its card."""
-    width = len(card.features)
-    inputs = [TensorMetadata("X", "FP64", [ANY, width])]
-    if any(feature.type == "text" for feature in card.features):
-        inputs = [
-            TensorMetadata(f.name, BYTES if f.type == "text" else "FP64", [ANY])
-            for f in card.features
-        ]
-    label = "FP64" if card.kind == "regressor" else BYTES
-    outputs = [TensorMetadata(PREDICT, label, [ANY])]
-    if card.proba:
-        outputs.append(TensorMetadata(PREDICT_PROBA, "FP64", [ANY, len(card.classes)]))
-    parameters = ModelParameters(
-        card.id, card.kind, card.names, list(card.classes), dict(card.metrics)
-    )
-    return ModelMetadata(card.name, [version(card)], PLATFORM, inputs, outputs, parameters)
+def _moved(output: OutputTensor) -> bytes:
+    """The data of an output, which is left with the number of its bytes."""
+    assert output.data is not UNSET
+    data = to_binary(output.data, output.datatype)
+    output.data, output.parameters = UNSET, BinaryData(len(data))
+    return data

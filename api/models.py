@@ -1,42 +1,25 @@
-"""The Open Inference Protocol's routes: health, metadata, inference."""
+"""The Open Inference Protocol's routes: health, metadata, inference, repository."""
 
-import logging
-from collections.abc import Mapping
-from importlib import metadata
+from importlib.metadata import version
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import body, inference
-from api.errors import (
-    BadRequest,
-    RequestError,
-    TooMuch,
-    TooSlow,
-    Unavailable,
-    UnknownModel,
-    Unprocessable,
-    WrongContentType,
-    json_response,
-)
-from api.operation import Operation
-from api.served import Served
-from model.predict import PredictError
+from api import body, metadata
+from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel, json_response
+from api.infer import MODELS, Infer
+from api.metadata import EXTENSIONS, ModelMetadata, ServerMetadata
+from api.operation import JSON, Content, Operation
+from api.repository import Entry, Repository
 
 NAME = "petalstream"
-HEALTH, MODELS = "Health", "Open Inference Protocol"
+HEALTH, REPOSITORY = "Health", "Model repository"
+READ_ERRORS = (BadRequest, TooMuch, TooSlow)
 
-logger = logging.getLogger(__name__)
-
-
-class ServerMetadata(msgspec.Struct):
-    """What this server is."""
-
-    name: str
-    version: str
-    extensions: list[str]
+Body = TypeVar("Body")
 
 
 class Health(msgspec.Struct, omit_defaults=True):
@@ -47,59 +30,45 @@ class Health(msgspec.Struct, omit_defaults=True):
     name: str | None = None
 
 
-class Models:
-    """The routes of `served`, models by name; more may come and go while it serves."""
+class IndexRequest(msgspec.Struct):
+    """The body of a request for the index; `ready`: only what can be asked."""
 
-    def __init__(self, served: Mapping[str, Served], max_rows: int) -> None:
-        self._served = served
-        self._max_rows = max_rows
+    ready: bool = False
+
+
+class Empty(msgspec.Struct):
+    """A body that says nothing; the parameters of other servers are ignored."""
+
+
+class Models:
+    """The routes of the models in a repository; they may come and go while it serves."""
+
+    def __init__(self, repository: Repository, infer: Infer) -> None:
+        self._repository = repository
+        self._infer = infer
 
     def routes(self) -> list[Route]:
-        """What this answers, and where."""
-        server = [
+        """What this answers, and where; the routes are tried in this order."""
+        model, repository = "/v2/models/{model}", "/v2/repository"
+        version = f"{model}/versions/{{version}}"
+        return [
+            Route(f"{model}/infer", self._infer, methods=["POST"]),
+            Route(f"{version}/infer", self._infer, methods=["POST"]),
             Route("/v2", self.server),
             Route("/v2/", self.server),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
+            *(Route(f"{path}/ready", self.model_ready) for path in (model, version)),
+            *(Route(path, self.model) for path in (model, version)),
+            Route(f"{repository}/index", self.index, methods=["POST"]),
+            Route(f"{repository}/models/{{model}}/load", self.load, methods=["POST"]),
+            Route(f"{repository}/models/{{model}}/unload", self.unload, methods=["POST"]),
         ]
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            server += [
-                Route(f"{model}/infer", self.infer, methods=["POST"]),
-                Route(f"{model}/ready", self.model_ready),
-                Route(model, self.model),
-            ]
-        return server
-
-    @Operation(
-        MODELS,
-        body=inference.InferenceRequest,
-        answers={200: inference.InferenceResponse},
-        errors=(BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable),
-    )
-    async def infer(self, request: Request) -> Response:
-        """Answer one inference request."""
-        served = self._find(request)
-        try:
-            answer = await self._answer(served, await body.read(request))
-        except RequestError:
-            served.metrics.failed()
-            raise
-        served.metrics.succeeded()
-        return json_response(answer)
-
-    async def _answer(self, served: Served, data: bytes) -> inference.InferenceResponse:
-        question = inference.parse(data, served.card, self._max_rows)
-        try:
-            prediction = await served.predict(question.X)
-        except PredictError as e:
-            logger.warning("%s cannot answer: %s", served.card.id, e)
-            raise Unprocessable("the model cannot answer for these rows") from e
-        return inference.respond(question, prediction, served.card)
 
     @Operation(MODELS, {200: ServerMetadata})
     async def server(self, _: Request) -> Response:
         """What this server is."""
-        return json_response(ServerMetadata(NAME, metadata.version(NAME), []))
+        return json_response(ServerMetadata(NAME, version(NAME), EXTENSIONS))
 
     @Operation(HEALTH, {200: Health}, open=True)
     async def live(self, _: Request) -> Response:
@@ -109,26 +78,65 @@ class Models:
     @Operation(HEALTH, {200: Health}, errors=(Unavailable,), open=True)
     async def ready(self, _: Request) -> Response:
         """Whether there is a model to ask."""
-        if not self._served:
+        if self._repository.is_empty:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
     @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
     async def model_ready(self, request: Request) -> Response:
         """Whether one model can be asked."""
-        return json_response(Health(ready=True, name=self._find(request).card.name))
+        served = self._repository.find(**_names(request))
+        return json_response(Health(ready=True, name=served.card.name))
 
-    @Operation(MODELS, {200: inference.ModelMetadata}, errors=(UnknownModel,))
+    @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel,))
     async def model(self, request: Request) -> Response:
         """What one model takes and gives."""
-        return json_response(inference.metadata(self._find(request).card))
+        card = self._repository.find(**_names(request)).card
+        return json_response(metadata.model(card, self._repository.versions(card.name)))
 
-    def _find(self, request: Request) -> Served:
-        name: str = request.path_params["model"]
-        served = self._served.get(name)
-        if served is None:
-            raise UnknownModel(name)
-        version = request.path_params.get("version")
-        if version not in (None, inference.version(served.card)):
-            raise UnknownModel(f"{name}@{version}")
-        return served
+    @Operation(
+        REPOSITORY, {200: list[Entry]}, Content({JSON: IndexRequest}, optional=True), READ_ERRORS
+    )
+    async def index(self, request: Request) -> Response:
+        """Every version of every model, served or not."""
+        asked = await _read(request, IndexRequest)
+        entries = await self._repository.index()
+        return json_response([e for e in entries if e.state == "READY" or not asked.ready])
+
+    @Operation(
+        REPOSITORY,
+        {200: Empty},
+        Content({JSON: Empty}, optional=True),
+        (*READ_ERRORS, UnknownModel),
+    )
+    async def load(self, request: Request) -> Response:
+        """Load a model, or load it again."""
+        await _read(request, Empty)
+        await self._repository.load(request.path_params["model"])
+        return json_response(Empty())
+
+    @Operation(
+        REPOSITORY,
+        {200: Empty},
+        Content({JSON: Empty}, optional=True),
+        (*READ_ERRORS, UnknownModel),
+    )
+    async def unload(self, request: Request) -> Response:
+        """Serve a model no longer."""
+        await _read(request, Empty)
+        await self._repository.unload(request.path_params["model"])
+        return json_response(Empty())
+
+
+def _names(request: Request) -> dict[str, str]:
+    params = request.path_params
+    return {("name" if key == "model" else key): value for key, value in params.items()}
+
+
+async def _read(request: Request, kind: type[Body]) -> Body:
+    """The body of a request to the repository, which may be empty; of any content type."""
+    data = await body.receive_all(request.receive, body.seconds_of(request), empty=True)
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise BadRequest(f"not a request to the repository: {e}") from e

@@ -116,9 +116,10 @@ def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
     if rest.strip():
         told["description"] = rest.strip()
     if operation.body is not None:
+        body = content(operation.body)
         told["requestBody"] = {
-            "required": True,
-            "content": _content(content(operation.body), schema_of),
+            "required": not body.optional,
+            "content": _content(body, schema_of),
         }
     return told
 

@@ -19,11 +19,13 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class Content(Struct, frozen=True):
     """A body by media type; of each its type, or a tuple of types, one of which it is.
 
-    `headers` are those of the response, with what they say.
+    `headers` are those of the response, with what they say. A body that is `optional` may be
+    left out of a request.
     """
 
     types: Mapping[str, Any]
     headers: Mapping[str, str] = {}
+    optional: bool = False
 
 
 class Operation(Struct, frozen=True):

@@ -1,53 +1,53 @@
-"""A model in this process, answering off the event loop where it is slow."""
+"""A model in this process, with the queue before it."""
 
-import asyncio
 import time
 from concurrent.futures import Executor
+from functools import partial
+from typing import Any
 
+from api.batching import Batcher, Limits
+from api.datatypes import Array
 from api.metrics import ModelMetrics
-from api.tensors import Array
 from model.artifact import Loaded
-from model.predict import Prediction, predict
-
-INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
+from model.predict import predict
 
 
 class Served:
-    """A model and its card. `predict` is for one event loop."""
+    """One version of a model."""
 
     def __init__(
-        self, loaded: Loaded, executor: Executor, metrics: ModelMetrics, cpu_bound_ms: int = 0
+        self,
+        loaded: Loaded,
+        version: str,
+        executor: Executor,
+        limits: Limits,
+        metrics: ModelMetrics,
     ) -> None:
         self.card = loaded.card
+        self.version = version
         self.metrics = metrics
-        self._model = loaded.model
-        self._executor = executor
-        self._cpu_seconds = cpu_bound_ms / 1000
-        # Of the last call: from it the next one's cost is guessed.
-        self._rows, self._seconds = 1, float("inf")
+        self.batcher = Batcher(partial(predict, loaded.model), executor, limits, metrics.predicted)
 
-    async def predict(self, X: Array) -> Prediction:
-        """Predict all rows of `X`, shape (rows, features), at once; raises PredictError.
 
-        With `cpu_bound_ms` the call spends that much CPU time.
-        """
-        asked, loop = time.perf_counter(), asyncio.get_running_loop()
-        if self._cpu_seconds:
-            return await loop.run_in_executor(self._executor, self._predict_long, X)
-        if self._seconds * max(1.0, len(X) / self._rows) <= INLINE_SECONDS:
-            return self._predict(X, asked)
-        return await loop.run_in_executor(self._executor, self._predict, X, asked)
+class CpuBound:
+    """A model each of whose predictions takes so many seconds of CPU time."""
 
-    def _predict(self, X: Array, asked: float) -> Prediction:
-        start = time.perf_counter()
-        prediction = predict(self._model, X)
-        self._rows, self._seconds = len(X), time.perf_counter() - start
-        self.metrics.predicted(len(X), start - asked, self._seconds)
-        return prediction
+    def __init__(self, model: Any, seconds: float) -> None:
+        self._model = model
+        self._seconds = seconds
 
-    def _predict_long(self, X: Array) -> Prediction:
-        end = time.thread_time() + self._cpu_seconds
-        prediction = predict(self._model, X)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, X: Array) -> Any:
+        """The model's answer, after that time."""
+        end = time.thread_time() + self._seconds
+        y = self._model.predict(X)
         while time.thread_time() < end:
-            prediction = predict(self._model, X)
-        return prediction
+            y = self._model.predict(X)
+        return y
+
+
+def digest_version(sha256: str) -> str:
+    """The version of a model that has no other: the first 12 hex digits of its SHA-256."""
+    return sha256[:12]

@@ -1,18 +1,26 @@
 """The tensors of an inference request as rows for a model."""
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
+from api.datatypes import BYTES, DATATYPES, Array, DataError, from_binary
 from api.errors import BadRequest, quote
 from api.rows import fault
-from model.card import Card
+from model.card import Card, Feature
 
-Array = np.ndarray[Any, Any]
+
+class InputParameters(Struct):
+    """What an input may say of itself; `binary_data_size` in bytes."""
+
+    binary_data_size: Annotated[int, Meta(ge=0)] | None = None
+
+
+NO_DATA = Raw()  # not in the JSON: the tensor's bytes follow it
 
 
 class InputTensor(Struct):
@@ -21,61 +29,50 @@ class InputTensor(Struct):
     name: str
     shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1, max_length=2)]
     datatype: str
-    data: Raw
+    # By a factory, because a schema cannot tell a default of this type.
+    data: Annotated[Raw, Meta(extra_json_schema={"type": "array"})] = field(
+        default_factory=lambda: NO_DATA
+    )
+    parameters: InputParameters | None = None
+
+    @property
+    def binary_size(self) -> int | None:
+        """How many bytes after the JSON are its data, or None for data in JSON."""
+        return self.parameters.binary_data_size if self.parameters else None
 
 
-class _Datatype(NamedTuple):
-    flat: msgspec.json.Decoder[Any]
-    nested: msgspec.json.Decoder[Any]
-    dtype: np.dtype[Any]
+Binary = Mapping[str, memoryview]  # by the name of its tensor
 
-
-def _datatype(element: type, dtype: str) -> _Datatype:
-    flat: Any = list[element]  # type: ignore[valid-type]
-    nested: Any = list[flat]
-    return _Datatype(msgspec.json.Decoder(flat), msgspec.json.Decoder(nested), np.dtype(dtype))
-
-
-BYTES = "BYTES"
-DATATYPES = {
-    # JSON carries decimal text: rounding 5.1 to fewer than 64 bits would ask about another row
-    # than a task with the same text does.
-    **{f"FP{bits}": _datatype(float, "float64") for bits in (16, 32, 64)},
-    **{f"INT{bits}": _datatype(int, f"int{bits}") for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": _datatype(int, f"uint{bits}") for bits in (8, 16, 32, 64)},
-    BYTES: _datatype(str, "object"),
-}
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _INDICES = re.compile(r" - at `\$\[(\d+)\](?:\[(\d+)\])?`$")
 
 
-def rows(inputs: Sequence[InputTensor], card: Card) -> Array:
+def rows(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> Array:
     """One tensor of shape (rows, features), or one of shape (rows,) per feature, as rows.
 
     Returns float64 of shape (rows, features), or object for a model with text or missing
     values. Raises BadRequest, which names the row and the feature where there is one.
     """
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
-        array = _matrix(inputs[0], card)
+        array = _matrix(inputs[0], binary, card)
     else:
-        columns = _columns(inputs, card)
+        columns = _columns(inputs, binary, card)
         if len({len(column) for column in columns}) > 1:
             raise BadRequest("the inputs have different numbers of rows")
         array = np.column_stack(columns)
     return array.astype(np.float64 if card.numeric else object, copy=False)
 
 
-def _matrix(tensor: InputTensor, card: Card) -> Array:
+def _matrix(tensor: InputTensor, binary: Binary, card: Card) -> Array:
     width = len(card.features)
     if tensor.shape[1] != width:
         raise BadRequest(f"got {tensor.shape[1]} features, the model wants {width}")
     for feature in card.features:
-        if (feature.type == "text") != (tensor.datatype == BYTES):
-            raise BadRequest(f"{feature.name} is a {feature.type}, the tensor {_named(tensor)}")
-    return _array(tensor, card, 0, width)
+        _check_type(tensor, feature)
+    return _array(tensor, binary, card.features)
 
 
-def _columns(inputs: Sequence[InputTensor], card: Card) -> list[Array]:
+def _columns(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> list[Array]:
     given = {tensor.name: tensor for tensor in inputs}
     if len(given) != len(inputs):
         raise BadRequest("two inputs have the same name")
@@ -84,50 +81,68 @@ def _columns(inputs: Sequence[InputTensor], card: Card) -> list[Array]:
             f"send one tensor of shape [rows, {len(card.features)}], "
             f"or one of shape [rows] for each of {', '.join(card.names)}"
         )
-    return [_column(given[name], card, i) for i, name in enumerate(card.names)]
+    return [_column(given[feature.name], binary, feature) for feature in card.features]
 
 
-def _column(tensor: InputTensor, card: Card, index: int) -> Array:
-    feature = card.features[index]
+def _column(tensor: InputTensor, binary: Binary, feature: Feature) -> Array:
     if tensor.shape[1:] not in ([], [1]):
         raise BadRequest(f"{feature.name}: the shape must be [rows] or [rows, 1]")
+    _check_type(tensor, feature)
+    return _array(tensor, binary, [feature])[:, 0]
+
+
+def _check_type(tensor: InputTensor, feature: Feature) -> None:
     if (feature.type == "text") != (tensor.datatype == BYTES):
-        raise BadRequest(f"{feature.name} is a {feature.type}, the tensor {_named(tensor)}")
-    return _array(tensor, card, index, 1)[:, 0]
+        named = f"{quote(tensor.name)} is {quote(tensor.datatype)}"
+        raise BadRequest(f"{feature.name} is a {feature.type}, the tensor {named}")
 
 
-def _named(tensor: InputTensor) -> str:
-    return f"{quote(tensor.name)} is {quote(tensor.datatype)}"
-
-
-def _array(tensor: InputTensor, card: Card, first: int, width: int) -> Array:
-    """The tensor's data, shape (rows, width): the features from number `first` on."""
-    shape = (tensor.shape[0], width)
-    nested = _NESTED.match(memoryview(tensor.data)) is not None
-    array = _decoded(tensor, nested, card.names[first : first + width])
-    if array.shape != shape if nested else array.size != shape[0] * width:
-        raise BadRequest(f"input {quote(tensor.name)}: the data has not the shape {tensor.shape}")
+def _array(tensor: InputTensor, binary: Binary, features: Sequence[Feature]) -> Array:
+    """The tensor's data, shape (rows, features), each value checked to be one for its feature."""
+    place = f"input {quote(tensor.name)}"
+    if tensor.datatype not in DATATYPES:
+        names = ", ".join(DATATYPES)
+        raise BadRequest(f"{place}: {quote(tensor.datatype)} is none of the datatypes {names}")
+    shape = (tensor.shape[0], len(features))
+    nullable = any(feature.nullable for feature in features)
+    data = binary.get(tensor.name)
+    nested = False
+    if data is None:
+        nested = _NESTED.match(memoryview(tensor.data)) is not None
+        array = _from_json(tensor, nested, nullable, features)
+    else:
+        array = _from_binary(tensor, data)
+    if array.shape != shape if nested else array.size != shape[0] * shape[1]:
+        raise BadRequest(f"{place}: the data has not the shape {tensor.shape}")
     array = array.reshape(shape)
     if tensor.datatype == BYTES:
-        for (row, column), text in np.ndenumerate(array):
-            feature = card.features[first + column]
-            if message := fault(feature, text):
-                raise BadRequest(f"row {row}, {feature.name}: {message}")
+        return _checked_texts(array, features)
+    # JSON has no NaN, so without nulls there is nothing to find.
+    if array.dtype.kind == "f" and (nullable or data is not None):
+        _check_finite(array, features)
     return array
 
 
-def _decoded(tensor: InputTensor, nested: bool, names: Sequence[str]) -> Array:
-    datatype = DATATYPES.get(tensor.datatype)
-    place = f"input {quote(tensor.name)}"
-    if datatype is None:
-        raise BadRequest(
-            f"{place}: {quote(tensor.datatype)} is none of the datatypes {', '.join(DATATYPES)}"
-        )
+def _from_binary(tensor: InputTensor, data: memoryview) -> Array:
     try:
-        values = (datatype.nested if nested else datatype.flat).decode(tensor.data)
-        return np.array(values, datatype.dtype)
+        return from_binary(tensor.datatype, data)
+    except DataError as e:
+        raise BadRequest(f"input {quote(tensor.name)}: {e}") from e
+
+
+def _from_json(
+    tensor: InputTensor, nested: bool, nullable: bool, features: Sequence[Feature]
+) -> Array:
+    place = f"input {quote(tensor.name)}"
+    if tensor.data is NO_DATA:
+        raise BadRequest(f"{place} has no data")
+    datatype = DATATYPES[tensor.datatype]
+    decoders = datatype.nullable if nullable else datatype.strict
+    try:
+        values = (decoders.nested if nested else decoders.flat).decode(tensor.data)
+        return np.array(values, datatype.array)
     except msgspec.DecodeError as e:
-        raise BadRequest(f"{place}, {_located(str(e), names)}") from e
+        raise BadRequest(f"{place}, {_located(str(e), features)}") from e
     except UnicodeDecodeError as e:
         raise BadRequest(f"{place}: a text is not UTF-8") from e
     except OverflowError as e:
@@ -136,12 +151,30 @@ def _decoded(tensor: InputTensor, nested: bool, names: Sequence[str]) -> Array:
         raise BadRequest(f"{place}: the rows have different lengths") from e
 
 
-def _located(message: str, names: Sequence[str]) -> str:
+def _checked_texts(array: Array, features: Sequence[Feature]) -> Array:
+    for (row, column), text in np.ndenumerate(array):
+        feature = features[column]
+        if message := fault(feature, text):
+            raise BadRequest(f"row {row}, {feature.name}: {message}")
+        if text is None:
+            array[row, column] = np.nan  # as `model.predict.matrix` tells a missing text
+    return array
+
+
+def _check_finite(array: Array, features: Sequence[Feature]) -> None:
+    """A number that is not there is NaN, and only a nullable feature may lack it."""
+    missing = np.isnan(array) & [feature.nullable for feature in features]
+    for row, column in np.argwhere(~(np.isfinite(array) | missing))[:1]:
+        name = features[column].name
+        raise BadRequest(f"row {row}, {name}: the number is missing or not finite")
+
+
+def _located(message: str, features: Sequence[Feature]) -> str:
     """A decoder's message with its position told as row and feature."""
     found = _INDICES.search(message)
     if found is None:
         return f"data: {message}"
     first, second = int(found[1]), found[2]
-    row, column = divmod(first, len(names)) if second is None else (first, int(second))
-    feature = f", {names[column]}" if column < len(names) else ""
+    row, column = divmod(first, len(features)) if second is None else (first, int(second))
+    feature = f", {features[column].name}" if column < len(features) else ""
     return f"row {row}{feature}: {message[: found.start()]}"

@@ -54,6 +54,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: Annotated[Path, Meta(description="the model's artifact; its card lies beside it")] = (
         ROOT / "model" / "iris.joblib"
     )
+    models: Annotated[
+        Path | None,
+        Meta(
+            description="folder of more models for the REST service: `NAME.joblib`, `NAME/3.joblib`"
+        ),
+    ] = None
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
         ROOT / "var" / "petal.sqlite"
     )
@@ -93,6 +99,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
     ] = 2000
     max_rows: Annotated[Count, Meta(description="most rows in one task or request")] = 100_000
+    max_batch_rows: Annotated[
+        Count,
+        Meta(description="most rows of several requests that the REST service predicts at once"),
+    ] = 4096
+    max_queue_rows: Annotated[
+        Count, Meta(description="most rows that wait for a model; more are refused with 503")
+    ] = 100_000
+    infer_timeout: Annotated[
+        Seconds, Meta(description="seconds until an inference that still waits is refused with 503")
+    ] = 30.0
     chunk_records: Annotated[
         Count, Meta(description="most records that a worker or sink handles at once")
     ] = 4000

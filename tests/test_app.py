@@ -5,26 +5,19 @@ import gc
 import io
 import json
 import signal
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import aiohttp
 import numpy as np
 import pytest
-import uvicorn
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from api.app import create_app
 from api.body import MAX_BODY
 from infra.config import Settings
 from model.artifact import Loaded
 from model.predict import predict
 from tests.processes import Pipeline, free_port, settings_for, wait_until
+from tests.service import call, serving
 
 INFER = "/v2/models/iris/infer"
 QUESTION = {
@@ -33,47 +26,6 @@ QUESTION = {
         {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [[5.1, 3.5, 1.4, 0.2]]},
     ],
 }
-
-
-class Reply(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: Any
-
-
-async def _call(method: str, url: str, **kwargs: Any) -> Reply:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, url, **kwargs) as response,
-    ):
-        text = await response.text()
-        headers = {k.lower(): v for k, v in response.headers.items()}
-        return Reply(response.status, headers, json.loads(text) if text else None)
-
-
-def call(method: str, url: str, **kwargs: Any) -> Reply:
-    return asyncio.run(_call(method, url, **kwargs))
-
-
-async def bug(_: Request) -> Response:
-    raise RuntimeError("secret")
-
-
-@contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The service in a thread; yields its address."""
-    app = create_app(settings)
-    app.router.routes.append(Route("/bug", bug))
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive(), 20, "the service serves")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +65,7 @@ def test_health_and_metadata(url: str, loaded: Loaded) -> None:
         assert call("GET", url + server).body == {
             "name": "petalstream",
             "version": "0.1.0",
-            "extensions": [],
+            "extensions": ["binary_tensor_data", "model_repository"],
         }
     for model in ("/v2/models/iris", f"/v2/models/iris/versions/{version}"):
         assert call("GET", f"{url}{model}/ready").body == {"ready": True, "name": "iris"}

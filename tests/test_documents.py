@@ -21,6 +21,7 @@ from api.app import create_app
 from api.asyncapi import DeadLetterHeaders
 from api.openapi import Undescribed, described
 from infra.config import Settings
+from model.artifact import Loaded
 from streams.transport import Chunk
 from tests.http import Service, serving
 from tests.processes import clean_environ
@@ -164,15 +165,32 @@ def asked_by_schemathesis(folder: Path, url: str, document: Any) -> tuple[int, s
     return done.returncode, done.stdout + done.stderr
 
 
+def of_models_that_are_there(document: Any, loaded: Loaded) -> Any:
+    """The document with the names and versions that there are, so that questions reach a model.
+
+    Without `unload`, for what comes after it would miss the model; test_repository.py has it.
+    """
+    known = copy.deepcopy(document)
+    del known["paths"]["/v2/repository/models/{model}/unload"]
+    names = {"model": loaded.card.name, "version": loaded.card.sha256[:12]}
+    for operations in known["paths"].values():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                if parameter["in"] == "path" and parameter["name"] in names:
+                    parameter["schema"] = {"enum": [names[parameter["name"]]]}
+    return known
+
+
 def test_the_service_does_what_the_document_says(
-    service: Service, document: Any, tmp_path: Path
+    service: Service, document: Any, loaded: Loaded, tmp_path: Path
 ) -> None:
     """Schemathesis asks every operation, with data that fits its schema and data that does not."""
-    code, output = asked_by_schemathesis(tmp_path, service.url, document)
+    known = of_models_that_are_there(document, loaded)
+    code, output = asked_by_schemathesis(tmp_path, service.url, known)
     assert code == 0, output
     tested = re.search(r"Tested: (\d+)", output)
     assert tested is not None
-    assert int(tested[1]) == sum(map(len, document["paths"].values()))
+    assert int(tested[1]) == sum(map(len, known["paths"].values()))
 
 
 def test_a_document_that_is_not_true_is_found(

@@ -6,11 +6,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from api import inference
+from api import inference, metadata
 from api.errors import BadRequest, RequestError, TooMuch
-from api.inference import InferenceResponse, OutputTensor, TensorMetadata
+from api.inference import InferenceResponse, OutputTensor, Question
+from api.metadata import TensorMetadata
 from model.artifact import Loaded
 from model.card import Card, Feature
 from model.predict import Prediction, predict
@@ -31,6 +34,13 @@ def tensor(**changes: Any) -> dict[str, Any]:
 
 def request(*tensors: dict[str, Any], **fields: Any) -> bytes:
     return json.dumps({"inputs": tensors or [tensor()], **fields}).encode()
+
+
+def answer(question: Question, prediction: Prediction, card: Card) -> InferenceResponse:
+    """The response in JSON alone, read again."""
+    reply = inference.respond(question, prediction, card, "1")
+    assert reply.json_size is None
+    return msgspec.json.decode(reply.body, type=InferenceResponse)
 
 
 def columns() -> list[dict[str, Any]]:
@@ -82,9 +92,9 @@ def test_a_response_has_every_output_and_echoes_the_id(loaded: Loaded) -> None:
     question = inference.parse(request(id="42"), loaded.card, 9)
     prediction = predict(loaded.model, question.X)
     assert prediction.proba is not None
-    assert inference.respond(question, prediction, loaded.card) == InferenceResponse(
+    assert answer(question, prediction, loaded.card) == InferenceResponse(
         model_name="iris",
-        model_version=loaded.card.sha256[:12],
+        model_version="1",
         outputs=[
             OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"]),
             OutputTensor(
@@ -97,16 +107,16 @@ def test_a_response_has_every_output_and_echoes_the_id(loaded: Loaded) -> None:
 
 def test_a_response_has_only_the_outputs_asked_for(loaded: Loaded) -> None:
     question = inference.parse(request(outputs=[{"name": "predict"}]), loaded.card, 9)
-    response = inference.respond(question, predict(loaded.model, question.X), loaded.card)
+    response = answer(question, predict(loaded.model, question.X), loaded.card)
     assert response.outputs == [OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"])]
-    assert b'"id"' not in msgspec.json.encode(response)
+    assert response.id is None
 
 
 def test_a_regressor_answers_numbers_and_has_no_probabilities() -> None:
     model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
     card = make_card("line", model, [Feature(name="x")])
     question = inference.parse(request(tensor(name="x", shape=[2], data=[2, 3])), card, 9)
-    response = inference.respond(question, predict(model, question.X), card)
+    response = answer(question, predict(model, question.X), card)
     (output,) = response.outputs
     assert (output.name, output.shape, output.datatype) == ("predict", [2], "FP64")
     assert output.data == pytest.approx([5.0, 7.0])
@@ -135,8 +145,7 @@ def test_a_text_feature_is_a_tensor_of_bytes() -> None:
     strange = {**colour, "data": ["red", "x" * 500]}
     message = refusal(request(strange, size), mixed_card())
     assert message == "row 1, colour: the text is none of the allowed ones"
-    metadata = inference.metadata(mixed_card())
-    assert metadata.inputs == [
+    assert metadata.model(mixed_card(), ["1"]).inputs == [
         TensorMetadata("colour", "BYTES", [-1]),
         TensorMetadata("size", "FP64", [-1]),
     ]
@@ -145,7 +154,7 @@ def test_a_text_feature_is_a_tensor_of_bytes() -> None:
 def test_class_names_are_text_whatever_their_type(card: Card) -> None:
     numbered = msgspec.structs.replace(card, classes=(0, 1))
     question = inference.parse(request(outputs=[{"name": "predict"}]), numbered, 9)
-    response = inference.respond(question, Prediction([0, 1], None), numbered)
+    response = answer(question, Prediction([0, 1], None), numbered)
     assert response.outputs[0].data == ["0", "1"]
 
 
@@ -235,3 +244,142 @@ def test_no_refusal_repeats_more_than_100_characters_of_the_request(card: Card, 
     assert 0 < message.count("y") <= 110
     message = refusal(request(outputs=[{"name": long}]), card)
     assert message.count("y") <= 110
+
+
+def binary(*tensors: dict[str, Any], data: bytes, **fields: Any) -> tuple[bytes, int]:
+    """A body with `data` after its JSON, and the number of bytes of that."""
+    head = json.dumps({"inputs": tensors, **fields}).encode()
+    return head + data, len(head)
+
+
+def binary_tensor(size: int, **changes: Any) -> dict[str, Any]:
+    plain = {"name": "X", "shape": [2, 4], "datatype": "FP64"}
+    return {**plain, "parameters": {"binary_data_size": size}, **changes}
+
+
+DATA = np.array(ROWS).tobytes()
+
+
+def test_binary_data_is_the_same_rows(card: Card) -> None:
+    body, size = binary(binary_tensor(64), data=DATA)
+    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+    columns = [
+        binary_tensor(16, name=name, shape=[2])
+        if i
+        else tensor(name=name, shape=[2], data=[5.1, 6])
+        for i, name in enumerate(NAMES)
+    ]
+    body, size = binary(*columns, data=np.array(ROWS).T[1:].tobytes())
+    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+
+
+def test_an_output_is_binary_if_it_or_else_the_request_says_so(loaded: Loaded) -> None:
+    plain = {"name": "predict", "parameters": {"binary_data": False}}
+    for fields, wanted in (
+        ({}, {"predict": False, "predict_proba": False}),
+        ({"parameters": {"binary_data_output": True}}, {"predict": True, "predict_proba": True}),
+        (
+            {"parameters": {"binary_data_output": True}, "outputs": [plain]},
+            {"predict": False},
+        ),
+        (
+            {"outputs": [{"name": "predict_proba", "parameters": {"binary_data": True}}, plain]},
+            {"predict_proba": True, "predict": False},
+        ),
+    ):
+        assert inference.parse(request(**fields), loaded.card, 9).outputs == wanted
+
+
+def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) -> None:
+    fields = {"parameters": {"binary_data_output": True}}
+    question = inference.parse(request(**fields), loaded.card, 9)
+    prediction = predict(loaded.model, question.X)
+    reply = inference.respond(question, prediction, loaded.card, "1")
+    labels = b"\x06\0\0\0setosa\x09\0\0\0virginica"
+    assert json.loads(reply.body[: reply.json_size])["outputs"] == [
+        {"name": "predict", "shape": [2], "datatype": "BYTES",
+         "parameters": {"binary_data_size": 23}},
+        {"name": "predict_proba", "shape": [2, 3], "datatype": "FP64",
+         "parameters": {"binary_data_size": 48}},
+    ]  # fmt: skip
+    assert reply.body[reply.json_size :] == labels + np.array(prediction.proba).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "size", "message"),
+    [
+        ({}, DATA, None, "not JSON: "),
+        ({}, DATA, 0, "the JSON cannot have 0 of the body's 168 bytes"),
+        ({}, DATA, 999, "the JSON cannot have 999 of the body's 168 bytes"),
+        ({}, DATA[:-1], -1, "input 'X': the body ends before its 64 bytes of binary data"),
+        ({}, DATA + b"!", -1, "1 bytes after the JSON belong to no input"),
+        ({"data": [1]}, DATA, -1, "input 'X' has both data and a binary_data_size"),
+        ({"shape": [3, 4]}, DATA, -1, "input 'X': the data has not the shape [3, 4]"),
+        ({"datatype": "FP99"}, DATA, -1, "input 'X': 'FP99' is none of the datatypes"),
+        ({"parameters": {"binary_data_size": -1}}, DATA, -1,
+         "not an inference request: Expected `int` >= 0"),
+        ({"parameters": {}}, b"", -1, "input 'X' has no data"),
+    ],
+)  # fmt: skip
+def test_binary_data_that_does_not_fit_is_refused(
+    card: Card, changes: dict[str, Any], data: bytes, size: int | None, message: str
+) -> None:
+    body, json_size = binary(binary_tensor(64, **changes), data=data)
+    with pytest.raises(BadRequest) as caught:
+        inference.parse(body, card, 9, json_size if size == -1 else size)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_binary_tensor_needs_the_header(card: Card) -> None:
+    body = json.dumps({"inputs": [binary_tensor(0)]}).encode()
+    message = "input 'X' is binary: send the header Inference-Header-Content-Length"
+    assert refusal(body, card) == message
+
+
+def nullable_card() -> Card:
+    features = (
+        Feature(name="colour", type="text", nullable=True),
+        Feature(name="size", nullable=True),
+        Feature(name="age"),
+    )
+    return Card(name="m", kind="regressor", features=features, libraries={}, sha256="0" * 64)
+
+
+def test_null_is_a_missing_value_where_there_may_be_one() -> None:
+    colour = tensor(name="colour", shape=[2], datatype="BYTES", data=["red", None])
+    size = tensor(name="size", shape=[2], data=[None, 2.5])
+    age = tensor(name="age", shape=[2], data=[3, 4])
+    X = inference.parse(request(colour, size, age), nullable_card(), 9).X
+    assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
+    nan = np.array([np.nan, 2.5]).tobytes()
+    body, length = binary(colour, binary_tensor(16, name="size", shape=[2]), age, data=nan)
+    X = inference.parse(body, nullable_card(), 9, length).X
+    assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
+    lacking = {**age, "data": [3, None]}
+    message = refusal(request(colour, size, lacking), nullable_card())
+    assert message == "input 'age', row 1, age: Expected `float`, got `null`"
+
+
+def test_true_is_one_in_a_tensor_of_bool(card: Card) -> None:
+    flags = tensor(shape=[1, 4], datatype="BOOL", data=[True, False, True, True])
+    assert inference.parse(request(flags), card, 9).X.tolist() == [[1, 0, 1, 1]]
+    message = refusal(request({**flags, "data": [1, 0, 1, 1]}), card)
+    assert message == "input 'X', row 0, sepal_length: Expected `bool`, got `int`"
+
+
+@given(
+    st.lists(st.sampled_from(["FP32", "INT8", "BOOL", "BYTES", "FP64", "?"]), max_size=3),
+    st.integers(-1, 200),
+    st.binary(max_size=100),
+)
+def test_any_binary_request_is_a_question_or_refused(
+    loaded: Loaded, datatypes: list[str], size: int, data: bytes
+) -> None:
+    tensors = [binary_tensor(len(data) // 2, datatype=datatype) for datatype in datatypes]
+    body, json_size = binary(*tensors, data=data)
+    for length in (size, json_size):
+        try:
+            question = inference.parse(body, loaded.card, 9, length)
+        except RequestError:
+            continue
+        assert np.isfinite(question.X).all()

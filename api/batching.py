@@ -1,0 +1,215 @@
+"""Adaptive batching: what waits while the model is busy is predicted together next.
+
+There is no timer. An idle model answers what comes within one turn of the event loop at once;
+while it works, others gather, and the busier it is, the larger its batches grow.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import numpy as np
+
+from api.datatypes import Array
+from api.errors import Unavailable
+from model.predict import PredictError, Prediction
+
+INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
+STEEPEST = 8.0  # one slow call is more often the machine's fault than the model's
+
+Predict = Callable[[Array], Prediction]
+# Of a batch: its rows, the seconds that its first caller waited, those that predicting took.
+Observe = Callable[[int, float, float], None]
+
+
+class Overloaded(Unavailable):
+    """Too much waits for the model already; nothing was done."""
+
+
+class Late(Unavailable):
+    """The model did not answer in time."""
+
+
+class Limits(NamedTuple):
+    """Of one model: rows predicted at once, rows that may wait, seconds from coming to answer."""
+
+    batch_rows: int
+    queue_rows: int
+    seconds: float
+
+
+class Waiting:
+    """Rows that one caller waits for."""
+
+    __slots__ = ("X", "deadline", "future")
+
+    def __init__(self, X: Array, deadline: float, future: asyncio.Future[Prediction]) -> None:
+        self.X = X
+        self.deadline = deadline
+        self.future = future
+
+
+class Batcher:
+    """The queue before one model. For one event loop."""
+
+    def __init__(
+        self, predict: Predict, executor: Executor, limits: Limits, observe: Observe
+    ) -> None:
+        self._predict = predict
+        self._observe = observe
+        self._executor = executor
+        self._limits = limits
+        self._waiting: deque[Waiting] = deque()
+        self._rows = 0  # of those waiting
+        self._running: Sequence[Waiting] = ()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        # Of the last call: from it the next one's cost is guessed.
+        self._cost = 1, float("inf")
+
+    def check_room(self, rows: int = 1) -> None:
+        """Raise Overloaded if so many rows may not wait too; an empty queue takes any number."""
+        if self._rows and self._rows + rows > self._limits.queue_rows:
+            raise Overloaded(
+                f"{self._rows} rows wait for the model, the limit is {self._limits.queue_rows}; "
+                "try again later"
+            )
+
+    def submit(self, X: Array) -> asyncio.Future[Prediction]:
+        """Predict the rows of `X`, shape (rows, features), together with what else waits.
+
+        The future raises PredictError if the model fails for these rows, and Late. Raises
+        Overloaded.
+        """
+        self.check_room(len(X))
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(X, loop.time() + self._limits.seconds, loop.create_future())
+        self._waiting.append(waiting)
+        self._rows += len(X)
+        if not self._running and not self._scheduled:
+            # Not now: in this turn of the loop other requests may be read.
+            self._scheduled = True
+            loop.call_soon(self._turn)
+        return waiting.future
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        batch = self._next()
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        parts = [waiting.X for waiting in batch]
+        waited = loop.time() - (batch[0].deadline - self._limits.seconds)
+        if self._guess(sum(map(len, parts))) <= INLINE_SECONDS:
+            self._settle(batch, self._measured(parts, waited))
+            self._go_on()
+            return
+        self._running = batch
+        done = loop.run_in_executor(self._executor, self._measured, parts, waited)
+        done.add_done_callback(self._finish)
+        self._expire()
+
+    def _next(self) -> list[Waiting]:
+        """The next batch, without those whose time is over or who have gone."""
+        batch: list[Waiting] = []
+        rows, now = 0, asyncio.get_running_loop().time()
+        while self._waiting:
+            first = self._waiting[0]
+            if batch and rows + len(first.X) > self._limits.batch_rows:
+                break
+            self._waiting.popleft()
+            self._rows -= len(first.X)
+            if first.deadline <= now:
+                self._refuse(first)
+            if not first.future.done():
+                batch.append(first)
+                rows += len(first.X)
+        return batch
+
+    def _guess(self, rows: int) -> float:
+        last_rows, seconds = self._cost
+        return seconds * max(1.0, rows / last_rows)
+
+    def _measured(self, parts: list[Array], waited: float) -> Sequence[Prediction | Exception]:
+        answers: Sequence[Prediction | Exception]
+        rows = sum(map(len, parts))
+        start = time.perf_counter()
+        try:
+            answers = predict_together(self._predict, parts)
+        except Exception as e:  # a bug is each caller's answer; none may wait for ever
+            answers = [e] * len(parts)
+        seconds = time.perf_counter() - start
+        self._cost = rows, min(seconds, STEEPEST * self._guess(rows))
+        self._observe(rows, waited, seconds)
+        return answers
+
+    def _finish(self, done: asyncio.Future[Sequence[Prediction | Exception]]) -> None:
+        batch, self._running = self._running, ()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not done.cancelled():  # as it is when the loop ends
+            self._settle(batch, done.result())
+            self._go_on()
+
+    def _settle(self, batch: Sequence[Waiting], answers: Sequence[Prediction | Exception]) -> None:
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.future.set_exception(answer)
+            else:
+                waiting.future.set_result(answer)
+
+    def _go_on(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _expire(self) -> None:
+        """Answer those whose time is over while the model works, and look again for the next."""
+        loop = asyncio.get_running_loop()
+        # All have the same time, so they are in the order of their deadlines.
+        for waiting in (*self._running, *self._waiting):
+            if waiting.deadline > loop.time():
+                self._timer = loop.call_at(waiting.deadline, self._expire)
+                return
+            self._refuse(waiting)
+        self._timer = loop.call_later(self._limits.seconds, self._expire)
+
+    def _refuse(self, waiting: Waiting) -> None:
+        if not waiting.future.done():
+            late = Late(f"the model did not answer within {self._limits.seconds:g} s")
+            waiting.future.set_exception(late)
+
+
+def predict_together(predict: Predict, parts: Sequence[Array]) -> list[Prediction | PredictError]:
+    """Each part's answer, from one call for all rows; where that fails, from calls for halves.
+
+    So a part that the model fails for gets its error, and the others their answers.
+    """
+    try:
+        prediction = predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    except PredictError as e:
+        if len(parts) == 1:
+            return [e]
+        half = len(parts) // 2
+        return [
+            *predict_together(predict, parts[:half]),
+            *predict_together(predict, parts[half:]),
+        ]
+    return [prediction] if len(parts) == 1 else _split(prediction, parts)
+
+
+def _split(prediction: Prediction, parts: Sequence[Array]) -> list[Prediction | PredictError]:
+    y, proba = prediction
+    split: list[Prediction | PredictError] = []
+    start = 0
+    for part in parts:
+        end = start + len(part)
+        split.append(Prediction(y[start:end], None if proba is None else proba[start:end]))
+        start = end
+    return split
