@@ -51,6 +51,10 @@ format: .venv/ready ## rewrite the code in the project's format
 bench: .venv/ready ## tasks/s of one worker against six others, on both brokers (needs Java 17 and mvn)
 	python -m tests.benchmarks.throughput --all --both
 
+.PHONY: bench-rest
+bench-rest: .venv/ready ## requests/s of the REST service against four other servers (needs wrk)
+	python -m tests.benchmarks.rest
+
 .PHONY: lock
 lock: .venv/ready ## resolve requirements.lock again from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
