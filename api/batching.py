@@ -51,11 +51,12 @@ class Waiting:
 
 
 class Batcher:
-    """The queue before one model. For one event loop."""
+    """The queue before one model. For the event loop in which it is made."""
 
     def __init__(
         self, predict: Predict, executor: Executor, limits: Limits, inline: bool = True
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._predict = predict
         self._executor = executor
         self._limits = limits
@@ -83,14 +84,14 @@ class Batcher:
         Overloaded.
         """
         self.check_room(len(X))
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(X, loop.time() + self._limits.seconds, loop.create_future())
+        deadline = self._loop.time() + self._limits.seconds
+        waiting = Waiting(X, deadline, self._loop.create_future())
         self._waiting.append(waiting)
         self._rows += len(X)
         if not self._running and not self._scheduled:
             # Not now: in this turn of the loop other requests may be read.
             self._scheduled = True
-            loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn)
         return waiting.future
 
     def _turn(self) -> None:
@@ -103,15 +104,14 @@ class Batcher:
             self._go_on()
             return
         self._running = batch
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._executor, self._measured, [w.X for w in batch])
+        done = self._loop.run_in_executor(self._executor, self._measured, [w.X for w in batch])
         done.add_done_callback(self._finish)
         self._expire()
 
     def _next(self) -> list[Waiting]:
         """The next batch, without those whose time is over or who have gone."""
         batch: list[Waiting] = []
-        rows, now = 0, asyncio.get_running_loop().time()
+        rows, now = 0, self._loop.time()
         while self._waiting:
             first = self._waiting[0]
             if batch and rows + len(first.X) > self._limits.batch_rows:
@@ -162,18 +162,17 @@ class Batcher:
     def _go_on(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._loop.call_soon(self._turn)
 
     def _expire(self) -> None:
         """Answer those whose time is over while the model works, and look again for the next."""
-        loop = asyncio.get_running_loop()
         # All have the same time, so they are in the order of their deadlines.
         for waiting in (*self._running, *self._waiting):
-            if waiting.deadline > loop.time():
-                self._timer = loop.call_at(waiting.deadline, self._expire)
+            if waiting.deadline > self._loop.time():
+                self._timer = self._loop.call_at(waiting.deadline, self._expire)
                 return
             self._refuse(waiting)
-        self._timer = loop.call_later(self._limits.seconds, self._expire)
+        self._timer = self._loop.call_later(self._limits.seconds, self._expire)
 
     def _refuse(self, waiting: Waiting) -> None:
         if not waiting.future.done():

@@ -26,12 +26,16 @@ class Served:
         self._cpu_seconds = cpu_seconds
         if cpu_seconds:
             limits = limits._replace(batch_rows=1)  # together they would cost as little as one
-        self.batcher = Batcher(self._predict, executor, limits, inline=not cpu_seconds)
+        answer = self._predict_long if cpu_seconds else self._predict
+        self.batcher = Batcher(answer, executor, limits, inline=not cpu_seconds)
 
     def _predict(self, X: Array) -> Prediction:
+        return predict(self._model, X)
+
+    def _predict_long(self, X: Array) -> Prediction:
         end = time.thread_time() + self._cpu_seconds
         prediction = predict(self._model, X)
-        while self._cpu_seconds and time.thread_time() < end:
+        while time.thread_time() < end:
             prediction = predict(self._model, X)
         return prediction
 
