@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.batching import Limits
 from api.errors import RequestError, on_bug, on_http_exception, on_request_error
+from api.infer import Shortcut
 from api.models import Models
 from api.pipeline import Pipeline
 from api.repository import Repository
@@ -84,7 +85,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
 
     app = Starlette(
         routes=[*models.routes(), *tasks.routes()],
-        middleware=[Middleware(StartupErrors)],
+        middleware=[Middleware(StartupErrors), Middleware(Shortcut, infer=models.infer)],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,

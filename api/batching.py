@@ -99,12 +99,14 @@ class Batcher:
         batch = self._next()
         if not batch:
             return
-        if self._inline and self._guess(sum(len(w.X) for w in batch)) <= INLINE_SECONDS:
-            self._settle(batch, self._measured([w.X for w in batch]))
+        parts = [waiting.X for waiting in batch]
+        rows = sum(map(len, parts))
+        if self._inline and self._guess(rows) <= INLINE_SECONDS:
+            self._settle(batch, self._measured(parts, rows))
             self._go_on()
             return
         self._running = batch
-        done = self._loop.run_in_executor(self._executor, self._measured, [w.X for w in batch])
+        done = self._loop.run_in_executor(self._executor, self._measured, parts, rows)
         done.add_done_callback(self._finish)
         self._expire()
 
@@ -129,9 +131,8 @@ class Batcher:
         last_rows, seconds = self._cost
         return seconds * max(1.0, rows / last_rows)
 
-    def _measured(self, parts: list[Array]) -> Sequence[Prediction | Exception]:
+    def _measured(self, parts: list[Array], rows: int) -> Sequence[Prediction | Exception]:
         answers: Sequence[Prediction | Exception]
-        rows = sum(map(len, parts))
         start = time.perf_counter()
         try:
             answers = predict_together(self._predict, parts)

@@ -117,6 +117,11 @@ def json_response(
 async def on_request_error(_: Request, error: Exception) -> Response:
     """Starlette's handler of RequestError."""
     assert isinstance(error, RequestError)
+    return refusal(error)
+
+
+def refusal(error: RequestError) -> Response:
+    """The response that says why a request is refused."""
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
     return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
 

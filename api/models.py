@@ -42,15 +42,15 @@ class Models:
 
     def __init__(self, repository: Repository, max_rows: int) -> None:
         self._repository = repository
-        self._infer = Infer(repository, max_rows)
+        self.infer = Infer(repository, max_rows)
 
     def routes(self) -> list[Route]:
         """What this answers, and where; the routes are tried in this order."""
         model, repository = "/v2/models/{model}", "/v2/repository"
         version = f"{model}/versions/{{version}}"
         return [
-            Route(f"{model}/infer", self._infer, methods=["POST"]),
-            Route(f"{version}/infer", self._infer, methods=["POST"]),
+            Route(f"{model}/infer", self.infer, methods=["POST"]),
+            Route(f"{version}/infer", self.infer, methods=["POST"]),
             Route("/v2", self.server),
             Route("/v2/", self.server),
             Route("/v2/health/live", self.live),
