@@ -56,6 +56,10 @@ format: .venv/ready ## rewrite the code in the project's format
 bench: .venv/ready ## all benchmarks, about 45 minutes; on Apache Kafka too with Java 17 and mvn
 	python -m tests.benchmarks
 
+.PHONY: bench-rest
+bench-rest: .venv/ready ## requests/s of the REST service against four other servers (needs wrk)
+	python -m tests.benchmarks.rest
+
 .PHONY: lock
 lock: .venv/ready ## resolve requirements.lock again from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

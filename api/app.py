@@ -21,7 +21,7 @@ from api.edge import Edge
 from api.errors import RequestError, on_http_exception, on_request_error
 from api.events import Feed, told_of_stop
 from api.guard import Guard, keys_of
-from api.infer import Infer
+from api.infer import Infer, Shortcut
 from api.metrics import Metrics, ModelMetrics
 from api.models import Models
 from api.pipeline import Pipeline
@@ -111,7 +111,12 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
 
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(StartupErrors), Middleware(Edge, guard=guard, metrics=metrics)],
+        middleware=[
+            Middleware(StartupErrors),
+            Middleware(Edge, guard=guard, metrics=metrics),
+            # Models tells the two routes of an inference first.
+            Middleware(Shortcut, infer=infer, routes=routes[:2]),
+        ],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,

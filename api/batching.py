@@ -53,11 +53,12 @@ class Waiting:
 
 
 class Batcher:
-    """The queue before one model. For one event loop."""
+    """The queue before one model. For the event loop in which it is made."""
 
     def __init__(
         self, predict: Predict, executor: Executor, limits: Limits, observe: Observe
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._predict = predict
         self._observe = observe
         self._executor = executor
@@ -85,14 +86,14 @@ class Batcher:
         Overloaded.
         """
         self.check_room(len(X))
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(X, loop.time() + self._limits.seconds, loop.create_future())
+        deadline = self._loop.time() + self._limits.seconds
+        waiting = Waiting(X, deadline, self._loop.create_future())
         self._waiting.append(waiting)
         self._rows += len(X)
         if not self._running and not self._scheduled:
             # Not now: in this turn of the loop other requests may be read.
             self._scheduled = True
-            loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn)
         return waiting.future
 
     def _turn(self) -> None:
@@ -100,22 +101,21 @@ class Batcher:
         batch = self._next()
         if not batch:
             return
-        loop = asyncio.get_running_loop()
         parts = [waiting.X for waiting in batch]
-        waited = loop.time() - (batch[0].deadline - self._limits.seconds)
+        waited = self._loop.time() - (batch[0].deadline - self._limits.seconds)
         if self._guess(sum(map(len, parts))) <= INLINE_SECONDS:
             self._settle(batch, self._measured(parts, waited))
             self._go_on()
             return
         self._running = batch
-        done = loop.run_in_executor(self._executor, self._measured, parts, waited)
+        done = self._loop.run_in_executor(self._executor, self._measured, parts, waited)
         done.add_done_callback(self._finish)
         self._expire()
 
     def _next(self) -> list[Waiting]:
         """The next batch, without those whose time is over or who have gone."""
         batch: list[Waiting] = []
-        rows, now = 0, asyncio.get_running_loop().time()
+        rows, now = 0, self._loop.time()
         while self._waiting:
             first = self._waiting[0]
             if batch and rows + len(first.X) > self._limits.batch_rows:
@@ -167,18 +167,17 @@ class Batcher:
     def _go_on(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._loop.call_soon(self._turn)
 
     def _expire(self) -> None:
         """Answer those whose time is over while the model works, and look again for the next."""
-        loop = asyncio.get_running_loop()
         # All have the same time, so they are in the order of their deadlines.
         for waiting in (*self._running, *self._waiting):
-            if waiting.deadline > loop.time():
-                self._timer = loop.call_at(waiting.deadline, self._expire)
+            if waiting.deadline > self._loop.time():
+                self._timer = self._loop.call_at(waiting.deadline, self._expire)
                 return
             self._refuse(waiting)
-        self._timer = loop.call_later(self._limits.seconds, self._expire)
+        self._timer = self._loop.call_later(self._limits.seconds, self._expire)
 
     def _refuse(self, waiting: Waiting) -> None:
         if not waiting.future.done():

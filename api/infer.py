@@ -1,10 +1,15 @@
-"""The inference endpoint, plain ASGI: a Request and a Response would cost a quarter of its time."""
+"""The inference endpoint, plain ASGI: a Request and a Response would cost a quarter of its time.
+
+So would Starlette's routing and its handling of exceptions, past which the Shortcut leads.
+"""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import body, inference
 from api.errors import (
@@ -16,6 +21,7 @@ from api.errors import (
     UnknownModel,
     Unprocessable,
     WrongContentType,
+    refusal,
 )
 from api.inference import InferenceRequest, InferenceResponse, Reply
 from api.operation import JSON, Content, Operation
@@ -35,6 +41,41 @@ class Headers(NamedTuple):
 
     length: bytes
     json_size: int | None
+
+
+class Shortcut:
+    """ASGI middleware, the innermost: takes a plain `POST …/infer`, leaves all else to the rest."""
+
+    def __init__(self, app: ASGIApp, infer: ASGIApp, routes: Sequence[Route]) -> None:
+        """`routes`: those of an inference without a version, and with one."""
+        self._app = app
+        self._infer = infer
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an inference, or pass on."""
+        names = path_params(scope) if scope["type"] == "http" else None
+        if names is None:
+            await self._app(scope, receive, send)
+            return
+        scope["path_params"] = names
+        scope["route"] = self._routes[len(names) - 1]
+        try:
+            await self._infer(scope, receive, send)
+        except RequestError as e:
+            await refusal(e)(scope, receive, send)
+
+
+def path_params(scope: Scope) -> dict[str, str] | None:
+    """Model, and version where one is named, of an inference; None for any other request."""
+    if scope["method"] != "POST" or scope.get("root_path"):
+        return None
+    match scope["path"].split("/"):
+        case ["", "v2", "models", model, "infer"] if model:
+            return {"model": model}
+        case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
+            return {"model": model, "version": version}
+    return None
 
 
 class Infer:

@@ -99,10 +99,9 @@ def _check_type(tensor: InputTensor, feature: Feature) -> None:
 
 def _array(tensor: InputTensor, binary: Binary, features: Sequence[Feature]) -> Array:
     """The tensor's data, shape (rows, features), each value checked to be one for its feature."""
-    place = f"input {quote(tensor.name)}"
     if tensor.datatype not in DATATYPES:
-        names = ", ".join(DATATYPES)
-        raise BadRequest(f"{place}: {quote(tensor.datatype)} is none of the datatypes {names}")
+        kind, names = quote(tensor.datatype), ", ".join(DATATYPES)
+        raise BadRequest(f"{_place(tensor)}: {kind} is none of the datatypes {names}")
     shape = (tensor.shape[0], len(features))
     nullable = any(feature.nullable for feature in features)
     data = binary.get(tensor.name)
@@ -113,7 +112,7 @@ def _array(tensor: InputTensor, binary: Binary, features: Sequence[Feature]) -> 
     else:
         array = _from_binary(tensor, data)
     if array.shape != shape if nested else array.size != shape[0] * shape[1]:
-        raise BadRequest(f"{place}: the data has not the shape {tensor.shape}")
+        raise BadRequest(f"{_place(tensor)}: the data has not the shape {tensor.shape}")
     array = array.reshape(shape)
     if tensor.datatype == BYTES:
         return _checked_texts(array, features)
@@ -127,28 +126,31 @@ def _from_binary(tensor: InputTensor, data: memoryview) -> Array:
     try:
         return from_binary(tensor.datatype, data)
     except DataError as e:
-        raise BadRequest(f"input {quote(tensor.name)}: {e}") from e
+        raise BadRequest(f"{_place(tensor)}: {e}") from e
 
 
 def _from_json(
     tensor: InputTensor, nested: bool, nullable: bool, features: Sequence[Feature]
 ) -> Array:
-    place = f"input {quote(tensor.name)}"
     if tensor.data is NO_DATA:
-        raise BadRequest(f"{place} has no data")
+        raise BadRequest(f"{_place(tensor)} has no data")
     datatype = DATATYPES[tensor.datatype]
     decoders = datatype.nullable if nullable else datatype.strict
     try:
         values = (decoders.nested if nested else decoders.flat).decode(tensor.data)
         return np.array(values, datatype.array)
     except msgspec.DecodeError as e:
-        raise BadRequest(f"{place}, {_located(str(e), features)}") from e
+        raise BadRequest(f"{_place(tensor)}, {_located(str(e), features)}") from e
     except UnicodeDecodeError as e:
-        raise BadRequest(f"{place}: a text is not UTF-8") from e
+        raise BadRequest(f"{_place(tensor)}: a text is not UTF-8") from e
     except OverflowError as e:
-        raise BadRequest(f"{place}: a number does not fit into {tensor.datatype}") from e
+        raise BadRequest(f"{_place(tensor)}: a number does not fit into {tensor.datatype}") from e
     except ValueError as e:
-        raise BadRequest(f"{place}: the rows have different lengths") from e
+        raise BadRequest(f"{_place(tensor)}: the rows have different lengths") from e
+
+
+def _place(tensor: InputTensor) -> str:
+    return f"input {quote(tensor.name)}"
 
 
 def _checked_texts(array: Array, features: Sequence[Feature]) -> Array:

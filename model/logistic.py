@@ -35,7 +35,7 @@ def answer(model: Any, X: Array) -> tuple[Array, Array]:
         positive = expit(flat)
         return y, np.stack([1 - positive, positive], axis=1)
     y = model.classes_.take(scores.argmax(axis=1))
-    scores -= scores.max(axis=1, keepdims=True)
+    scores -= np.maximum.reduce(scores, axis=1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
+    scores /= np.add.reduce(scores, axis=1, keepdims=True)
     return y, scores

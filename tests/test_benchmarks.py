@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from streams.events import Position, Timings, new_id
-from tests.benchmarks import contenders, latency, rig, scale, sink, throughput
+from tests.benchmarks import contenders, latency, rest, rig, scale, sink, throughput, wrk
 from tests.benchmarks.contenders import CONTENDERS, OURS, REQUIREMENTS, parse_peers, share
 from tests.benchmarks.costs import (
     BadResults,
@@ -27,6 +27,7 @@ from tests.benchmarks.figures import Sample, Turn, find_fault, measure, pairwise
 from tests.benchmarks.latency import Times
 from tests.benchmarks.sink import Moment
 from tests.benchmarks.table import tables
+from tests.benchmarks.wrk import Load
 from tests.processes import ROOT
 
 
@@ -154,7 +155,7 @@ def test_a_contender_of_the_project_needs_nothing_made() -> None:
     assert contenders.prepare("plain") == ["python", "-m", "tests.benchmarks.peers.plain"]
 
 
-@pytest.mark.parametrize("name", ["faststream", "quix"])
+@pytest.mark.parametrize("name", ["faststream", "quix", "mlserver", "bentoml", "fastapi"])
 def test_peers_predict_with_the_projects_versions(name: str) -> None:
     lock = (ROOT / "requirements.lock").read_text().replace(" \\", "").splitlines()
     pins = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
@@ -280,3 +281,40 @@ def test_a_small_run_of_the_sink_holds_its_audit(artifact: Path) -> None:
     figures = sink.measure(artifact, kafka=False, tasks=300)
     assert figures["beside"]["worker_rows_per_second"] >= 0
     assert figures["alone"]["sink_mb"] > 0
+
+
+WRK = """Running 4s test @ http://127.0.0.1:1
+  1 threads and 32 connections
+
+{"requests": 1000, "us": 500000, "failed": 0, "p50_us": 1500, "p99_us": 4250}
+"""
+
+
+def test_wrks_figures_are_read() -> None:
+    assert wrk.parse(WRK) == Load(rate=2000.0, p50=1.5, p99=4.25)
+
+
+def test_a_load_with_failures_has_no_figures() -> None:
+    with pytest.raises(RuntimeError, match="3 requests failed of 1000"):
+        wrk.parse(WRK.replace('"failed": 0', '"failed": 3'))
+
+
+def test_the_rest_report_compares_each_round_with_its_neighbours() -> None:
+    ours = [Load(100, 1.0, 2.0), Load(300, 1.0, 4.0), Load(90, 2.0, 6.0)]
+    ceiling = [Load(100, 1.0, 2.0), Load(200, 1.0, 1.0), Load(100, 1.0, 3.0)]
+    loads = {OURS: ours, "ceiling": ceiling, "mlserver": [Load(10, 9.0, 90.0)] * 3}
+    forest = {name: done for name, done in loads.items() if name != "ceiling"}
+    figures = json.loads(json.dumps(rest.report(loads, loads, forest)))
+    assert figures["ratio_ceiling"] == 1.0
+    assert figures["ratio_mlserver"] == figures["ratio_mlserver_forest"] == 10.0
+    assert figures["p99_over_ceiling"] == 2.0
+    assert figures["p50_over_ceiling_c1"] == 1.0
+    assert figures["c32"][OURS] == {"requests_per_second": 100, "p50_ms": 1.0, "p99_ms": 4.0}
+    assert set(figures["forest"]) == {OURS, "mlserver"}
+
+
+def test_the_rest_race_names_its_peers() -> None:
+    assert rest.parse([]).peers == ["ceiling", "mlserver", "bentoml", "fastapi"]
+    assert rest.parse(["--peers", "mlserver"]).peers == ["mlserver"]
+    with pytest.raises(SystemExit):
+        rest.parse(["--peers", "nobody"])

@@ -74,16 +74,19 @@ def share(name: str, tasks: int, pairs: int) -> tuple[int, int]:
 
 def prepare(name: str) -> list[str]:
     """The command that starts a contender, its virtual environment made if need be."""
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     program, *arguments = CONTENDERS[name].command
-    environment = CONTENDERS[name].environment
-    if environment is None:
+    needed = CONTENDERS[name].environment
+    if needed is None:
         return [program, *arguments]
-    return [str(_made(environment) / "bin" / program), *arguments]
+    return [str(environment(needed) / "bin" / program), *arguments]
 
 
-def _made(name: str) -> Path:
-    """The folder of a virtual environment that has what its requirement file says."""
+def environment(name: str) -> Path:
+    """The folder of a virtual environment that has what its requirement file says.
+
+    It is made if need be.
+    """
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     folder, requirements = ENVIRONMENTS / name, REQUIREMENTS / f"{name}.txt"
     ready, wanted = folder / "ready", requirements.read_text()
     if ready.exists() and ready.read_text() == wanted:
