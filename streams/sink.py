@@ -20,7 +20,7 @@ from streams.topics import RESULTS, SINK_GROUP
 STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
 # What waits, and what one transaction takes: the more, the less each row costs (see the store).
-WAITING_RECORDS, WAITING_BYTES = 200_000, 64_000_000
+WAITING_RECORDS, WAITING_BYTES = 100_000, 32_000_000
 TRANSACTION_RECORDS, TRANSACTION_BYTES = 100_000, 32_000_000
 SAFE_SQLITE = (3, 51, 3)
 

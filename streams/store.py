@@ -34,12 +34,13 @@ from streams.schema import (
     position_of,
 )
 
+# What fails rolls the whole transaction back. With SQLite's default, OR ABORT, it would keep a
+# journal of every page that a statement changes.
 ROWS_AT_ONCE = 50
 COLUMNS = "position, task_id, answered_at_ms, value"
 
 
 def _insert(rows: int) -> str:
-    # OR ROLLBACK spares SQLite a journal of each statement.
     values = ",".join(["(?,?,?,?)"] * rows)
     return f"INSERT OR ROLLBACK INTO result_row({COLUMNS}) VALUES {values}"  # noqa: S608
 

@@ -11,7 +11,15 @@ import pytest
 from model.artifact import Loaded
 from model.predict import predict
 from streams.answer import Answerer, Batch, DeadLetter
-from streams.events import Failure, Position, Result, decode_result, input_digest, new_id
+from streams.events import (
+    Failure,
+    Position,
+    Result,
+    decode_result,
+    decode_results,
+    input_digest,
+    new_id,
+)
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
@@ -207,3 +215,10 @@ def test_an_answer_tells_what_was_asked_however_the_chunk_was_read(answerer: Ans
         results = answerer.answer(0, batch(*map(task, chosen))).results
         digests = [decode_result(value).input for _, value in results]
         assert digests == [input_digest(X) for X in chosen]
+
+
+def test_a_chunks_answers_can_be_read_back_in_one_go(answerer: Answerer) -> None:
+    answers = answerer.answer(2, batch(task(ROWS), task([[1.0]]), task(ROWS[:1], v=2)))
+    values = [value for _, value in answers.results]
+    one_by_one = [decode_result(value) for value in values]
+    assert decode_results(values) == (one_by_one, [value.decode() for value in values])
