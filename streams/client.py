@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -19,9 +20,12 @@ from infra import broker
 from infra.config import Settings
 from streams import events
 from streams.events import Result, TableTask, decode_result, new_id
-from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS
+from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS, TRACE_HEADER
 
 REQUEST_TIMEOUT_MS = 10_000
+
+# The W3C trace that tasks published in this context belong to; the worker copies it to results.
+TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 
 class ClientError(Exception):
@@ -133,9 +137,13 @@ class Client:
         value = encode_task(X, task_id, model)
         if self._producer is None:
             raise Unavailable("the client is not started")
+        trace = TRACEPARENT.get()
+        headers = None if trace is None else [(TRACE_HEADER, trace)]
         try:
             async with asyncio.timeout(self._settings.delivery_timeout):
-                sent = await self._producer.send_and_wait(TASKS, value, key=task_id.encode())
+                sent = await self._producer.send_and_wait(
+                    TASKS, value, key=task_id.encode(), headers=headers
+                )
         except MessageSizeTooLargeError as e:
             raise TooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
