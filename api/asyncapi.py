@@ -29,6 +29,12 @@ class DeadLetterHeaders(Struct, rename="kebab"):
     petal_offset: str
 
 
+class TraceHeaders(Struct, omit_defaults=True):
+    """W3C Trace Context: of a task's record, and copied to its result's."""
+
+    traceparent: str | None = None
+
+
 class Channel(NamedTuple):
     """A topic: the types of its messages, their headers, and what the pipeline does with them."""
 
@@ -54,7 +60,7 @@ CHANNELS = (
 
 def document(settings: Settings, version: str) -> Document:
     """The document of the topics as these settings make them."""
-    types = [Task, TableTask, Result, DeadLetterHeaders]
+    types = [Task, TableTask, Result, DeadLetterHeaders, TraceHeaders]
     _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
     ((key,), _) = msgspec.json.schema_components([TaskId])
     return {
@@ -109,6 +115,7 @@ def _name(kind: type, channel: Channel) -> str:
 def _message(kind: type, channel: Channel, key: Document) -> Document:
     if channel.headers is None:
         return {
+            "headers": {"$ref": REFERENCE.format(name=TraceHeaders.__name__)},
             "payload": {"$ref": REFERENCE.format(name=kind.__name__)},
             "bindings": {"kafka": {"key": key, "bindingVersion": KAFKA_BINDINGS}},
         }

@@ -13,9 +13,12 @@ from api import logs
 from api.errors import RequestError, bug, refusal
 from api.guard import Guard
 from api.metrics import Metrics
+from streams.client import TRACEPARENT
+from streams.topics import TRACE_HEADER
 
 SAFETY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 REQUEST_ID = b"x-request-id"
+TRACE = TRACE_HEADER.encode()
 CLOSED = 499  # nginx's: the client was gone before there was an answer
 TOLD = 200  # most characters of a path in the log
 
@@ -34,9 +37,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
-        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), None)
-        request_id = logs.request_id(given)
+        given = dict(scope["headers"])
+        request_id = logs.request_id(given.get(REQUEST_ID))
         logs.REQUEST_ID.set(request_id)
+        TRACEPARENT.set(logs.trace(given.get(TRACE)))
 
         async def marked(message: Message) -> None:
             nonlocal status

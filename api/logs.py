@@ -11,9 +11,13 @@ from typing import Any
 
 import msgspec
 
+from streams.client import TRACEPARENT
+
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 FIELDS = "petal"  # the attribute of a log record that holds further fields
 _GIVEN = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# W3C Trace Context, version 00; an id of zeros only is none.
+_TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _PROCESS, _NUMBERS = token_hex(8), count(1)
 
 access = logging.getLogger("api.access")
@@ -24,6 +28,11 @@ def request_id(given: bytes | None) -> str:
     if given is not None and _GIVEN.fullmatch(given):
         return given.decode()
     return f"{_PROCESS}-{next(_NUMBERS)}"
+
+
+def trace(given: bytes | None) -> bytes | None:
+    """The `traceparent` that a client gave, if it is one."""
+    return given if given is not None and _TRACE.fullmatch(given) else None
 
 
 class JsonLines(logging.Formatter):
@@ -40,6 +49,8 @@ class JsonLines(logging.Formatter):
         }
         if known := REQUEST_ID.get():
             line["request_id"] = known
+        if found := TRACEPARENT.get():
+            line["trace_id"] = found.split(b"-")[1].decode()
         line |= getattr(record, FIELDS, {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -19,9 +20,12 @@ from infra import broker
 from infra.config import Settings
 from streams import events
 from streams.events import Result, TableTask, decode_result, new_id
-from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS
+from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS, TRACE_HEADER
 
 REQUEST_TIMEOUT_MS = 10_000
+
+# The W3C trace that tasks published in this context belong to; the worker copies it to results.
+TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 
 class ClientError(Exception):
@@ -150,11 +154,13 @@ class Client:
         Where a broker was away for so long that a batch expired, aiokafka 0.14.0 has used up the
         batch's sequence numbers; whatever it sends afterwards is refused, for ever.
         """
+        trace = TRACEPARENT.get()
+        headers = None if trace is None else [(TRACE_HEADER, trace)]
         try:
-            return await producer.send_and_wait(TASKS, value, key=key)
+            return await producer.send_and_wait(TASKS, value, key=key, headers=headers)
         except OutOfOrderSequenceNumber:
             successor = await self._successor(producer)
-            return await successor.send_and_wait(TASKS, value, key=key)
+            return await successor.send_and_wait(TASKS, value, key=key, headers=headers)
 
     async def _successor(self, producer: AIOKafkaProducer) -> Any:
         """The producer in place of one that is spent; of many calls that fail one makes it."""

@@ -6,6 +6,8 @@ TASKS = "tasks"
 RESULTS = "results"
 DEAD_LETTERS = "dead-letters"
 
+TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its result's
+
 WORKER_GROUP = "petal-worker"
 SINK_GROUP = "petal-sink"
 

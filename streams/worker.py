@@ -15,7 +15,7 @@ from model import artifact
 from streams import application
 from streams.answer import Answerer, Answers, Batch, DeadLetter
 from streams.status import State
-from streams.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
+from streams.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
 from streams.transport import Chunk
 
 SLOW_SECONDS = 0.1  # above this a chunk leaves the event loop; below, two threads only fight
@@ -47,7 +47,8 @@ class Inference:
         answers = await self._answer(chunk)
         await self._slots.acquire()
         letters = answers.dead_letters
-        deliveries = await producer.send_all(RESULTS, chunk.partition, answers.results)
+        traces = _traces(chunk, letters)
+        deliveries = await producer.send_all(RESULTS, chunk.partition, answers.results, traces)
         deliveries += await producer.send_all(
             DEAD_LETTERS,
             0,
@@ -77,6 +78,18 @@ class Inference:
             application.fail("publishing results", e)
         event.ack()
         self._slots.release()
+
+
+def _traces(chunk: Chunk, letters: list[DeadLetter]) -> list[list[tuple[str, bytes]]]:
+    """The trace header of each record that has a result, or nothing if no record has any."""
+    if not any(record.headers for record in chunk.records):
+        return []
+    dead = {letter.offset for letter in letters}
+    return [
+        [(name, value) for name, value in record.headers if name == TRACE_HEADER and value]
+        for record in chunk.records
+        if record.offset not in dead
+    ]
 
 
 def _headers(chunk: Chunk, letter: DeadLetter) -> list[tuple[str, bytes]]:
