@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,8 +37,11 @@ def race(names: Sequence[str], artifact: Path, plan: Mapping[int, int], rounds: 
     """Alternate the servers; `plan` has the seconds for each number of connections."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        with Pipeline(path, settings_for(path, artifact)) as pipeline:
-            running = {name: servers.start(name, pipeline, artifact) for name in names}
+        with Pipeline(path, settings_for(path, artifact)) as pipeline, ExitStack() as stack:
+            running = {
+                name: stack.enter_context(servers.serving(name, pipeline, artifact))
+                for name in names
+            }
             for server in running.values():
                 wrk.run(server.url, server.question, max(plan), WARM_UP, path)
             return [

@@ -4,8 +4,11 @@ MLServer, BentoML and FastAPI live in virtual environments of their own (see con
 """
 
 import json
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,8 +65,9 @@ class Running(NamedTuple):
     question: bytes
 
 
-def start(name: str, pipeline: Pipeline, artifact: Path) -> Running:
-    """Start a server and wait for its first answer; AssertionError if it has none."""
+@contextmanager
+def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[Running]:
+    """A server that has given its first answer; AssertionError if it has none."""
     server, port = SERVERS[name], free_port()
     folder = _mlserver_folder(pipeline.folder, artifact, port)
     program, *arguments = (part.format(port=port, folder=folder) for part in server.command)
@@ -73,15 +77,24 @@ def start(name: str, pipeline: Pipeline, artifact: Path) -> Running:
     running = Running(
         process, f"http://127.0.0.1:{port}{server.path}", json.dumps(server.question).encode()
     )
+    try:
+        _check(name, running)
+        yield running
+    finally:
+        process.stop()  # a kill would leave BentoML's children behind
+
+
+def _check(name: str, running: Running) -> None:
+    """Wait for the first answer, which must have a label and three probabilities."""
 
     def answers() -> str | None:
-        assert process.exit_code is None, f"{name} ended:\n{process.output[-2000:]}"
+        if running.process.exit_code is not None:
+            raise AssertionError(f"{name} ended:\n{running.process.output[-2000:]}")
         return ask(running)
 
-    answer = wait_until(answers, START_SECONDS, f"{name} answers: {process.output[-2000:]}")
-    assert "setosa" in answer, f"{name} answers {answer}"
-    assert answer.count(".") + answer.count("e-") >= 3, f"{name} tells no probabilities: {answer}"
-    return running
+    answer = wait_until(answers, START_SECONDS, f"{name} answers")
+    if "setosa" not in answer or len(re.findall(r"\d\.\d|\de-", answer)) < 3:
+        raise AssertionError(f"{name} gives another answer: {answer}")
 
 
 def ask(running: Running) -> str | None:
