@@ -22,6 +22,12 @@ from streams.store import Applied, Slice, Store
 from streams.worker import Inference
 
 LATE_SECONDS = 1.5  # longer than the interval of commits
+# A table without rowids cannot be without a key.
+KEYED_TABLE = re.compile(
+    r"task_id TEXT(?: NOT NULL)? PRIMARY KEY(.*?)(?:, WITHOUT ROWID)?;", re.DOTALL
+)
+REFERENCE = re.compile(r" REFERENCES \w+\(task_id\)")  # to what is no key any more
+UNLESS_THERE = re.compile(r"ON CONFLICT\s*\(task_id\) DO NOTHING")
 EVERY = 5  # every so many-th chunk or transaction is treated badly
 
 
@@ -156,13 +162,18 @@ class OffsetBeforeRows(Store):
 
 
 class Keyless(sqlite3.Connection):
-    """Makes the table of results without its primary key, and inserts whatever comes."""
+    """Makes the table of task ids without its primary key, and inserts whatever comes."""
 
     def executescript(self, script: str) -> sqlite3.Cursor:
-        return super().executescript(re.sub(r"(task_id TEXT NOT NULL) PRIMARY KEY", r"\1", script))
+        keyless, tables = KEYED_TABLE.subn(r"task_id TEXT\1;", script)
+        assert tables == 1, "the schema has no such table any more"
+        return super().executescript(REFERENCE.sub("", keyless))
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        return super().execute(UNLESS_THERE.sub("", sql), *args)
 
     def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
-        return super().executemany(re.sub(r"ON CONFLICT\s*\(task_id\) DO NOTHING", "", sql), *args)
+        return super().executemany(UNLESS_THERE.sub("", sql), *args)
 
 
 def _worker_of(inference: type[Inference]) -> Any:

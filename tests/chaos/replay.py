@@ -79,12 +79,15 @@ def _slices(records: Sequence[Any]) -> Iterator[Slice]:
             first = part[-1].offset + 1
 
 
-def _apply(database: Path, cluster: str, records: Sequence[Any]) -> dict[str, str]:
-    """Apply the log to a database; returns its digests."""
-    with contextlib.closing(Store(database, cluster)) as store:
-        for part in _slices(records):
-            store.apply_all([part])
-    return digests(database)
+def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping[str, str]) -> str:
+    """Apply the log to a database; says what is otherwise than `before`, if anything."""
+    try:
+        with contextlib.closing(Store(database, cluster)) as store:
+            for part in _slices(records):
+                store.apply_all([part])
+    except (sqlite3.Error, StoreError) as e:
+        return f"the log cannot be applied: {e}"
+    return _difference(before, digests(database))
 
 
 def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
@@ -110,8 +113,6 @@ def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
     before = digests(replayed)
     for path in rebuilt.parent.glob(f"{rebuilt.name}*"):
         path.unlink()
-    after = _apply(replayed, cluster, records)
-    anew = _apply(rebuilt, cluster, records)
     with Reader(database) as reader:
         audit = reader.audit()
     return Projected(
@@ -120,6 +121,6 @@ def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
         audit.consistent,
         audit.conflicts,
         offsets(database, cluster),
-        _difference(before, after),
-        _difference(before, anew),
+        _apply(replayed, cluster, records, before),
+        _apply(rebuilt, cluster, records, before),
     )

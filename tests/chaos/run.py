@@ -21,7 +21,7 @@ from tests.chaos.pace import Pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.recorder import Recorder
 from tests.chaos.rest import RestLoad
-from tests.chaos.stage import Fault, Stage, seen
+from tests.chaos.stage import EFFECT_SECONDS, Fault, Stage, seen
 from tests.processes import Pipeline
 
 CALM_SECONDS = 4.0
@@ -115,7 +115,9 @@ class Run:
         for kind, number in PLACES:
             self._fleet.add(kind, number)
         if not await seen(lambda: self._fleet.whole):
-            raise RuntimeError("the fleet did not start")
+            late = [m for m in self._fleet.members.values() if not m.ready and m.kind != "sink"]
+            logs = ", ".join(f"{m.name} ({m.process.log})" for m in late)
+            raise RuntimeError(f"not ready in {EFFECT_SECONDS:g} s: {logs or 'any sink'}")
 
     async def _break(self) -> None:
         loading = [asyncio.create_task(part.run()) for part in (self._load, self._rest)]
