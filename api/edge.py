@@ -50,7 +50,7 @@ class Edge:
                 message["headers"] = [*message["headers"], mark, *SAFETY]
             await send(message)
 
-        self._metrics.in_progress.inc()
+        self._metrics.in_progress += 1
         try:
             await self._guarded(scope, receive, marked)
         except Exception:  # the server logs it
@@ -58,7 +58,7 @@ class Edge:
                 await bug()(scope, receive, marked)
             raise
         finally:
-            self._metrics.in_progress.dec()
+            self._metrics.in_progress -= 1
             self._done(scope, status or CLOSED, time.perf_counter() - start)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -73,7 +73,7 @@ class Guard:
         )
         self._rate = rate
         self._buckets: dict[bytes, Bucket] = {}
-        self._local_hosts: dict[str, bool] = {}
+        self._local: dict[tuple[str, bytes], bool] = {}
 
     def check(self, scope: Scope) -> None:
         """Raises Unauthorized, Forbidden or TooMany."""
@@ -103,18 +103,12 @@ class Guard:
         A page of another site, whose name was made to point here, would send its own name.
         """
         server: Any = scope.get("server") or ("", None)
-        if server[1] is not None and not self._known_local(server[0]):
-            return False
-        host = _header(scope, b"host").decode("latin-1")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return self._known_local(name)
-
-    def _known_local(self, host: str) -> bool:
-        local = self._local_hosts.get(host)
+        key = server[0] if server[1] is not None else "", _header(scope, b"host")
+        local = self._local.get(key)
         if local is None:
-            local = is_loopback(host)
-            if len(self._local_hosts) < 100:  # names are a client's to choose
-                self._local_hosts[host] = local
+            local = is_loopback(key[0]) and is_loopback(_name(key[1]))
+            if len(self._local) < 100:  # names are a client's to choose
+                self._local[key] = local
         return local
 
     def _limit(self, key: bytes) -> None:
@@ -124,6 +118,12 @@ class Guard:
             bucket = self._buckets[key] = Bucket(self._rate, now)
         if seconds := bucket.take(now):
             raise TooMany(math.ceil(seconds), self._rate)
+
+
+def _name(host: bytes) -> str:
+    """The name in a Host header, without its port."""
+    text = host.decode("latin-1")
+    return text if text.endswith("]") else text.rpartition(":")[0] or text
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -68,9 +68,10 @@ class Metrics:
         self._seconds = self._histogram(
             "rest_server_request_duration_seconds", "from head to last byte", ["method", "path"]
         )
-        self.in_progress = Gauge(
+        self.in_progress = 0  # requests; a plain number, read when it is asked for
+        Gauge(
             "rest_server_requests_in_progress", "requests being answered", registry=self._registry
-        )
+        ).set_function(lambda: self.in_progress)
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _counter(self, name: str, about: str, labels: list[str]) -> Counter:
