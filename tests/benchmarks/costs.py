@@ -99,8 +99,8 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of (x, y) points the least-squares change of y per x; 0 for fewer than two."""
-    if len({x for x, _ in points}) < 2:
-        return 0.0
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """Of (x, y) points the least-squares change of y per x; None for fewer than three."""
+    if len({x for x, _ in points}) < 3:
+        return None
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope

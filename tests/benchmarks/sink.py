@@ -83,19 +83,19 @@ def figures_beside(
     """The figures of the run with the worker beside.
 
     `lag_growth` is the slope of the lag while the worker wrote, over the worker's rate: 0 if
-    the sink keeps up, 1 if it does nothing.
+    the sink keeps up, 1 if it does nothing; None where that was too short to tell.
     """
     first, last = min(found.stamps), max(found.stamps)
     during = [m for m in moments if first <= m.at_ms <= last]
     worker, tasks = rate(found.stamps), len(found.stamps)
     done = next(m.at_ms for m in moments if m.stored >= tasks)
-    growth = slope([(m.at_ms / 1000, m.lag) for m in during]) / worker if worker else 0.0
+    growth = slope([(m.at_ms / 1000, m.lag) for m in during])
     step = max(1, -(-len(moments) // SHOWN))
     return {
         "worker_rows_per_second": round(worker),
         "sink_rows_per_second": round(tasks / max(done - first, 1) * 1000),
         "highest_lag": max(m.lag for m in moments),
-        "lag_growth": round(growth, 3),
+        "lag_growth": None if growth is None else round(growth / worker, 3),
         "lag_seconds_and_records": [
             [round((m.at_ms - first) / 1000, 1), m.lag] for m in moments[::step]
         ],
