@@ -90,14 +90,15 @@ class Answerer:
         kind: Any = Task if self._card.numeric else TableTask
         self._decode = msgspec.json.Decoder(kind).decode
         self._decode_all = msgspec.json.Decoder(list[kind]).decode
-        # (records, seconds) of the last chunk, from which the next one's cost is guessed.
+        # (bytes, seconds) of the last chunk, from which the next one's cost is guessed: a task
+        # may have one row or thousands.
         self._last: tuple[int, float] | None = None
 
-    def seconds(self, records: int) -> float:
-        """A guess of what `answer` will take for so many records; infinite before the first."""
+    def seconds(self, batch: Batch) -> float:
+        """A guess of what `answer` will take for a chunk; infinite before the first."""
         if self._last is None:
             return math.inf
-        return self._last[1] * max(1.0, records / self._last[0])
+        return self._last[1] * max(1.0, _bytes(batch) / self._last[0])
 
     def answer(self, partition: int, batch: Batch) -> Answers:
         """Answer the records of one partition of `tasks`; the order of results is theirs."""
@@ -107,7 +108,7 @@ class Answerer:
             answers = Answers(self._predict(tasks, batch.offsets, partition), [])
         else:
             answers = self._answer_singly_read(partition, batch)
-        self._last = len(batch.offsets), time.perf_counter() - start
+        self._last = max(1, _bytes(batch)), time.perf_counter() - start
         return answers
 
     def _read_all(self, batch: Batch) -> list[AnyTask] | None:
@@ -248,6 +249,10 @@ class Answerer:
         result = decode_result(value)
         refused = Refused(result.id, "result_too_large", text, result.input)
         return self._refusal(refused, partition, result.task.offset)
+
+
+def _bytes(batch: Batch) -> int:
+    return sum(map(len, filter(None, batch.values)))
 
 
 def _parts(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:

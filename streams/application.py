@@ -26,6 +26,7 @@ from streams.transport import (
     BATCH_BYTES,
     LogReplaced,
     Transport,
+    collect_regularly,
     relax_garbage_collector,
 )
 from streams.watchdog import Watchdog
@@ -85,6 +86,7 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, EXIT_TRY_AGAIN))
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
+        self.add_future(collect_regularly())
         self.consuming = True
         await super().on_started()
 

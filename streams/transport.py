@@ -33,6 +33,7 @@ POLL_SECONDS = 1.0
 QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
 BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 ROOM_POLL_SECONDS = 0.001
+COLLECT_SECONDS = 1.0
 # After a change of its leader a log may for a moment claim to end before what was read of it.
 SHORT_LOG_SECONDS = 5.0
 
@@ -445,3 +446,15 @@ def relax_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
+
+
+async def collect_regularly() -> None:
+    """Collect all garbage once a second, for as long as it is awaited.
+
+    With young objects left alone for so long, full collections never come by themselves, and
+    each fetch response that a cycle holds would stay: 155 bytes a task in measurements. What
+    the start made is frozen, so that this takes milliseconds.
+    """
+    while True:
+        await asyncio.sleep(COLLECT_SECONDS)
+        gc.collect()

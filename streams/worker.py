@@ -64,7 +64,7 @@ class Inference:
         batch = Batch(
             [r.offset for r in records], [r.key for r in records], [r.value for r in records]
         )
-        if self._answerer.seconds(len(records)) < SLOW_SECONDS:
+        if self._answerer.seconds(batch) < SLOW_SECONDS:
             return self._answerer.answer(chunk.partition, batch)
         answers: Answers = await application.off_loop(self._answerer.answer, chunk.partition, batch)
         return answers

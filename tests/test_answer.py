@@ -1,6 +1,7 @@
 """From record bytes to answers, without a broker."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +71,16 @@ def test_each_task_gets_its_own_rows_answer_in_order(answerer: Answerer, loaded:
     ]  # fmt: skip
     assert results == expected
     assert all(result.ms.queue > 0 and result.ms.infer > 0 for result in results)
+
+
+def test_a_chunks_time_is_guessed_from_its_size_not_from_its_records(loaded: Loaded) -> None:
+    answerer = Answerer(loaded, "host-1", max_rows=1000)
+    few = many(4)[1]
+    assert answerer.seconds(few) == math.inf
+    answerer.answer(0, few)
+    guess = answerer.seconds(few)
+    large = batch(*[task(ROWS * 300) for _ in few.values])
+    assert answerer.seconds(large) > 50 * guess
 
 
 def test_one_bad_record_changes_no_neighbours_answer(answerer: Answerer) -> None:
