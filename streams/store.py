@@ -6,7 +6,7 @@ their counts equals the sum of the next offsets (`Reader.audit`), and replaying 
 is already stored changes nothing. Rows hold nothing but what the log holds: a rebuild from
 the log gives the same rows.
 
-It must keep up with a worker at full speed, which shaped it:
+It must follow a worker at full speed as closely as it can, which shaped it:
 - a row is its result's JSON beside what is needed to find it, in the order of the log, so it
   is appended and never built column by column; the view `result` has the columns;
 - task ids are random and touch every page of their index, so their table `result_key` is filled
