@@ -1,7 +1,9 @@
 """The watermark, and one contract test per internal of Faust that the transport overrides."""
 
 import asyncio
+import gc
 import inspect
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -19,7 +21,7 @@ from intervaltree import IntervalTree
 from infra.config import Settings
 from streams import application, transport
 from streams.status import State
-from streams.transport import ChunkMessage, Watermark
+from streams.transport import ChunkMessage, Watermark, collect_regularly
 
 
 def test_the_watermark_moves_over_contiguous_ranges_only() -> None:
@@ -176,3 +178,26 @@ def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
         assert consumer.ack_chunk(message) is False, "acknowledged twice"
         assert now.next == moved
     assert consumer._new_offset(tp) == 15
+
+
+class Knot:
+    """Holds itself, as whatever keeps a fetch response does."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_only_a_cycle_holds_is_collected_though_the_collector_is_relaxed() -> None:
+    async def collected() -> None:
+        gone = weakref.ref(Knot())
+        collecting = asyncio.create_task(collect_regularly())
+        async with asyncio.timeout(10):
+            while gone() is not None:
+                await asyncio.sleep(0.05)
+        collecting.cancel()
+
+    gc.disable()
+    try:
+        asyncio.run(collected())
+    finally:
+        gc.enable()
