@@ -147,7 +147,8 @@ class Pipeline:
         )
         self._stack.callback(kafka.stop)
         self.env["PETAL_BROKER"] = f"127.0.0.1:{port}"
-        self.start(sys.executable, "-m", "infra.broker").wait_for("broker ready")
+        kafka.wait_for("Apache Kafka on", seconds=180.0)  # the first one gets the jars
+        self.start(sys.executable, "-m", "infra.broker").wait_for("broker ready", seconds=60.0)
         return kafka
 
     def broker(self) -> Process:

@@ -5,11 +5,13 @@ once, formats `var/kafka/data` once, and becomes the broker. Needs `mvn` and Jav
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from infra.config import EXIT_CONFIG, ROOT
@@ -44,18 +46,27 @@ broker.heartbeat.interval.ms=500
 
 
 def fetch_jars(lib: Path) -> None:
-    """Copy the broker's jars to `lib`, once; raises CalledProcessError."""
-    if any(lib.glob("kafka_2.13-*.jar")):
-        return
-    print(f"petalstream: getting Apache Kafka's jars into {lib}", file=sys.stderr)
-    subprocess.run(
-        [  # noqa: S607 - whichever Maven is in the PATH
-            "mvn", "--quiet", "--batch-mode", "--file", str(POM),
-            "dependency:copy-dependencies", f"-DoutputDirectory={lib}",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    """Copy the broker's jars to `lib`, once; raises CalledProcessError.
+
+    Brokers that start at once wait for the first of them; `lib` is never there in part.
+    """
+    lib.parent.mkdir(parents=True, exist_ok=True)
+    with lib.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if any(lib.glob("kafka_2.13-*.jar")):
+            return
+        print(f"petalstream: getting Apache Kafka's jars into {lib}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="lib-", dir=lib.parent) as part:
+            subprocess.run(
+                [  # noqa: S607 - whichever Maven is in the PATH
+                    "mvn", "--quiet", "--batch-mode", "--file", str(POM),
+                    "dependency:copy-dependencies", f"-DoutputDirectory={part}/lib",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            shutil.rmtree(lib, ignore_errors=True)
+            Path(part, "lib").rename(lib)
 
 
 def free_port() -> int:
