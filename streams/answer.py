@@ -4,11 +4,10 @@ Each record gets exactly one of three ends: a result with labels, a result with 
 could be read, and its id is known), or a dead letter (it could not be read).
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,6 +32,7 @@ from streams.events import (
     input_digest,
     is_id,
 )
+from streams.refusal import Refused, Unreadable, explain
 from streams.topics import MAX_RESULT_BYTES
 
 AnyTask = Task | TableTask
@@ -63,20 +63,6 @@ class Answers(NamedTuple):
 
     results: list[Message]
     dead_letters: list[DeadLetter]
-
-
-class Unreadable(Exception):
-    """A value without a task id to answer to; `str()` is the dead letter's reason."""
-
-
-class Refused(Exception):
-    """A task that can be read but not predicted."""
-
-    def __init__(self, task_id: str, code: str, message: str, digest: str | None = None) -> None:
-        super().__init__(message)
-        self.task_id = task_id
-        self.failure = Failure(code, message)
-        self.digest = digest
 
 
 class Answerer:
@@ -269,39 +255,3 @@ def _digests(tasks: Sequence[AnyTask], X: np.ndarray[Any, Any]) -> list[str]:
         return [input_digest(task.X) for task in tasks]
     # The same bytes, a row each, without a call of `array` for each.
     return list(map(digest_bytes, X.view(f"V{X[0].nbytes}").ravel().tolist()))
-
-
-def explain(value: bytes, detail: str) -> Unreadable | Refused:
-    """Why a value is no task: Refused if it has an id to answer to, else Unreadable."""
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        return Unreadable("bad_utf8")
-    try:
-        task = json.loads(text)  # unlike msgspec it reads NaN, so that the task can be told so
-    except RecursionError:
-        return Unreadable("too_deep")
-    except ValueError:
-        return Unreadable("bad_json")
-    if not isinstance(task, dict):
-        return Unreadable("not_an_object")
-    task_id = task.get("id")
-    if not isinstance(task_id, str) or not is_id(task_id):
-        return Unreadable("bad_id")
-    return Refused(task_id, *_fault(task, detail))
-
-
-def _fault(task: dict[str, Any], detail: str) -> tuple[str, str]:
-    for field in ("v", "X", "at"):
-        if field not in task:
-            return "missing_field", f"the field {field} is missing"
-    if type(task["v"]) is not int:
-        return "wrong_type", "v must be the number 1"
-    if task["v"] != 1:
-        return "unsupported_version", "this pipeline reads version 1"
-    if not isinstance(task["X"], list) or not all(isinstance(row, list) for row in task["X"]):
-        return "wrong_shape", "X must be a list of rows, each a list of features"
-    for value in chain.from_iterable(task["X"]):
-        if isinstance(value, float) and not np.isfinite(value):
-            return "not_finite", "X holds a number that is not finite"
-    return "wrong_type", detail[:200]

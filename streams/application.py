@@ -19,16 +19,12 @@ from infra import broker
 from infra.config import EXIT_CONFIG, Settings
 from model.artifact import ArtifactError
 from streams import fetcher
+from streams.collector import collect_regularly, relax_garbage_collector
+from streams.producer import BATCH_BYTES
 from streams.schema import StoreError
 from streams.status import TELL_SECONDS, Lag, State, Status, StatusFile
 from streams.topics import MAX_RESULT_BYTES
-from streams.transport import (
-    BATCH_BYTES,
-    LogReplaced,
-    Transport,
-    collect_regularly,
-    relax_garbage_collector,
-)
+from streams.transport import LogReplaced, Transport
 from streams.watchdog import Watchdog
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a supervisor may start it again

@@ -16,69 +16,27 @@ It overrides internals of faust-streaming 0.15.3 and aiokafka 0.14.0, both pinne
 """
 
 import asyncio
-import gc
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage
+from faust.types import TP
 from faust.types.tuples import ack_lock
 from mode.utils.futures import maybe_async, notify
 
-from streams.fetcher import FetchedRecord
+from streams.chunks import Chunk, ChunkMessage, Watermark
+from streams.producer import Producer
 
 POLL_SECONDS = 1.0
 QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
-BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 ROOM_POLL_SECONDS = 0.001
-COLLECT_SECONDS = 1.0
 # After a change of its leader a log may for a moment claim to end before what was read of it.
 SHORT_LOG_SECONDS = 5.0
 
 
-class Chunk(NamedTuple):
-    """Consecutive records of one partition; offsets from `first` on that are not among them
-    do not exist in the log."""
-
-    topic: str
-    partition: int
-    first: int
-    records: Sequence[FetchedRecord]
-
-
 class LogReplaced(Exception):
     """A partition's log ends before what was read of it: its topic was made again."""
-
-
-class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
-    """Stands for the offsets `first` to `last`; its final ack covers them all."""
-
-    __slots__ = ("first", "last", "mark")
-    first: int
-    last: int
-    mark: "Watermark"
-
-    def on_final_ack(self, consumer: Any) -> bool:
-        return bool(consumer.ack_chunk(self))
-
-
-class Watermark:
-    """The next offset to commit of one partition in one generation of the group."""
-
-    __slots__ = ("base", "done", "generation", "next")
-
-    def __init__(self, base: int, generation: int) -> None:
-        self.base = self.next = base
-        self.generation = generation
-        self.done: dict[int, int] = {}
-
-    def ack(self, first: int, last: int) -> None:
-        """Note a handled range; move over it once everything before it is handled."""
-        self.done[first] = last
-        while self.next in self.done:
-            self.next = self.done.pop(self.next) + 1
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -368,52 +326,6 @@ class ProjectingConsumer(Consumer):
         return int((await self._thread.earliest_offsets(tp))[tp])
 
 
-class Producer(driver.Producer):  # type: ignore[misc]
-    """Writes whole batches; idempotent where the broker can."""
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": self.transport.idempotence}
-
-    async def flush(self) -> None:
-        """Nothing: each delivery is awaited before its ack, so a commit need not wait again."""
-
-    async def send_all(
-        self,
-        topic: str,
-        partition: int,
-        messages: Iterable[tuple[bytes | None, bytes | None]],
-        headers: Sequence[list[tuple[str, bytes]]] = (),
-    ) -> list[Awaitable[Any]]:
-        """Queue (key, value) messages to one partition, in order; `headers` one list for each.
-
-        Returns one future per produce batch; the messages are written when all are done.
-        """
-        producer = self._ensure_producer()
-        deliveries: list[Awaitable[Any]] = []
-        batch = producer.create_batch()
-        append = batch._builder.append  # half the cost of `batch.append`, which only wraps it
-        count = 0
-        now = int(time.time() * 1000)
-        for (key, value), head in zip(messages, headers or repeat([])):  # noqa: B905
-            if append(count, now, key, value, head) is None:
-                deliveries.append(await self._send(batch, count, topic, partition))
-                batch = producer.create_batch()
-                append = batch._builder.append
-                append(0, now, key, value, head)
-                count = 0
-            count += 1
-        if count:
-            deliveries.append(await self._send(batch, count, topic, partition))
-        return deliveries
-
-    async def _send(self, batch: Any, count: int, topic: str, partition: int) -> Awaitable[Any]:
-        batch._relative_offset = count
-        delivery: Awaitable[Any] = await self._ensure_producer().send_batch(
-            batch, topic, partition=partition
-        )
-        return delivery
-
-
 class Transport(driver.Transport):  # type: ignore[misc]
     """Wires consumer and producer. Set as `app.transport`; Faust ignores `producer_transport`.
 
@@ -435,26 +347,3 @@ class Transport(driver.Transport):  # type: ignore[misc]
         self.stored_offsets = stored_offsets
         self.Consumer = Consumer if stored_offsets is None else ProjectingConsumer
         super().__init__(app.conf.broker_consumer, app)
-
-
-def relax_garbage_collector() -> None:
-    """Keep start-up objects out of every collection, and collect young ones less often.
-
-    A chunk makes tens of thousands of short-lived records; walking them again and again
-    cost half of the throughput.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
-
-
-async def collect_regularly() -> None:
-    """Collect all garbage once a second, for as long as it is awaited.
-
-    With young objects left alone for so long, full collections never come by themselves, and
-    each fetch response that a cycle holds would stay: 155 bytes a task in measurements. What
-    the start made is frozen, so that this takes milliseconds.
-    """
-    while True:
-        await asyncio.sleep(COLLECT_SECONDS)
-        gc.collect()

@@ -14,9 +14,9 @@ from infra.config import Settings
 from model import artifact
 from streams import application
 from streams.answer import Answerer, Answers, Batch, DeadLetter
+from streams.chunks import Chunk
 from streams.status import State
 from streams.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
-from streams.transport import Chunk
 
 SLOW_SECONDS = 0.1  # above this a chunk leaves the event loop; below, two threads only fight
 

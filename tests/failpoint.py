@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from streams import transport, worker
+from streams import worker
+from streams.chunks import ChunkMessage
+from streams.producer import Producer
 from streams.store import Store
-from streams.transport import ChunkMessage
 
 WORKER_POINTS = ("fetched", "predicted", "sent", "delivered", "acked")
 SINK_POINTS = ("received", "inserted", "committing", "committed")
@@ -80,7 +81,7 @@ def install(name: str, point: Failpoint) -> None:
     elif name == "predicted":
         after(worker.Inference, "_answer", point)
     elif name == "sent":
-        after(transport.Producer, "send_all", point)
+        after(Producer, "send_all", point)
     elif name == "delivered":
         before(ChunkMessage, "on_final_ack", point)
     elif name == "acked":

@@ -22,7 +22,7 @@ from api.asyncapi import DeadLetterHeaders
 from api.openapi import Undescribed, described
 from infra.config import Settings
 from model.artifact import Loaded
-from streams.transport import Chunk
+from streams.chunks import Chunk
 from tests.http import Service, serving
 from tests.processes import clean_environ
 

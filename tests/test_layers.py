@@ -22,7 +22,8 @@ SHARED = {
     "streams.status",
     "infra.broker",
 } | PROJECTION
-WORKERS = {"streams.worker", "streams.sink", "streams.transport", "streams.application"}
+TRANSPORT = {"streams.transport", "streams.fetcher", "streams.chunks", "streams.producer"}
+WORKERS = {"streams.worker", "streams.sink", "streams.application"} | TRANSPORT
 
 # Of each module or folder, what of ours it may import; the longest name that fits counts.
 ALLOWED = {
@@ -32,12 +33,14 @@ ALLOWED = {
     "streams.events": set[str](),
     "streams.topics": set[str](),
     "streams.fetcher": set[str](),
+    "streams.producer": set[str](),
+    "streams.collector": set[str](),
     "streams": LEAVES | SHARED,
-    "streams.transport": LEAVES | SHARED | {"streams.fetcher"},
+    "streams.chunks": {"streams.fetcher"},
+    "streams.transport": TRANSPORT,
     "streams.watchdog": set[str](),
-    "streams.application": LEAVES
-    | SHARED
-    | {"streams.transport", "streams.fetcher", "streams.watchdog"},
+    "streams.application": LEAVES | SHARED | TRANSPORT | {"streams.collector", "streams.watchdog"},
+    "streams.answer": LEAVES | {"streams.refusal"},
     "streams.worker": LEAVES | SHARED | WORKERS | {"streams.answer"},
     "streams.sink": LEAVES | SHARED | WORKERS,
     "api": LEAVES | SHARED | {"api"},

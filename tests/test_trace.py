@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from api import logs
 from streams import worker
 from streams.answer import DeadLetter
+from streams.chunks import Chunk
 from streams.events import new_id
 from streams.topics import RESULTS, TASKS, TRACE_HEADER
-from streams.transport import Chunk
 from tests.http import Service, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

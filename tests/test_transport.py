@@ -20,8 +20,10 @@ from intervaltree import IntervalTree
 
 from infra.config import Settings
 from streams import application, transport
+from streams.chunks import ChunkMessage, Watermark
+from streams.collector import collect_regularly
+from streams.producer import Producer
 from streams.status import State
-from streams.transport import ChunkMessage, Watermark, collect_regularly
 
 
 def test_the_watermark_moves_over_contiguous_ranges_only() -> None:
@@ -127,7 +129,7 @@ def make_app() -> Iterator[Apps]:
 def test_the_app_uses_our_consumer_and_producer(make_app: Apps) -> None:
     app = make_app()
     assert isinstance(app.consumer, transport.Consumer)
-    assert isinstance(app.producer, transport.Producer)
+    assert isinstance(app.producer, Producer)
     assert isinstance(app.consumer._thread, transport.ConsumerThread)
 
 

@@ -18,8 +18,8 @@ from infra import config
 from infra.config import Settings
 from model import artifact
 from streams.answer import Answerer, Batch
+from streams.collector import relax_garbage_collector
 from streams.topics import RESULTS, TASKS
-from streams.transport import relax_garbage_collector
 
 BATCH_RECORDS = 10_000
 

@@ -17,6 +17,7 @@ from streams import application, transport
 from streams import sink as sinks
 from streams import worker as workers
 from streams.answer import Answers
+from streams.chunks import Watermark
 from streams.sink import Projection
 from streams.store import Applied, Slice, Store
 from streams.worker import Inference
@@ -100,7 +101,7 @@ class Concurrent(Inference):
         await super().handle(event, producer)
 
 
-class LastOffset(transport.Watermark):
+class LastOffset(Watermark):
     """Commits the highest acknowledged offset, whatever is still open below it."""
 
     __slots__ = ()
@@ -182,7 +183,7 @@ def _worker_of(inference: type[Inference]) -> Any:
 
 
 def _last_offset() -> Any:
-    transport.Watermark = LastOffset  # type: ignore[misc]
+    transport.Watermark = LastOffset  # type: ignore[attr-defined]
     return _worker_of(Concurrent)
 
 
