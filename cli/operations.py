@@ -60,9 +60,9 @@ def verify(as_json: bool) -> None:
         click.echo(answer.to_json({**found._asdict(), "agrees": found.agrees}))
     else:
         click.echo(
-            f"{found.records} records: {len(found.missing)} missing, {len(found.different)} "
-            f"different, {len(found.extra)} extra, {found.pending} pending; "
-            f"{found.expired} rows are older than the log"
+            f"records: {found.records}, missing: {len(found.missing)}, "
+            f"different: {len(found.different)}, extra: {len(found.extra)}, "
+            f"pending: {found.pending}, rows older than the log: {found.expired}"
         )
         for kind in ("missing", "different", "extra"):
             for name in getattr(found, kind)[:SHOWN_IDS]:
