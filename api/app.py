@@ -4,50 +4,29 @@
 """
 
 import gc
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import logs
 from api.batching import Limits
 from api.documents import Documents
 from api.edge import Edge
-from api.errors import RequestError, on_http_exception, on_request_error
+from api.errors import RequestError, on_bug, on_http_exception, on_request_error
 from api.events import Feed, told_of_stop
 from api.guard import Guard, keys_of
-from api.infer import Infer, Shortcut
-from api.metrics import Metrics, ModelMetrics
+from api.infer import Infer
+from api.metrics import Metrics
 from api.models import Models
 from api.pipeline import Pipeline
 from api.repository import Repository
 from api.served import CpuBound, Served
 from api.tasks import Tasks
-from infra.config import ConfigError, Settings, load_or_exit
-from model.artifact import ArtifactError, Loaded
-
-
-class StartupErrors:
-    """ASGI middleware: a start without a usable model or key says why in one line."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, but shorten the message of a start that failed."""
-
-        async def send_short(message: Message) -> None:
-            error = sys.exception()
-            if isinstance(error, ArtifactError | ConfigError):
-                message["message"] = f"petalstream: {error}"
-            await send(message)
-
-        await self._app(scope, receive, send_short if scope["type"] == "lifespan" else send)
+from infra.config import Settings, load_or_exit
+from model.artifact import Loaded
 
 
 @contextmanager
@@ -78,13 +57,13 @@ def server(
     def serve(loaded: Loaded, version: str) -> Served:
         if cpu_bound_ms:
             loaded = loaded._replace(model=CpuBound(loaded.model, cpu_bound_ms / 1000))
-        counted = ModelMetrics(metrics, loaded.card.name, version)
+        counted = metrics.model(loaded.card.name, version)
         return Served(loaded, version, executor, limits, counted)
 
     return serve
 
 
-def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
+def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge:
     """The service, wired. It reads models and begins to connect in its lifespan, not here."""
     repository = Repository(settings.model, settings.models)
     infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
@@ -111,22 +90,17 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Starlette:
 
     app = Starlette(
         routes=routes,
-        middleware=[
-            Middleware(StartupErrors),
-            Middleware(Edge, guard=guard, metrics=metrics),
-            # Models tells the two routes of an inference first.
-            Middleware(Shortcut, infer=infer, routes=routes[:2]),
-        ],
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,
+            Exception: on_bug,
         },
         lifespan=lifespan,
     )
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    return app
+    return Edge(app, infer, guard, metrics)
 
 
 _settings = load_or_exit()

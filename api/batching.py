@@ -21,6 +21,7 @@ INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
 STEEPEST = 8.0  # one slow call is more often the machine's fault than the model's
 
 Predict = Callable[[Array], Prediction]
+Answers = Sequence[Prediction | Exception]
 # Of a batch: its rows, the seconds that its first caller waited, those that predicting took.
 Observe = Callable[[int, float, float], None]
 
@@ -52,6 +53,17 @@ class Waiting:
         self.future = future
 
 
+class Batch(NamedTuple):
+    """What is predicted together; its first caller `waited` so many seconds."""
+
+    waiting: Sequence[Waiting]
+    rows: int
+    waited: float
+
+
+NOTHING = Batch((), 0, 0.0)
+
+
 class Batcher:
     """The queue before one model. For the event loop in which it is made."""
 
@@ -65,7 +77,7 @@ class Batcher:
         self._limits = limits
         self._waiting: deque[Waiting] = deque()
         self._rows = 0  # of those waiting
-        self._running: Sequence[Waiting] = ()
+        self._running = NOTHING
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         # Of the last call: from it the next one's cost is guessed.
@@ -90,7 +102,7 @@ class Batcher:
         waiting = Waiting(X, deadline, self._loop.create_future())
         self._waiting.append(waiting)
         self._rows += len(X)
-        if not self._running and not self._scheduled:
+        if not self._running.waiting and not self._scheduled:
             # Not now: in this turn of the loop other requests may be read.
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -99,20 +111,18 @@ class Batcher:
     def _turn(self) -> None:
         self._scheduled = False
         batch = self._next()
-        if not batch:
+        if not batch.waiting:
             return
-        parts = [waiting.X for waiting in batch]
-        waited = self._loop.time() - (batch[0].deadline - self._limits.seconds)
-        if self._guess(sum(map(len, parts))) <= INLINE_SECONDS:
-            self._settle(batch, self._measured(parts, waited))
-            self._go_on()
+        parts = [waiting.X for waiting in batch.waiting]
+        if self._guess(batch.rows) <= INLINE_SECONDS:
+            self._settle(batch, *timed(self._predict, parts))
             return
         self._running = batch
-        done = self._loop.run_in_executor(self._executor, self._measured, parts, waited)
+        done = self._loop.run_in_executor(self._executor, timed, self._predict, parts)
         done.add_done_callback(self._finish)
         self._expire()
 
-    def _next(self) -> list[Waiting]:
+    def _next(self) -> Batch:
         """The next batch, without those whose time is over or who have gone."""
         batch: list[Waiting] = []
         rows, now = 0, self._loop.time()
@@ -127,44 +137,32 @@ class Batcher:
             if not first.future.done():
                 batch.append(first)
                 rows += len(first.X)
-        return batch
+        waited = now - (batch[0].deadline - self._limits.seconds) if batch else 0.0
+        return Batch(batch, rows, waited)
 
     def _guess(self, rows: int) -> float:
         last_rows, seconds = self._cost
         return seconds * max(1.0, rows / last_rows)
 
-    def _measured(self, parts: list[Array], waited: float) -> Sequence[Prediction | Exception]:
-        answers: Sequence[Prediction | Exception]
-        rows = sum(map(len, parts))
-        start = time.perf_counter()
-        try:
-            answers = predict_together(self._predict, parts)
-        except Exception as e:  # a bug is each caller's answer; none may wait for ever
-            answers = [e] * len(parts)
-        seconds = time.perf_counter() - start
-        self._cost = rows, min(seconds, STEEPEST * self._guess(rows))
-        self._observe(rows, waited, seconds)
-        return answers
-
-    def _finish(self, done: asyncio.Future[Sequence[Prediction | Exception]]) -> None:
-        batch, self._running = self._running, ()
+    def _finish(self, done: asyncio.Future[tuple[Answers, float]]) -> None:
+        batch, self._running = self._running, NOTHING
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if not done.cancelled():  # as it is when the loop ends
-            self._settle(batch, done.result())
-            self._go_on()
+            self._settle(batch, *done.result())
 
-    def _settle(self, batch: Sequence[Waiting], answers: Sequence[Prediction | Exception]) -> None:
-        for waiting, answer in zip(batch, answers, strict=True):
+    def _settle(self, batch: Batch, answers: Answers, seconds: float) -> None:
+        """Give each its answer, keep what it cost, and go on with the next batch."""
+        self._cost = batch.rows, min(seconds, STEEPEST * self._guess(batch.rows))
+        self._observe(batch.rows, batch.waited, seconds)
+        for waiting, answer in zip(batch.waiting, answers, strict=True):
             if waiting.future.done():
                 continue
             if isinstance(answer, Exception):
                 waiting.future.set_exception(answer)
             else:
                 waiting.future.set_result(answer)
-
-    def _go_on(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -172,7 +170,7 @@ class Batcher:
     def _expire(self) -> None:
         """Answer those whose time is over while the model works, and look again for the next."""
         # All have the same time, so they are in the order of their deadlines.
-        for waiting in (*self._running, *self._waiting):
+        for waiting in (*self._running.waiting, *self._waiting):
             if waiting.deadline > self._loop.time():
                 self._timer = self._loop.call_at(waiting.deadline, self._expire)
                 return
@@ -183,6 +181,17 @@ class Batcher:
         if not waiting.future.done():
             late = Late(f"the model did not answer within {self._limits.seconds:g} s")
             waiting.future.set_exception(late)
+
+
+def timed(predict: Predict, parts: Sequence[Array]) -> tuple[Answers, float]:
+    """The answers to the parts, and the seconds that they took."""
+    answers: Answers
+    start = time.perf_counter()
+    try:
+        answers = predict_together(predict, parts)
+    except Exception as e:  # a bug is each caller's answer; none may wait for ever
+        answers = [e] * len(parts)
+    return answers, time.perf_counter() - start
 
 
 def predict_together(predict: Predict, parts: Sequence[Array]) -> list[Prediction | PredictError]:

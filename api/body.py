@@ -1,9 +1,11 @@
 """Read a request's body, bounded in bytes and in time."""
 
 import asyncio
+from collections.abc import Awaitable, Generator
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from api.errors import BadRequest, TooMuch, TooSlow, WrongContentType
 
@@ -47,30 +49,67 @@ async def receive_all(
     """
     if announced.isdigit() and (len(announced) > 12 or int(announced) > MAX_BODY):
         raise _too_large()
-    try:
-        async with asyncio.timeout(seconds):
-            whole = await _receive(receive)
-    except TimeoutError as e:
-        raise TooSlow(f"the body did not come within {seconds:g} s") from e
+    first = begin(receive())
+    if isinstance(first, Begun) or first.get("more_body", False):
+        try:
+            async with asyncio.timeout(seconds):
+                whole = await _joined(first, receive)
+        except TimeoutError as e:
+            raise TooSlow(f"the body did not come within {seconds:g} s") from e
+    else:
+        whole = _part(first)
     if not whole and not empty:
         raise BadRequest("empty_body: send JSON")
     return whole
 
 
-async def _receive(receive: Receive) -> bytes:
+class Begun:
+    """A `receive()` that has begun to wait."""
+
+    def __init__(self, steps: Generator[Any, None, Message], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, None, Message]:
+        try:
+            yield self._waits_for
+            return (yield from self._steps)
+        finally:
+            self._steps.close()  # cancelled before it went on, it has not ended yet
+
+
+def begin(receiving: Awaitable[Message]) -> Message | Begun:
+    """The message, if it need not be waited for.
+
+    A small body comes with its head, and to arm a timer for it would take as long as to read it.
+    """
+    steps = receiving.__await__()
+    try:
+        return Begun(steps, next(steps))
+    except StopIteration as at_once:
+        message: Message = at_once.value
+        return message
+
+
+async def _joined(first: Message | Begun, receive: Receive) -> bytes:
     # Starlette's own limit answers in plain text.
-    body, more = b"", True
-    parts = bytearray()
-    while more:
+    message = await first if isinstance(first, Begun) else first
+    whole = bytearray(_part(message))
+    while message.get("more_body", False):
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if more or parts:
-            parts += body
-        if len(parts) > MAX_BODY or len(body) > MAX_BODY:
+        whole += _part(message)
+        if len(whole) > MAX_BODY:
             raise _too_large()
-    return bytes(parts) if parts else body
+    return bytes(whole)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    part: bytes = message.get("body", b"")
+    if len(part) > MAX_BODY:
+        raise _too_large()
+    return part
 
 
 def _too_large() -> TooMuch:

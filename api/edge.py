@@ -1,18 +1,25 @@
-"""The outermost of the service: the guard before a request; on each answer the request's id and
-headers of safety; counters and the log after it.
+"""The service as uvicorn calls it: around Starlette, and past it for an inference.
 
-One ASGI middleware for all of it: each further one would cost a call for every message.
+The guard before a request; on each answer the request's id and headers of safety; counters and
+the log after it. One ASGI application for all of it: each further layer would cost a call for
+every message.
 """
 
 import logging
+import sys
 import time
+from collections.abc import Awaitable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
 
 from api import logs
 from api.errors import RequestError, bug, refusal
 from api.guard import Guard
+from api.infer import Infer
 from api.metrics import Metrics
+from infra.config import ConfigError
+from model.artifact import ArtifactError
 from streams.client import TRACEPARENT
 from streams.topics import TRACE_HEADER
 
@@ -24,17 +31,18 @@ TOLD = 200  # most characters of a path in the log
 
 
 class Edge:
-    """ASGI middleware around every request."""
+    """ASGI application around all others."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, app: Starlette, infer: Infer, guard: Guard, metrics: Metrics) -> None:
+        self.app = app
+        self._infer = infer
         self._guard = guard
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request that may not pass; mark, count and log every answer."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, shortened(send))
             return
         start, status = time.perf_counter(), 0
         given = dict(scope["headers"])
@@ -42,17 +50,21 @@ class Edge:
         logs.REQUEST_ID.set(request_id)
         TRACEPARENT.set(logs.trace(given.get(TRACE)))
 
-        async def marked(message: Message) -> None:
+        def marked(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 mark = (REQUEST_ID, request_id.encode())
                 message["headers"] = [*message["headers"], mark, *SAFETY]
-            await send(message)
+            return send(message)
 
         self._metrics.in_progress += 1
         try:
-            await self._guarded(scope, receive, marked)
+            self._guard.check(scope)
+            answer = self._infer if self._infer.takes(scope) else self.app
+            await answer(scope, receive, marked)
+        except RequestError as e:
+            await refusal(e)(scope, receive, marked)
         except Exception:  # the server logs it
             if not status:
                 await bug()(scope, receive, marked)
@@ -61,14 +73,6 @@ class Edge:
             self._metrics.in_progress -= 1
             self._done(scope, status or CLOSED, time.perf_counter() - start)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            self._guard.check(scope)
-        except RequestError as e:
-            await refusal(e)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
         self._metrics.answered(scope, status, seconds)
         if logs.access.isEnabledFor(logging.INFO):
@@ -76,3 +80,15 @@ class Edge:
             fields = {"method": scope["method"], "path": path, "status": status, "ms": ms}
             text = f"{scope['method']} {path} {status}"
             logs.access.info("%s", text, extra={logs.FIELDS: fields})
+
+
+def shortened(send: Send) -> Send:
+    """Send why a start failed, for want of a usable model or key, in one line."""
+
+    def send_short(message: Message) -> Awaitable[None]:
+        error = sys.exception()
+        if isinstance(error, ArtifactError | ConfigError):
+            message["message"] = f"petalstream: {error}"
+        return send(message)
+
+    return send_short

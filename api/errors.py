@@ -173,6 +173,11 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     return json_response(ErrorBody(error.detail), error.status_code, error.headers)
 
 
+async def on_bug(_: Request, __: Exception) -> Response:
+    """Starlette's handler of all that is no error of the client's."""
+    return bug()
+
+
 def bug() -> Response:
     """The response to a request that met a fault of ours; what it was, the log says."""
     return json_response(ErrorBody(HTTPStatus(500).phrase), 500)

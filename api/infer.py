@@ -1,15 +1,14 @@
 """The inference endpoint, plain ASGI: a Request and a Response would cost a quarter of its time.
 
-So would Starlette's routing and its handling of exceptions, past which the Shortcut leads.
+So would Starlette's routing and its handling of exceptions, past which the Edge leads.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api import body, inference
 from api.errors import (
@@ -21,17 +20,19 @@ from api.errors import (
     UnknownModel,
     Unprocessable,
     WrongContentType,
-    refusal,
 )
-from api.inference import InferenceRequest, InferenceResponse, Reply
+from api.inference import InferenceRequest, Question
 from api.operation import JSON, Content, Operation
+from api.reply import InferenceResponse, Reply
 from api.repository import Repository
 from api.served import Served
 from model.predict import PredictError
 
 MODELS = "Open Inference Protocol"
+PATHS = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 JSON_SIZE = b"inference-header-content-length"
 BINARY = "application/octet-stream"
+TYPE_JSON, TYPE_BINARY = (b"content-type", body.JSON), (b"content-type", body.BINARY)
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +42,6 @@ class Headers(NamedTuple):
 
     length: bytes
     json_size: int | None
-
-
-class Shortcut:
-    """ASGI middleware, the innermost: takes a plain `POST …/infer`, leaves all else to the rest."""
-
-    def __init__(self, app: ASGIApp, infer: ASGIApp, routes: Sequence[Route]) -> None:
-        """`routes`: those of an inference without a version, and with one."""
-        self._app = app
-        self._infer = infer
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an inference, or pass on."""
-        names = path_params(scope) if scope["type"] == "http" else None
-        if names is None:
-            await self._app(scope, receive, send)
-            return
-        scope["path_params"] = names
-        scope["route"] = self._routes[len(names) - 1]
-        try:
-            await self._infer(scope, receive, send)
-        except RequestError as e:
-            await refusal(e)(scope, receive, send)
 
 
 def path_params(scope: Scope) -> dict[str, str] | None:
@@ -100,36 +78,44 @@ class Infer:
         self._repository = repository
         self._max_rows = max_rows
         self._seconds = seconds
+        self.routes = tuple(Route(f"{path}/infer", self, methods=["POST"]) for path in PATHS)
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request is an inference, which then has its path parameters and its route."""
+        names = path_params(scope)
+        if names is None:
+            return False
+        scope["path_params"] = names
+        scope["route"] = self.routes[len(names) - 1]
+        return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request with a model of the repository."""
+        """Answer one request with a model of the repository; raises RequestError."""
         # Held until the answer, so a model that is unloaded meanwhile still gives it.
         params = scope["path_params"]
         served = self._repository.find(params["model"], params.get("version"))
         try:
-            reply = await self._answer(served, scope["headers"], receive)
-        except RequestError:
-            served.metrics.failed()
-            raise
+            served.batcher.check_room()
+            headers = read_headers(scope["headers"])
+            data = await body.receive_all(receive, self._seconds, headers.length)
+            question = self._question(served, data, headers.json_size)
+            reply = served.replies.to(question, await served.batcher.submit(question.X))
         except ClientDisconnect:
             return
-        served.metrics.succeeded()
+        except (RequestError, PredictError) as e:
+            served.metrics.failure += 1
+            if isinstance(e, RequestError):
+                raise
+            logger.warning("%s cannot answer: %s", served.card.id, e)
+            raise Unprocessable("the model cannot answer for these rows") from e
+        served.metrics.success += 1
         await send(_start(reply))
         await send({"type": "http.response.body", "body": reply.body})
 
-    async def _answer(
-        self, served: Served, sent: list[tuple[bytes, bytes]], receive: Receive
-    ) -> Reply:
-        served.batcher.check_room()
-        headers = read_headers(sent)
-        data = await body.receive_all(receive, self._seconds, headers.length)
-        question = inference.parse(data, served.card, self._max_rows, headers.json_size)
-        try:
-            prediction = await served.batcher.submit(question.X)
-        except PredictError as e:
-            logger.warning("%s cannot answer: %s", served.card.id, e)
-            raise Unprocessable("the model cannot answer for these rows") from e
-        return inference.respond(question, prediction, served.card, served.version)
+    def _question(self, served: Served, data: bytes, json_size: int | None) -> Question:
+        if json_size is None and (ordinary := served.plain.read(data, self._max_rows)):
+            return ordinary
+        return inference.parse(data, served.card, self._max_rows, json_size)
 
 
 def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
@@ -152,8 +138,7 @@ def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
 def _start(reply: Reply) -> dict[str, Any]:
     headers = [(b"content-length", b"%d" % len(reply.body))]
     if reply.json_size is None:
-        headers.append((b"content-type", body.JSON))
+        headers.append(TYPE_JSON)
     else:
-        headers.append((b"content-type", body.BINARY))
-        headers.append((JSON_SIZE, b"%d" % reply.json_size))
+        headers += [TYPE_BINARY, (JSON_SIZE, b"%d" % reply.json_size)]
     return {"type": "http.response.start", "status": 200, "headers": headers}

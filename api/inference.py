@@ -1,4 +1,4 @@
-"""Inference in the Open Inference Protocol v2: request bytes to rows, a prediction to a response.
+"""Requests of inference in the Open Inference Protocol v2: bytes to rows.
 
 Sources: https://github.com/kserve/open-inference-protocol (inference_rest.md) and the binary
 tensor data extension (extension_binary_data.md of Triton). No HTTP in here.
@@ -6,19 +6,16 @@ tensor data extension (extension_binary_data.md of Triton). No HTTP in here.
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from api import metadata, tensors
-from api.datatypes import Array, to_binary
+from api.datatypes import Array
 from api.errors import BadRequest, TooMuch, quote
-from api.metadata import PREDICT_PROBA, label_datatype
 from api.tensors import NO_DATA, Binary, InputTensor
 from model.card import Card
-from model.predict import Prediction
 
 
 class OutputParameters(Struct):
@@ -49,31 +46,6 @@ class InferenceRequest(Struct):
     outputs: list[RequestedOutput] | None = None
 
 
-class BinaryData(Struct):
-    """Says that a tensor's data follows the JSON, and with how many bytes."""
-
-    binary_data_size: int
-
-
-class OutputTensor(Struct, omit_defaults=True):
-    """A tensor of a response; `data` is flat in row-major order, or binary after the JSON."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any] | UnsetType = UNSET
-    parameters: BinaryData | UnsetType = UNSET
-
-
-class InferenceResponse(Struct, omit_defaults=True):
-    """The body of a response, or the part of it before the binary data."""
-
-    model_name: str
-    model_version: str
-    outputs: list[OutputTensor]
-    id: str | None = None
-
-
 class Question(NamedTuple):
     """A request understood: `X` of shape (rows, features), and the id to echo.
 
@@ -85,15 +57,7 @@ class Question(NamedTuple):
     id: str | None
 
 
-class Reply(NamedTuple):
-    """A response's body; `json_size` of its bytes are JSON, None: all of them."""
-
-    body: bytes
-    json_size: int | None
-
-
 _decode_request = msgspec.json.Decoder(InferenceRequest).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes, card: Card, max_rows: int, json_size: int | None = None) -> Question:
@@ -174,33 +138,3 @@ def _requested(request: InferenceRequest, card: Card) -> dict[str, bool]:
         own = output.parameters.binary_data if output.parameters else None
         wanted.setdefault(output.name, binary if own is None else own)
     return wanted
-
-
-def respond(question: Question, prediction: Prediction, card: Card, version: str) -> Reply:
-    """The response to a question; classes are told by name, a regressor's values as FP64."""
-    outputs = [_output(name, prediction, card) for name in question.outputs]
-    response = InferenceResponse(card.name, version, outputs, question.id)
-    if True not in question.outputs.values():
-        return Reply(_encode(response), None)
-    binary = [_moved(o) for o in outputs if question.outputs[o.name]]
-    head = _encode(response)
-    return Reply(b"".join((head, *binary)), len(head))
-
-
-def _output(name: str, prediction: Prediction, card: Card) -> OutputTensor:
-    n = len(prediction.y)
-    if name == PREDICT_PROBA:
-        assert prediction.proba is not None
-        flat = list(chain.from_iterable(prediction.proba))
-        return OutputTensor(name, [n, len(card.classes)], "FP64", flat)
-    datatype = label_datatype(card)
-    text_or_number = float if datatype == "FP64" else str
-    return OutputTensor(name, [n], datatype, list(map(text_or_number, prediction.y)))
-
-
-def _moved(output: OutputTensor) -> bytes:
-    """The data of an output, which is left with the number of its bytes."""
-    assert output.data is not UNSET
-    data = to_binary(output.data, output.datatype)
-    output.data, output.parameters = UNSET, BinaryData(len(data))
-    return data

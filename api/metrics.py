@@ -1,16 +1,21 @@
 """Counters of the service for Prometheus, cheap to count and read only when asked for.
 
 Names are MLServer's where it has one (`rest_server_requests`, `model_infer_request_success`),
-and Triton's split of an inference's time into queue and compute.
+and Triton's split of an inference's time into queue and compute. They are plain numbers, counted
+in the event loop's thread alone: prometheus-client's own would take a lock for each.
 """
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
 )
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,31 +28,46 @@ OTHER = "other"  # a client's words must not make series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+BOUNDS = (*(str(float(bound)) for bound in SECONDS), "+Inf")
+
+
+class Durations:
+    """How many durations were in each bucket, and their sum, in seconds."""
+
+    __slots__ = ("_counts", "sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(BOUNDS)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(SECONDS, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many were at most so long, by the length as Prometheus writes it."""
+        return list(zip(BOUNDS, accumulate(self._counts), strict=True))
 
 
 class ModelMetrics:
-    """What one version of a model did; each counter is ready to be counted up."""
+    """What one version of a model did."""
 
-    def __init__(self, metrics: "Metrics", model: str, version: str) -> None:
-        self._success = metrics.success.labels(model, version)
-        self._failure = metrics.failure.labels(model, version)
-        self._rows = metrics.rows.labels(model, version)
-        self._queue = metrics.queue.labels(model, version)
-        self._compute = metrics.compute.labels(model, version)
+    __slots__ = ("compute", "failure", "queue", "rows", "success")
 
-    def succeeded(self) -> None:
-        """A request was answered."""
-        self._success.inc()
-
-    def failed(self) -> None:
-        """A request was for this model, and got no answer."""
-        self._failure.inc()
+    def __init__(self) -> None:
+        self.success = 0  # requests answered
+        self.failure = 0  # requests for this model that got no answer
+        self.rows = 0
+        self.queue = Durations()
+        self.compute = Durations()
 
     def predicted(self, rows: int, queue: float, compute: float) -> None:
         """Rows were predicted at once: seconds that they waited, and seconds that it took."""
-        self._rows.inc(rows)
-        self._queue.observe(queue)
-        self._compute.observe(compute)
+        self.rows += rows
+        self.queue.observe(queue)
+        self.compute.observe(compute)
 
 
 class Metrics:
@@ -56,44 +76,49 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        model = ["model", "version"]
-        self.success = self._counter("model_infer_request_success", "requests answered", model)
-        self.failure = self._counter("model_infer_request_failure", "requests refused", model)
-        self.rows = self._counter("model_infer_rows", "rows predicted", model)
-        self.queue = self._histogram("model_infer_queue_duration_seconds", "wait", model)
-        self.compute = self._histogram("model_infer_compute_duration_seconds", "predict", model)
-        self._requests = self._counter(
-            "rest_server_requests", "requests", ["method", "path", "status_code"]
-        )
-        self._seconds = self._histogram(
-            "rest_server_request_duration_seconds", "from head to last byte", ["method", "path"]
-        )
-        self.in_progress = 0  # requests; a plain number, read when it is asked for
-        Gauge(
-            "rest_server_requests_in_progress", "requests being answered", registry=self._registry
-        ).set_function(lambda: self.in_progress)
-        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._registry.register(self)
+        self.in_progress = 0  # requests
+        self._models: dict[tuple[str, str], ModelMetrics] = defaultdict(ModelMetrics)
+        self._requests: dict[tuple[str, str, str], int] = defaultdict(int)
+        self._seconds: dict[tuple[str, str], Durations] = defaultdict(Durations)
 
-    def _counter(self, name: str, about: str, labels: list[str]) -> Counter:
-        return Counter(name, about, labels, registry=self._registry)
-
-    def _histogram(self, name: str, about: str, labels: list[str]) -> Histogram:
-        return Histogram(name, about, labels, buckets=SECONDS, registry=self._registry)
+    def model(self, name: str, version: str) -> ModelMetrics:
+        """The counters of one version of a model; they go on when it is loaded again."""
+        return self._models[name, version]
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
         """A request was answered; its path is told as its route's."""
-        key = scope["method"], getattr(scope.get("route"), "path", OTHER), status
-        found = self._known.get(key)
-        if found is None:
-            found = self._series(*key)
-            if key[0] in METHODS:
-                self._known[key] = found
-        found[0].inc()
-        found[1].observe(seconds)
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        path = getattr(scope.get("route"), "path", OTHER)
+        self._requests[method, path, str(status)] += 1
+        self._seconds[method, path].observe(seconds)
 
-    def _series(self, method: str, path: str, status: int) -> tuple[Counter, Histogram]:
-        labels = method if method in METHODS else OTHER, path
-        return self._requests.labels(*labels, str(status)), self._seconds.labels(*labels)
+    def collect(self) -> Iterator[Metric]:
+        """All of them, as prometheus-client asks for them."""
+        name = "rest_server_requests"
+        yield _counter(name, "requests", ("method", "path", "status_code"), self._requests.items())
+        yield _histogram(
+            "rest_server_request_duration_seconds", "from head to last byte", ("method", "path"),
+            self._seconds.items(),
+        )  # fmt: skip
+        about = "requests being answered"
+        yield GaugeMetricFamily("rest_server_requests_in_progress", about, self.in_progress)
+        yield self._count("request_success", "requests answered", lambda m: m.success)
+        yield self._count("request_failure", "requests refused", lambda m: m.failure)
+        yield self._count("rows", "rows predicted", lambda m: m.rows)
+        yield self._duration("queue", "wait", lambda m: m.queue)
+        yield self._duration("compute", "predict", lambda m: m.compute)
+
+    def _count(self, name: str, about: str, number: Callable[[ModelMetrics], int]) -> Metric:
+        series = ((labels, number(each)) for labels, each in self._models.items())
+        return _counter(f"model_infer_{name}", about, ("model", "version"), series)
+
+    def _duration(
+        self, name: str, about: str, durations: Callable[[ModelMetrics], Durations]
+    ) -> Metric:
+        series = ((labels, durations(each)) for labels, each in self._models.items())
+        full_name = f"model_infer_{name}_duration_seconds"
+        return _histogram(full_name, about, ("model", "version"), series)
 
     def routes(self) -> list[Route]:
         """What this answers, and where."""
@@ -104,3 +129,21 @@ class Metrics:
         """Counters and durations, for Prometheus."""
         text = generate_latest(self._registry)
         return Response(text, media_type=f"{CONTENT_TYPE}; version=0.0.4; charset=utf-8")
+
+
+def _counter(
+    name: str, about: str, labels: Sequence[str], series: Iterable[tuple[Sequence[str], int]]
+) -> Metric:
+    family = CounterMetricFamily(name, about, labels=labels)
+    for values, number in series:
+        family.add_metric(values, number)
+    return family
+
+
+def _histogram(
+    name: str, about: str, labels: Sequence[str], series: Iterable[tuple[Sequence[str], Durations]]
+) -> Metric:
+    family = HistogramMetricFamily(name, about, labels=labels)
+    for values, durations in series:
+        family.add_metric(values, durations.buckets, durations.sum)
+    return family

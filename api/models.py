@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from api import body, metadata
 from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel, json_response
-from api.infer import MODELS, Infer
+from api.infer import MODELS, PATHS, Infer
 from api.metadata import EXTENSIONS, ModelMetadata, ServerMetadata
 from api.operation import JSON, Content, Operation
 from api.repository import Entry, Repository
@@ -49,17 +49,15 @@ class Models:
 
     def routes(self) -> list[Route]:
         """What this answers, and where; the routes are tried in this order."""
-        model, repository = "/v2/models/{model}", "/v2/repository"
-        version = f"{model}/versions/{{version}}"
+        repository = "/v2/repository"
         return [
-            Route(f"{model}/infer", self._infer, methods=["POST"]),
-            Route(f"{version}/infer", self._infer, methods=["POST"]),
+            *self._infer.routes,
             Route("/v2", self.server),
             Route("/v2/", self.server),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
-            *(Route(f"{path}/ready", self.model_ready) for path in (model, version)),
-            *(Route(path, self.model) for path in (model, version)),
+            *(Route(f"{path}/ready", self.model_ready) for path in PATHS),
+            *(Route(path, self.model) for path in PATHS),
             Route(f"{repository}/index", self.index, methods=["POST"]),
             Route(f"{repository}/models/{{model}}/load", self.load, methods=["POST"]),
             Route(f"{repository}/models/{{model}}/unload", self.unload, methods=["POST"]),

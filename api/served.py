@@ -8,6 +8,8 @@ from typing import Any
 from api.batching import Batcher, Limits
 from api.datatypes import Array
 from api.metrics import ModelMetrics
+from api.plain import Plain
+from api.reply import Replies
 from model.artifact import Loaded
 from model.predict import predict
 
@@ -26,6 +28,8 @@ class Served:
         self.card = loaded.card
         self.version = version
         self.metrics = metrics
+        self.plain = Plain(loaded.card)
+        self.replies = Replies(loaded.card, version)
         self.batcher = Batcher(partial(predict, loaded.model), executor, limits, metrics.predicted)
 
 

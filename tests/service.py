@@ -46,7 +46,7 @@ async def bug(_: Request) -> Response:
 def serving(settings: Settings) -> Iterator[str]:
     """The service in a thread; yields its address."""
     app = create_app(settings)
-    app.router.routes.append(Route("/bug", bug))
+    app.app.router.routes.append(Route("/bug", bug))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
     thread = threading.Thread(target=server.run)

@@ -42,7 +42,7 @@ def document(service: Service) -> Any:
 
 
 def test_every_route_stands_in_the_document_and_nothing_else(document: Any, artifact: Path) -> None:
-    app = create_app(Settings(model=artifact))
+    app = create_app(Settings(model=artifact)).app
     routes = {
         (route.path, method.lower())
         for route in app.routes
@@ -62,7 +62,7 @@ def test_a_route_that_says_nothing_of_itself_is_found() -> None:
 
 
 def test_operation_ids_are_unique(artifact: Path) -> None:
-    app = create_app(Settings(model=artifact))
+    app = create_app(Settings(model=artifact)).app
     ids = [openapi.operation_id(each) for each in described(app.routes)]
     assert len(set(ids)) == len(ids) > 10
 

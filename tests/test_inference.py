@@ -12,8 +12,9 @@ from sklearn.linear_model import LinearRegression
 
 from api import inference, metadata
 from api.errors import BadRequest, RequestError, TooMuch
-from api.inference import InferenceResponse, OutputTensor, Question
+from api.inference import Question
 from api.metadata import TensorMetadata
+from api.reply import InferenceResponse, OutputTensor, Replies
 from model.artifact import Loaded
 from model.card import Card, Feature
 from model.predict import Prediction, predict
@@ -38,7 +39,7 @@ def request(*tensors: dict[str, Any], **fields: Any) -> bytes:
 
 def answer(question: Question, prediction: Prediction, card: Card) -> InferenceResponse:
     """The response in JSON alone, read again."""
-    reply = inference.respond(question, prediction, card, "1")
+    reply = Replies(card, "1").to(question, prediction)
     assert reply.json_size is None
     return msgspec.json.decode(reply.body, type=InferenceResponse)
 
@@ -294,7 +295,7 @@ def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) ->
     fields = {"parameters": {"binary_data_output": True}}
     question = inference.parse(request(**fields), loaded.card, 9)
     prediction = predict(loaded.model, question.X)
-    reply = inference.respond(question, prediction, loaded.card, "1")
+    reply = Replies(loaded.card, "1").to(question, prediction)
     labels = b"\x06\0\0\0setosa\x09\0\0\0virginica"
     assert json.loads(reply.body[: reply.json_size])["outputs"] == [
         {"name": "predict", "shape": [2], "datatype": "BYTES",

@@ -16,7 +16,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from api.batching import Limits
-from api.metrics import Metrics, ModelMetrics
+from api.metrics import ModelMetrics
 from api.repository import Repository
 from api.served import Served
 from infra.config import Settings
@@ -133,9 +133,7 @@ def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder
     with ThreadPoolExecutor(1) as executor:
         limits = Limits(1, 1, 1.0)
         opening = Repository(artifact, folder).open(
-            lambda loaded, version: Served(
-                loaded, version, executor, limits, ModelMetrics(Metrics(), "other", version)
-            )
+            lambda loaded, version: Served(loaded, version, executor, limits, ModelMetrics())
         )
         with pytest.raises(ArtifactError, match=r"other\.joblib is the model flat by its card"):
             asyncio.run(opening)
