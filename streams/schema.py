@@ -103,6 +103,12 @@ WRITER_PRAGMAS = (
     "cache_size=-32768",  # KiB; a transaction comes to each page of the keys once
 )
 
+# By one statement, because the sink may make them meanwhile.
+FILE = """
+SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)
+FROM pragma_user_version, pragma_application_id
+"""
+
 
 class StoreError(Exception):
     """A file that is no projection of ours, or one that cannot be opened."""
@@ -129,9 +135,7 @@ def place_of(position: int) -> tuple[int, int, int]:
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:
     """Raise StoreError for a database of another program or of a newer petalstream."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version, application, tables = db.execute(FILE).fetchone()
     if tables and application != APPLICATION_ID:
         raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
     if version > SCHEMA_VERSION:

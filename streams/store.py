@@ -35,6 +35,14 @@ from streams.schema import (
 )
 from streams.slices import Contents, Record, Slice, read
 
+# All at once: readers must not take half of it for a database of another program.
+CREATE = f"""
+BEGIN IMMEDIATE;
+PRAGMA application_id={APPLICATION_ID};
+PRAGMA user_version={SCHEMA_VERSION};
+{SCHEMA}
+COMMIT;
+"""
 ADVANCE = """
 ON CONFLICT(log, partition) DO UPDATE
 SET next_offset = excluded.next_offset, missing = missing + excluded.missing
@@ -94,9 +102,7 @@ class Store:
             check_file(self._db, path)
             for pragma in WRITER_PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
-            self._db.executescript(SCHEMA)
-            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._db.executescript(CREATE)
             self._log = self._log_id(cluster)
             self._keys = Keys(self._db)
         except sqlite3.DatabaseError as e:

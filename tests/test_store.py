@@ -1,6 +1,7 @@
 """The projection, on real SQLite files."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -473,3 +474,28 @@ def test_only_one_process_may_write(path: Path) -> None:
         assert not first.try_acquire()
     assert first.try_acquire()
     first.release()
+
+
+def test_a_reader_never_sees_a_database_that_is_made_in_part(tmp_path: Path) -> None:
+    said: set[str] = set()
+    paths = [tmp_path / f"{n}.sqlite" for n in range(20)]
+    done = threading.Event()
+
+    def read() -> None:
+        for path in paths:
+            while not done.is_set():
+                try:
+                    Reader(path).close()
+                    break
+                except StoreError as e:
+                    said.add(str(e).replace(str(path), "PATH"))
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        for path in paths:
+            Store(path, "cluster").close()
+    finally:
+        done.set()
+        reading.join()
+    assert said <= {"no database at PATH; the sink makes it (make up)", "PATH holds no results yet"}
