@@ -28,6 +28,7 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 2.0
 REQUEST_TIMEOUT_MS = 5000
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PR_SET_PDEATHSIG = 1  # prctl(2)
+EMBEDDED = "embedded-"  # how the embedded broker's cluster ids begin
 
 
 class BrokerUnavailable(Exception):
@@ -46,6 +47,11 @@ def pipeline_topics(settings: Settings) -> tuple[Topic, Topic, Topic]:
         settings.results_retention_days,
         settings.dead_letters_retention_days,
     )
+
+
+def is_embedded(cluster: str) -> bool:
+    """Whether a cluster id is that of an embedded broker, wherever it runs."""
+    return cluster.startswith(EMBEDDED)
 
 
 def _until(deadline: float) -> float:
@@ -152,7 +158,7 @@ def start_embedded(port: int, advertised: str | None = None) -> subprocess.Popen
             "--listener-url", url,
             "--advertised-listener-url", f"tcp://{advertised}" if advertised else url,
             "--storage-engine", "memory://tansu/",
-            "--cluster-id", f"embedded-{uuid4().hex[:12]}",
+            "--cluster-id", EMBEDDED + uuid4().hex[:12],
         ],
         stdout=subprocess.DEVNULL,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from infra import broker
 from infra.config import EXIT_CONFIG, Settings
 from model.artifact import ArtifactError
-from streams import fetcher
+from streams import fetcher, holes
 from streams.collector import collect_regularly, relax_garbage_collector
 from streams.producer import BATCH_BYTES
 from streams.schema import StoreError
@@ -67,6 +67,8 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter = Reporter(self)
         try:
             cluster = await broker.prepare(self.settings)
+            if broker.is_embedded(cluster):
+                self.transport.hole_seconds = holes.EMBEDDED_SECONDS
             await self.subject.open(cluster)
         except (broker.TopicMismatch, ArtifactError, StoreError) as e:
             end(str(e), EXIT_CONFIG)

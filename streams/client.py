@@ -20,6 +20,7 @@ from infra import broker
 from infra.config import Settings
 from streams import events
 from streams.events import Result, TableTask, decode_result, new_id
+from streams.holes import EMBEDDED_SECONDS, Holes, find_hole
 from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS, TRACE_HEADER
 
 REQUEST_TIMEOUT_MS = 10_000
@@ -86,6 +87,9 @@ class Client:
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[bytes, list[asyncio.Future[Result]]] = {}
+        self._embedded = False
+        self._holes = Holes()
+        self._next: dict[TopicPartition, int] = {}  # the offset to read, where one was read
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -97,7 +101,7 @@ class Client:
     async def start(self, wait: float | None = None) -> None:
         """Connect the producer; raises Unavailable after `wait` seconds without a broker."""
         try:
-            await broker.prepare(self._settings, wait)
+            self._embedded = broker.is_embedded(await broker.prepare(self._settings, wait))
             self._producer = await self._new_producer()
         except (broker.BrokerUnavailable, broker.TopicMismatch, KafkaError, OSError) as e:
             raise Unavailable(str(e)) from e
@@ -236,6 +240,7 @@ class Client:
     async def _position(self, consumer: AIOKafkaConsumer, from_beginning: bool) -> None:
         """Seek and know the positions. At the end, the embedded broker may place the reader a
         batch early; that only shows it answers nobody waits for."""
+        self._next.clear()
         seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
@@ -252,10 +257,25 @@ class Client:
             except KafkaError:
                 await asyncio.sleep(0.2)  # aiokafka reconnects by itself
                 continue
-            for records in fetched.values():
+            for tp, records in fetched.items():
                 for record in records:
                     if record.key in self._waiting:
                         self._deliver(record.key, record.value)
+                if self._embedded:
+                    self._read_hole_again(consumer, tp, records)
+
+    def _read_hole_again(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]
+    ) -> None:
+        """Go back to a record that the embedded broker did not show yet; see `streams.holes`."""
+        first = min(records[0].offset, self._next.get(tp, records[0].offset))
+        before = find_hole(records, first)
+        hole = first if not before else records[before - 1].offset + 1
+        if before is None or self._holes.is_real(tp, hole, time.monotonic(), EMBEDDED_SECONDS):
+            self._next[tp] = records[-1].offset + 1
+        else:
+            self._next[tp] = hole
+            consumer.seek(tp, hole)
 
     def _deliver(self, key: bytes, value: bytes | None) -> None:
         try:

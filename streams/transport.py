@@ -7,7 +7,8 @@ that is committed never passes a record that was not acknowledged:
 - a watermark per partition moves over contiguous acknowledged ranges only;
 - a hole in the offsets counts as a gap in the log only after the log was read again from the
   hole's first offset and the hole is still there, because around a rebalance the fetcher
-  drops records that its position has already passed;
+  drops records that its position has already passed; with the embedded broker, which may show
+  a record before the one below it is written, only if it is there for a second;
 - whoever drops records seeks back to them;
 - what is acknowledged is committed before partitions are given up.
 
@@ -26,6 +27,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import maybe_async, notify
 
 from streams.chunks import Chunk, ChunkMessage, Watermark
+from streams.holes import Holes, find_hole
 from streams.producer import Producer
 
 POLL_SECONDS = 1.0
@@ -79,7 +81,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     _n_acked: int
     _progress: int
     _marks: dict[TP, Watermark]
-    _read_again: dict[TP, int]  # partition -> first offset of a hole that is being read again
+    _holes: Holes  # that are being read again
     _dropped: set[TP]  # partitions of which fetched records were not delivered
     _short_since: dict[TP, float]  # since when a log ends before what was read of it
 
@@ -87,7 +89,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().on_init()
         self._progress = 0
         self._marks = {}
-        self._read_again = {}
+        self._holes = Holes()
         self._dropped = set()
         self._short_since = {}
 
@@ -113,7 +115,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return mark.next if mark is not None and mark.next > mark.base else None
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self._read_again.clear()
+        self._holes.clear()
         self._progress += 1
         # Faust forgets what was acknowledged before it commits.
         await self.commit()
@@ -231,7 +233,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
         for tp, records in fetched.items():
             if not await self._deliver(tp, records, generation, current):
-                self._read_again.clear()
+                self._holes.clear()
                 self._dropped.update(fetched)
                 return
 
@@ -248,11 +250,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if records[0].offset < expected and self._ends_before(tp, expected):
             self.on_log_replaced(tp, expected)
             expected = records[0].offset
-        if records[0].offset > expected and self._read_again.get(tp) != expected:
+        if records[0].offset > expected and not self._is_real_hole(tp, expected):
             await self._seek_and_note(tp, expected)
-            self._read_again[tp] = expected
             return True
-        self._read_again.pop(tp, None)
+        self._holes.forget(tp)
         if records[0].offset < expected:
             records = [r for r in records if r.offset >= expected]
         if not records:
@@ -262,8 +263,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 await asyncio.sleep(ROOM_POLL_SECONDS)  # Faust's queue cannot be awaited for room
         if not current():
             return False
-        self._put(tp, records, expected, generation)
+        before = find_hole(records, records[0].offset) if self.transport.hole_seconds else None
+        self._put(tp, records[:before], expected, generation)
+        if before is not None:
+            await self._seek_and_note(tp, records[before - 1].offset + 1)
         return True
+
+    def _is_real_hole(self, tp: TP, first: int) -> bool:
+        return self._holes.is_real(tp, first, time.monotonic(), self.transport.hole_seconds)
 
     def _ends_before(self, tp: TP, offset: int) -> bool:
         end = self.highwater(tp)
@@ -344,6 +351,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
     ) -> None:
         self.fetch_wait_ms = fetch_wait_ms
         self.idempotence = idempotence
+        self.hole_seconds = 0.0  # that a hole in a log must last to be one
         self.stored_offsets = stored_offsets
         self.Consumer = Consumer if stored_offsets is None else ProjectingConsumer
         super().__init__(app.conf.broker_consumer, app)

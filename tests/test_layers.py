@@ -12,7 +12,7 @@ from tests.processes import ROOT, clean_environ
 
 FOLDERS = {"model", "streams", "api", "cli", "infra", "tests"}
 KAFKA = {"faust", "aiokafka", "confluent_kafka", "kafka"}
-LEAVES = {"infra.config", "streams.events", "streams.topics", "model"}
+LEAVES = {"infra.config", "streams.events", "streams.topics", "streams.holes", "model"}
 PROJECTION = {
     "streams.schema",
     "streams.slices",
@@ -44,9 +44,10 @@ ALLOWED = {
     "streams.fetcher": set[str](),
     "streams.producer": set[str](),
     "streams.collector": set[str](),
+    "streams.holes": set[str](),
     "streams": LEAVES | SHARED,
     "streams.chunks": {"streams.fetcher"},
-    "streams.transport": TRANSPORT,
+    "streams.transport": TRANSPORT | {"streams.holes"},
     "streams.watchdog": set[str](),
     "streams.application": LEAVES | SHARED | TRANSPORT | {"streams.collector", "streams.watchdog"},
     "streams.answer": LEAVES | {"streams.refusal"},
