@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import pipeline_topics
 from infra.config import Settings
-from streams.store import Slice
+from streams.slices import Slice
 from streams.topics import MAX_RESULT_BYTES
 
 FETCH_SECONDS = 1.0

@@ -14,7 +14,7 @@ from streams.events import DECODE_ERRORS, decode_result
 from streams.log import open_log
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
-from streams.store import Slice
+from streams.slices import Slice
 from streams.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
 
 Progress = Callable[[int, int], None]  # records read, records in all

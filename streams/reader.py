@@ -3,6 +3,8 @@
 import sqlite3
 from collections.abc import Iterator, Mapping
 from heapq import nlargest
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +12,10 @@ import sqlite_utils
 
 from streams.events import Result, decode_result
 from streams.schema import MAX_OFFSET, StoreError, check_file, position_of
+from streams.slices import BLOCK_ROWS
 
-BY_KEY = "SELECT result.* FROM result_key CROSS JOIN result USING (position) "
+# Positions are looked for by the blocks that can hold them.
+WITHIN = f"block BETWEEN :first - {BLOCK_ROWS - 1} AND :last AND position BETWEEN :first AND :last"
 
 
 class Audit(NamedTuple):
@@ -34,9 +38,9 @@ def to_result(row: Mapping[str, Any]) -> Result:
     return decode_result(row["value"].encode())
 
 
-def _positions(log: int, partition: int, first: int, last: int) -> tuple[int, int]:
+def _positions(log: int, partition: int, first: int, last: int) -> dict[str, int]:
     start = position_of(log, partition, 0)
-    return start + first, start + last
+    return {"first": start + first, "last": start + last}
 
 
 class Reader:
@@ -74,28 +78,31 @@ class Reader:
 
     def get(self, task_id: str) -> dict[str, Any] | None:
         """The row of a task id with all its provenance, or None."""
-        return next(self._db.query(BY_KEY + "WHERE result_key.task_id = ?", [task_id]), None)
+        return next(self._db["result"].rows_where("task_id = ?", [task_id]), None)
 
     def latest(self, limit: int) -> list[dict[str, Any]]:
         """The rows answered last, the newest first; within a partition those last in its log."""
         logs = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
         stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
         newest = nlargest(limit, stamps)
-        rows = self._db["result"].rows_where
-        return [next(rows("position = ?", [position])) for *_, position in newest]
+        return [row for *_, position in newest for row in self._within(position, position)]
 
     def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
         """(time in ms, log, offset, position) of the last rows of one partition."""
         query = (
-            'SELECT answered_at_ms, log, "offset", position FROM result_row '
-            "WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT ?"
+            'SELECT answered_at_ms, log, "offset", position, block FROM result '  # noqa: S608
+            f"WHERE {WITHIN} ORDER BY block DESC"
         )
-        ends = _positions(log, partition, 0, MAX_OFFSET)
-        return self._connection.execute(query, (*ends, limit)).fetchall()
+        rows = self._connection.execute(query, _positions(log, partition, 0, MAX_OFFSET))
+        backwards = (row for _, block in groupby(rows, itemgetter(4)) for row in [*block][::-1])
+        return [stamp[:4] for stamp in islice(backwards, limit)]
+
+    def _within(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+        return self._db["result"].rows_where(WITHIN, {"first": first, "last": last})
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, by task id."""
-        return self._db.query(BY_KEY + "ORDER BY result_key.task_id")
+        return self._db["result"].rows_where(order_by="task_id")
 
     def log_id(self, cluster: str) -> int | None:
         """The number under which rows of this cluster's log are stored, or None."""
@@ -112,8 +119,8 @@ class Reader:
         self, log_id: int, partition: int, first: int, last: int
     ) -> Iterator[dict[str, Any]]:
         """Task id, offset and value of the rows of a range of offsets of one partition."""
-        where, ends = "position BETWEEN ? AND ?", _positions(log_id, partition, first, last)
-        return self._db["result"].rows_where(where, ends, select='task_id, "offset", value')
+        ends = _positions(log_id, partition, first, last)
+        return self._db["result"].rows_where(WITHIN, ends, select='task_id, "offset", value')
 
     def positions(self) -> dict[tuple[int, int], int]:
         """Of each partition of each log, the offset that the sink reads next."""
@@ -122,9 +129,9 @@ class Reader:
 
     def following(self, log: int, partition: int, first: int, limit: int) -> list[dict[str, Any]]:
         """At most `limit` rows of one partition from an offset on, in the order of offsets."""
-        where = 'log = :log AND partition = :partition AND "offset" >= :first'
-        args = {"log": log, "partition": partition, "first": first}
-        rows = self._db["result"].rows_where(where, args, order_by='"offset"', limit=limit)
+        ends = _positions(log, partition, first, MAX_OFFSET)
+        # A block's own order is that of positions; to sort by them would read all blocks first.
+        rows = self._db["result"].rows_where(WITHIN, ends, order_by="block", limit=limit)
         return list(rows)
 
     def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
@@ -139,7 +146,7 @@ class Reader:
 
     def count_below(self, log_id: int, starts: Mapping[int, int]) -> int:
         """How many rows are of offsets that the log has no more."""
-        query = "SELECT count(*) FROM result_row WHERE position BETWEEN ? AND ?"
+        query = "SELECT count(*) FROM result_key WHERE position BETWEEN :first AND :last"
         return sum(
             self._connection.execute(query, _positions(log_id, p, 0, start - 1)).fetchone()[0]
             for p, start in starts.items()

@@ -3,10 +3,12 @@
 import sqlite3
 from pathlib import Path
 
-APPLICATION_ID = 0x5045544C  # "PETL"
-SCHEMA_VERSION = 3
+from streams.slices import BLOCK_ROWS
 
-SCHEMA = """
+APPLICATION_ID = 0x5045544C  # "PETL"
+SCHEMA_VERSION = 4
+
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS log(
   id INTEGER PRIMARY KEY,
   cluster TEXT NOT NULL UNIQUE
@@ -19,22 +21,21 @@ CREATE TABLE IF NOT EXISTS projection_offset(
   missing INTEGER NOT NULL CHECK(missing >= 0),  -- offsets that the log does not have
   PRIMARY KEY(log, partition)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS result_row(
-  position INTEGER PRIMARY KEY,  -- log, partition and offset in one number
-  task_id TEXT NOT NULL CHECK(length(task_id) = 36),
+-- Answers of consecutive offsets and one time, in the order of the log.
+CREATE TABLE IF NOT EXISTS result_block(
+  position INTEGER PRIMARY KEY,  -- of the first: log, partition and offset in one number
   answered_at_ms INTEGER NOT NULL,
-  value TEXT NOT NULL,  -- the result's JSON
-  log INTEGER AS (position >> 50),
-  partition INTEGER AS (position >> 40 & 1023),
-  "offset" INTEGER AS (position & 1099511627775)
+  answers TEXT NOT NULL  -- a JSON array
 ) STRICT;
--- Which row is a task's. Apart, so that a transaction can add its keys sorted.
+-- Which answer is a task's. What of a block is not named here is a repeated answer.
 CREATE TABLE IF NOT EXISTS result_key(
   task_id TEXT PRIMARY KEY,
   position INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS result_row_deleted AFTER DELETE ON result_row BEGIN
-  DELETE FROM result_key WHERE task_id = old.task_id AND position = old.position;
+CREATE TRIGGER IF NOT EXISTS result_block_deleted AFTER DELETE ON result_block BEGIN
+  DELETE FROM result_key
+  WHERE task_id IN (SELECT json_extract(value, '$.id') FROM json_each(old.answers))
+    AND position BETWEEN old.position AND old.position + {BLOCK_ROWS - 1};
 END;
 CREATE VIEW IF NOT EXISTS result AS SELECT
   task_id,
@@ -50,13 +51,18 @@ CREATE VIEW IF NOT EXISTS result AS SELECT
   json_extract(value, '$.task.offset') AS task_offset,
   json_extract(value, '$.ms.queue') AS queue_ms,
   json_extract(value, '$.ms.infer') AS infer_ms,
-  log,
-  partition,
-  "offset",
+  result_key.position >> 50 AS log,
+  result_key.position >> 40 & 1023 AS partition,
+  result_key.position & 1099511627775 AS "offset",
   answered_at_ms,
-  position,
-  value
-FROM result_row;
+  result_key.position AS position,
+  value,  -- the answer's JSON
+  result_block.position AS block
+FROM result_block, json_each(answers) AS answer, result_key
+WHERE result_key.task_id = json_extract(value, '$.id')
+  AND result_key.position = result_block.position + answer.key
+  AND result_block.position
+    BETWEEN result_key.position - {BLOCK_ROWS - 1} AND result_key.position;
 CREATE TABLE IF NOT EXISTS duplicate(
   log INTEGER NOT NULL REFERENCES log(id),
   partition INTEGER NOT NULL,
@@ -74,7 +80,7 @@ CREATE TABLE IF NOT EXISTS unreadable(
   value BLOB,
   PRIMARY KEY(log, partition, "offset")
 ) STRICT, WITHOUT ROWID;
-"""
+"""  # noqa: S608
 
 # A position's bits: 13 for the log, 10 for the partition, 40 for the offset; a file with more
 # rows of one partition would be larger than SQLite allows.
@@ -94,7 +100,7 @@ WRITER_PRAGMAS = (
     # In pages: each checkpoint writes most pages of the keys, so few of them cost least.
     "wal_autocheckpoint=4096",
     "journal_size_limit=67108864",
-    "cache_size=-65536",  # KiB
+    "cache_size=-32768",  # KiB; a transaction comes to each page of the keys once
 )
 
 
@@ -114,6 +120,11 @@ def position_of(log: int, partition: int, offset: int) -> int:
             "move the database away, the sink begins a new one"
         )
     return log << 50 | partition << 40 | offset
+
+
+def place_of(position: int) -> tuple[int, int, int]:
+    """The (log, partition, offset) of a position."""
+    return position >> 50, position >> 40 & MAX_PARTITION, position & MAX_OFFSET
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:

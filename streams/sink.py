@@ -4,24 +4,29 @@ Run one per database file: `faust -A streams.sink worker -l info`.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from infra import config
 from infra.config import Settings
 from streams import application
 from streams.lock import WriterLock
+from streams.slices import Contents, Slice, read
 from streams.status import State
-from streams.store import Applied, Slice, Store
+from streams.store import Applied, Store
 from streams.topics import RESULTS, SINK_GROUP
 
 STANDBY_POLL_SECONDS = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
 # What waits, and what one transaction takes: the more, the less each row costs (see the store).
-WAITING_RECORDS, WAITING_BYTES = 100_000, 32_000_000
-TRANSACTION_RECORDS, TRANSACTION_BYTES = 100_000, 32_000_000
+MOST_RECORDS, MOST_BYTES = 64_000, 32_000_000
+# Where a transaction had as many as BUSY_RECORDS, more are on their way, and the next one waits
+# a little for them; otherwise a row is stored at once.
+BUSY_RECORDS, GATHER_SECONDS = 16_000, 0.25
 SAFE_SQLITE = (3, 51, 3)
 
 logger = logging.getLogger("petalstream")
@@ -39,9 +44,10 @@ def is_passing(error: sqlite3.OperationalError) -> bool:
 
 
 class Waiting(NamedTuple):
-    """A chunk that is not stored yet."""
+    """A chunk that is read and not stored yet."""
 
     event: Any
+    contents: Contents
     records: int
     bytes: int
 
@@ -49,55 +55,57 @@ class Waiting(NamedTuple):
 class Load:
     """Chunks within limits, and their sums; a chunk that is larger than all room fits in alone."""
 
-    def __init__(self, most_records: int, most_bytes: int) -> None:
-        self._most = most_records, most_bytes
+    def __init__(self) -> None:
         self.chunks: deque[Waiting] = deque()
-        self._records = self._bytes = 0
+        self.records = self._bytes = 0
 
     def has_room_for(self, new: Waiting) -> bool:
-        records, size = self._most
-        within = self._records + new.records <= records and self._bytes + new.bytes <= size
+        within = (
+            self.records + new.records <= MOST_RECORDS and self._bytes + new.bytes <= MOST_BYTES
+        )
         return within or not self.chunks
 
     def append(self, chunk: Waiting) -> None:
         self.chunks.append(chunk)
-        self._records += chunk.records
+        self.records += chunk.records
         self._bytes += chunk.bytes
-
-    def popleft(self) -> Waiting:
-        chunk = self.chunks.popleft()
-        self._records -= chunk.records
-        self._bytes -= chunk.bytes
-        return chunk
 
 
 class Backlog:
     """Chunks that wait, in order and bounded. For one event loop."""
 
     def __init__(self) -> None:
-        self._waiting = Load(WAITING_RECORDS, WAITING_BYTES)
+        self._waiting = Load()
         self._changed = asyncio.Condition()
+        self._full = False
+        self._taken = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting.chunks)
 
     async def put(self, event: Any) -> None:
-        """Add a chunk once there is room."""
-        records = event.value.records
-        new = Waiting(event, len(records), sum([len(r.value or b"") for r in records]))
+        """Read a chunk and add it once there is room."""
+        contents = read(Slice(*event.value[1:]))
+        event.value = None  # its records take more memory than what was read of them
+        new = Waiting(event, contents, contents.records, contents.bytes)
         async with self._changed:
+            self._full = not self._waiting.has_room_for(new)
+            self._changed.notify_all()
             await self._changed.wait_for(lambda: self._waiting.has_room_for(new))
+            self._full = False
             self._waiting.append(new)
 
-    async def take(self) -> list[Any]:
-        """The events of the first chunks, as many as fit into one transaction, at least one."""
-        taken = Load(TRANSACTION_RECORDS, TRANSACTION_BYTES)
-        waiting = self._waiting.chunks
-        while waiting and taken.has_room_for(waiting[0]):
-            taken.append(self._waiting.popleft())
+    async def take(self) -> Sequence[Waiting]:
+        """All that waits, for one transaction; while much comes, not before there is much."""
         async with self._changed:
-            self._changed.notify()
-        return [chunk.event for chunk in taken.chunks]
+            if self._taken >= BUSY_RECORDS:
+                full = self._changed.wait_for(lambda: self._full)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(full, GATHER_SECONDS)
+            taken, self._waiting = self._waiting, Load()
+            self._taken = taken.records
+            self._changed.notify_all()
+        return taken.chunks
 
 
 class Projection:
@@ -144,20 +152,20 @@ class Projection:
         """Store whatever waits, as much as fits into one transaction, until nothing waits."""
         try:
             while self._waiting:
-                events = await self._waiting.take()
-                await self._store_all([Slice(*event.value[1:]) for event in events])
-                for event in events:  # Kafka's offset is only a hint here
-                    event.ack()
+                chunks = await self._waiting.take()
+                await self._store_all([chunk.contents for chunk in chunks])
+                for chunk in chunks:  # Kafka's offset is only a hint here
+                    chunk.event.ack()
         except Exception as e:  # the outermost edge: without an ack the chunks are read again
             application.fail("storing results", e)
 
-    async def _store_all(self, slices: list[Slice]) -> None:
+    async def _store_all(self, parts: list[Contents]) -> None:
         """One transaction. While the database is locked or has no room nothing is skipped:
-        the same slices are tried again, and the transport stops fetching meanwhile."""
+        the same chunks are tried again, and the transport stops fetching meanwhile."""
         backoff = FIRST_BACKOFF
         while True:
             try:
-                applied: Applied = await application.off_loop(self._store.apply_all, slices)
+                applied: Applied = await application.off_loop(self._store.apply_all, parts)
                 break
             except sqlite3.OperationalError as e:
                 if not is_passing(e):

@@ -1,29 +1,28 @@
 """The SQLite projection of `results`: one effective row per task id.
 
-Every record of `results` ends in exactly one of the tables result, duplicate or unreadable,
-and each chunk's rows are committed together with the offset that follows it. So the sum of
-their counts equals the sum of the next offsets (`Reader.audit`), and replaying a chunk that
-is already stored changes nothing. Rows hold nothing but what the log holds: a rebuild from
-the log gives the same rows.
+Every record of `results` ends in exactly one of the view result and the tables duplicate and
+unreadable, and each chunk's rows are committed together with the offset that follows it. So
+the sum of their counts equals the sum of the next offsets (`Reader.audit`), and replaying a
+chunk that is already stored changes nothing. Rows hold nothing but what the log holds: a
+rebuild from the log gives the same rows.
 
-It must follow a worker at full speed as closely as it can, which shaped it:
-- a row is its result's JSON beside what is needed to find it, in the order of the log, so it
-  is appended and never built column by column; the view `result` has the columns;
-- task ids are random and touch every page of their index, so their table `result_key` is filled
-  once per transaction, sorted, by one statement inside SQLite, and transactions are large
-  when much waits;
-- many rows go into one INSERT: each statement takes and gives up the interpreter's lock, for
-  which the sink's event loop may make it wait.
+It must follow a worker at full speed, which shaped it:
+- results are stored as the JSON they came as, in blocks and in the order of the log: a row of
+  its own for each would cost three times as much; the view `result` takes them apart;
+- task ids are random and touch every page of their index, so that is filled once per
+  transaction, sorted (`streams.keys`), and transactions are large when much waits.
 """
 
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-from streams.events import DECODE_ERRORS, Result, decode_result, decode_results, encode
+from streams import bulk
+from streams.carry import carry_over
+from streams.events import decode_result
+from streams.keys import Keys, Repeat, Span
 from streams.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -31,55 +30,15 @@ from streams.schema import (
     WRITER_PRAGMAS,
     StoreError,
     check_file,
+    place_of,
     position_of,
 )
+from streams.slices import Contents, Record, Slice, read
 
-# What fails rolls the whole transaction back. With SQLite's default, OR ABORT, it would keep a
-# journal of every page that a statement changes.
-ROWS_AT_ONCE = 50
-COLUMNS = "position, task_id, answered_at_ms, value"
-
-
-def _insert(rows: int) -> str:
-    values = ",".join(["(?,?,?,?)"] * rows)
-    return f"INSERT OR ROLLBACK INTO result_row({COLUMNS}) VALUES {values}"  # noqa: S608
-
-
-INSERT_ONE, INSERT_MANY = _insert(1), _insert(ROWS_AT_ONCE)
-# The rows of this transaction, as ranges of positions.
-FRESH = """WITH span(first, last) AS (VALUES {spans}), fresh AS (
-  SELECT result_row.* FROM span CROSS JOIN result_row WHERE position BETWEEN first AND last)"""
-ADD_KEYS = """
-INSERT OR ROLLBACK INTO result_key {fresh}
-SELECT task_id, position FROM fresh ORDER BY task_id, position
-ON CONFLICT(task_id) DO NOTHING
+ADVANCE = """
+ON CONFLICT(log, partition) DO UPDATE
+SET next_offset = excluded.next_offset, missing = missing + excluded.missing
 """
-FIND_REPEATED = """
-{fresh}
-SELECT fresh.position, fresh.value, kept.value FROM fresh
-JOIN result_key USING (task_id) JOIN result_row kept ON kept.position = result_key.position
-WHERE fresh.position <> kept.position
-"""
-COPY_GONE = """
-INSERT INTO {table}({columns}) SELECT {columns} FROM old.{table} x
-LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
-"""
-COPIED = {
-    "result_row": COLUMNS,
-    "duplicate": 'log, partition, "offset", task_id, same_answer, error_code',
-    "unreadable": 'log, partition, "offset", reason, value',
-}
-# What lies below the log's start and in no table was never seen, or was a hole in the log.
-RESUME_AT_START = """
-INSERT INTO projection_offset(log, partition, next_offset, first_offset, missing)
-SELECT o.log, o.partition, start.first, o.first_offset, start.first - o.first_offset
-  - (SELECT count(*) FROM result_row r WHERE r.log = o.log AND r.partition = o.partition)
-  - (SELECT count(*) FROM duplicate d WHERE d.log = o.log AND d.partition = o.partition)
-  - (SELECT count(*) FROM unreadable u WHERE u.log = o.log AND u.partition = o.partition)
-FROM old.projection_offset o JOIN start USING (partition)
-WHERE o.log = :log AND start.first > o.first_offset
-"""
-UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
 
 
 class OffsetGap(Exception):
@@ -88,26 +47,6 @@ class OffsetGap(Exception):
     def __init__(self, partition: int, next_offset: int, got: int) -> None:
         super().__init__(f"results[{partition}]: have up to {next_offset}, got {got}")
         self.next_offset = next_offset
-
-
-class Record(Protocol):
-    """What the store needs of a Kafka record; times in milliseconds since the epoch."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def value(self) -> bytes | None: ...
-
-
-class Slice(NamedTuple):
-    """Consecutive records of one partition; offsets from `first` on that are not among them
-    do not exist in the log. The store needs of each no more than `Record` has."""
-
-    partition: int
-    first: int
-    records: Sequence[Any]
 
 
 class Applied(NamedTuple):
@@ -123,31 +62,20 @@ class Applied(NamedTuple):
     conflicts: int = 0
 
 
-def _read(value: bytes | None) -> Result | str:
-    """The result in a record, or why there is none."""
-    if value is None:
-        return "tombstone"
-    try:
-        return decode_result(value)
-    except DECODE_ERRORS as e:
-        return f"not a result: {e}"[:200]
-
-
-Row = tuple[int, str, int, str]  # as COLUMNS
-
-
-class Repeated(NamedTuple):
-    """A row whose task id has an answer: is it the same, was it to another task?"""
+class Duplicate(NamedTuple):
+    """A result whose task has an answer: is it the same, was it to another task?"""
 
     position: int
+    task_id: str
     same_answer: bool
-    conflict: bool
+    error_code: str | None
 
 
-def _compare(position: int, value: str, kept_value: str) -> Repeated:
-    result, kept = decode_result(value.encode()), decode_result(kept_value.encode())
+def _compare(repeat: Repeat, value: bytes) -> Duplicate:
+    result, kept = decode_result(value), decode_result(repeat.kept.encode())
     same = (result.y, result.proba, result.error) == (kept.y, kept.proba, kept.error)
-    return Repeated(position, same, result.input != kept.input)
+    conflict = "id_conflict" if result.input != kept.input else None
+    return Duplicate(repeat.position, repeat.task_id, same, conflict)
 
 
 class Store:
@@ -170,6 +98,7 @@ class Store:
             self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self._log = self._log_id(cluster)
+            self._keys = Keys(self._db)
         except sqlite3.DatabaseError as e:
             self._db.close()
             raise StoreError(f"{path} cannot be used as a projection: {e}") from e
@@ -194,18 +123,19 @@ class Store:
 
     def apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
         """Store one slice of the log; see `apply_all`."""
-        return self.apply_all([Slice(partition, first, records)])
+        return self.apply_all([read(Slice(partition, first, records))])
 
-    def apply_all(self, slices: Sequence[Slice]) -> Applied:
+    def apply_all(self, parts: Sequence[Contents]) -> Applied:
         """Store slices of the log in one transaction, each partition's in offset order.
 
         Records below the stored offset are skipped; raises OffsetGap if a slice begins above
         it. Of two results with one task id the one in the log's order before the other wins.
         """
         with self._lock:
+            self._keys.reserve(sum(len(part.offsets) for part in parts))
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                applied = self._apply_all(slices)
+                applied = self._apply_all(parts)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk has rolled back already
@@ -213,95 +143,75 @@ class Store:
                 raise
             return applied
 
-    def _apply_all(self, slices: Sequence[Slice]) -> Applied:
+    def _apply_all(self, parts: Sequence[Contents]) -> Applied:
         offsets = self._next_offsets()
-        spans: dict[int, tuple[int, int]] = {}  # of each partition the offsets in this transaction
-        replayed = readable = unreadable = 0
-        for partition, first, records in slices:
-            stored = offsets.get(partition, first)
-            if first > stored:
-                raise OffsetGap(partition, stored, first)
-            fresh = [r for r in records if r.offset >= stored]
-            replayed += len(records) - len(fresh)
-            if fresh:
-                end = offsets[partition] = fresh[-1].offset + 1
-                spans[partition] = spans.get(partition, (stored, 0))[0], end
-                self._advance(partition, stored, end, len(fresh))
-                rows = self._read_all(partition, fresh)
-                self._insert(rows)
-                readable += len(rows)
-                unreadable += len(fresh) - len(rows)
-        new, conflicts = self._find_answered(spans, readable) if readable else (0, 0)
-        return Applied(new, readable - new, unreadable, replayed, conflicts)
+        fresh: list[Contents] = []
+        replayed = 0
+        for part in parts:
+            stored = offsets.get(part.partition, part.first)
+            if part.first > stored:
+                raise OffsetGap(part.partition, stored, part.first)
+            new = part if part.first == stored else part.since(stored)
+            replayed += part.records - new.records
+            if new.records:
+                fresh.append(new)
+                offsets[part.partition] = new.end
+        self._advance(fresh)
+        for part in fresh:
+            self._insert(part)
+        found, conflicts = self._add_keys(fresh)
+        results = sum(len(part.offsets) for part in fresh)
+        unreadable = sum(len(part.unreadable) for part in fresh)
+        return Applied(found, results - found, unreadable, replayed, conflicts)
 
-    def _advance(self, partition: int, start: int, end: int, records: int) -> None:
-        self._db.execute(
-            "INSERT INTO projection_offset(log, partition, first_offset, next_offset, missing) "
-            "VALUES (?, ?, ?, ?, ?) ON CONFLICT(log, partition) DO UPDATE SET "
-            "next_offset = excluded.next_offset, missing = missing + excluded.missing",
-            (self._log, partition, start, end, end - start - records),
+    def _position(self, partition: int, offset: int) -> int:
+        return position_of(self._log, partition, offset)
+
+    def _advance(self, parts: Sequence[Contents]) -> None:
+        bulk.insert(
+            self._db,
+            "INTO projection_offset(log, partition, first_offset, next_offset, missing)",
+            [(self._log, part.partition, part.first, part.end, part.missing) for part in parts],
+            ADVANCE,
         )
 
-    def _read_all(self, partition: int, records: Sequence[Record]) -> list[Row]:
-        """A row for each record that can be read; the others are stored as unreadable."""
-        start = position_of(self._log, partition, 0)
-        position_of(self._log, partition, records[-1].offset)
-        decoded = decode_results([r.value or b"" for r in records])
-        if decoded is None:
-            return self._read_singly(partition, start, records)
-        return [
-            (start + record.offset, result.id, record.timestamp, text)
-            for record, result, text in zip(records, *decoded, strict=True)
-        ]
+    def _insert(self, part: Contents) -> None:
+        start = self._position(part.partition, 0)
+        self._position(part.partition, part.end - 1)
+        blocks = ((start + offset, *block) for offset, *block in part.blocks())
+        bulk.insert(self._db, "INTO result_block(position, answered_at_ms, answers)", blocks)
+        unreadable = [(self._log, part.partition, *record) for record in part.unreadable]
+        bulk.insert(self._db, "INTO unreadable", unreadable)
 
-    def _read_singly(self, partition: int, start: int, records: Sequence[Record]) -> list[Row]:
-        rows: list[Row] = []
-        unreadable = []
-        for record in records:
-            read = _read(record.value)
-            if isinstance(read, Result):
-                text = encode(read).decode()
-                rows.append((start + record.offset, read.id, record.timestamp, text))
-            else:
-                value = record.value and record.value[:UNREADABLE_KEPT]
-                unreadable.append((self._log, partition, record.offset, read, value))
-        self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?, ?)", unreadable)
-        return rows
-
-    def _insert(self, rows: list[Row]) -> None:
-        several = len(rows) - len(rows) % ROWS_AT_ONCE
-        for n in range(0, several, ROWS_AT_ONCE):
-            values = tuple(chain.from_iterable(rows[n : n + ROWS_AT_ONCE]))
-            self._db.execute(INSERT_MANY, values)
-        self._db.executemany(INSERT_ONE, rows[several:])
-
-    def _find_answered(self, spans: Mapping[int, tuple[int, int]], rows: int) -> tuple[int, int]:
-        """Note which task ids the transaction's rows answer, make duplicates of the others.
+    def _add_keys(self, parts: Sequence[Contents]) -> tuple[int, int]:
+        """Note which tasks are answered, and the others' answers as duplicates.
 
         Returns how many were new, and how many were conflicts.
         """
-        fresh = FRESH.format(spans=",".join(["(?,?)"] * len(spans)))
-        ends = [
-            position_of(self._log, partition, offset)
-            for partition, (first, end) in spans.items()
-            for offset in (first, end - 1)
-        ]
-        new = self._db.execute(ADD_KEYS.format(fresh=fresh), ends).rowcount
-        if new == rows:
+        ids = b"".join([part.ids for part in parts])
+        values = [value for part in parts for value in part.values]
+        new = self._keys.add(ids, self._spans(parts))
+        if new == len(values):
             return new, 0
-        repeated = self._db.execute(FIND_REPEATED.format(fresh=fresh), ends)
-        return new, self._record_duplicates([_compare(*found) for found in repeated])
+        repeats = self._keys.repeated(ids)
+        return new, self._record([_compare(repeat, values[repeat.number]) for repeat in repeats])
 
-    def _record_duplicates(self, repeated: Sequence[Repeated]) -> int:
-        """Move rows to the duplicates; returns the conflicts."""
-        self._db.executemany(
-            'INSERT INTO duplicate SELECT log, partition, "offset", task_id, ?, ? '
-            "FROM result_row WHERE position = ?",
-            [(r.same_answer, "id_conflict" if r.conflict else None, r.position) for r in repeated],
-        )
-        positions = [(r.position,) for r in repeated]
-        self._db.executemany("DELETE FROM result_row WHERE position = ?", positions)
-        return sum(r.conflict for r in repeated)
+    def _spans(self, parts: Sequence[Contents]) -> list[Span]:
+        spans = []
+        before = 0
+        for part in parts:
+            for start, end in part.runs():
+                position = self._position(part.partition, part.offsets[start])
+                first = before + start
+                spans.append(Span(first, before + end - 1, position - first))
+            before += len(part.offsets)
+        return spans
+
+    def _record(self, duplicates: Sequence[Duplicate]) -> int:
+        """Note duplicates; returns the conflicts."""
+        rows = [(*place_of(position), *others) for position, *others in duplicates]
+        bulk.insert(self._db, "INTO duplicate", rows)
+        return sum(d.error_code is not None for d in duplicates)
 
     def carry_over(self, old: Path, starts: Mapping[int, int]) -> int:
         """Copy from another projection what the log can no longer give; returns the rows.
@@ -310,32 +220,5 @@ class Store:
         first offset of each partition. Only for a store that holds nothing yet.
         """
         with self._lock:
-            self._db.execute("ATTACH DATABASE ? AS old", (str(old),))
-            self._db.execute("CREATE TEMP TABLE start(partition INTEGER PRIMARY KEY, first)")
-            self._db.executemany("INSERT INTO start VALUES (?, ?)", starts.items())
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                rows = self._carry_over()
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("DETACH DATABASE old")
+            self._log, rows = carry_over(self._db, self._log, old, starts)
             return rows
-
-    def _carry_over(self) -> int:
-        run = self._db.execute
-        (cluster,) = run("SELECT cluster FROM log WHERE id = ?", (self._log,)).fetchone()
-        run("DELETE FROM log")
-        run("INSERT INTO log SELECT * FROM old.log")  # rows keep their log's number
-        self._log = self._log_id(cluster)
-        kept = {
-            table: run(COPY_GONE.format(table=table, columns=columns), {"log": self._log}).rowcount
-            for table, columns in COPIED.items()
-        }
-        run("INSERT INTO result_key SELECT task_id, position FROM result_row ORDER BY task_id")
-        run("INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?",
-            (self._log,))  # fmt: skip
-        run(RESUME_AT_START, {"log": self._log})
-        return kept["result_row"]

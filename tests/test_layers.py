@@ -13,7 +13,16 @@ from tests.processes import ROOT, clean_environ
 FOLDERS = {"model", "streams", "api", "cli", "infra", "tests"}
 KAFKA = {"faust", "aiokafka", "confluent_kafka", "kafka"}
 LEAVES = {"infra.config", "streams.events", "streams.topics", "model"}
-PROJECTION = {"streams.schema", "streams.store", "streams.reader", "streams.lock"}
+PROJECTION = {
+    "streams.schema",
+    "streams.slices",
+    "streams.bulk",
+    "streams.keys",
+    "streams.carry",
+    "streams.store",
+    "streams.reader",
+    "streams.lock",
+}
 SHARED = {
     "streams.client",
     "streams.log",

@@ -45,16 +45,19 @@ def test_verify_agrees_with_a_true_projection_and_names_what_was_changed(
     wait_until(lambda: len(read_topic(settings, RESULTS)) == 305, 30, "five more results")
     assert verified(pipeline)[1]["pending"] == 5
     gone, changed, moved = list(asked)[:3]
-    invented = new_id()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None)) as db:
-        db.execute("DELETE FROM result_row WHERE task_id = ?", (gone,))
-        rose = """UPDATE result_row SET value = json_set(value, '$.y[0]', 'rose')"""
-        db.execute(f"{rose} WHERE task_id = ?", (changed,))
-        db.execute("UPDATE result_row SET task_id = ? WHERE task_id = ?", (invented, moved))
+        db.execute("DELETE FROM result_key WHERE task_id = ?", (gone,))
+        block, path = db.execute(
+            "SELECT block, '$[' || (position - block) || '].y[0]' FROM result WHERE task_id = ?",
+            (changed,),
+        ).fetchone()
+        rose = "UPDATE result_block SET answers = json_set(answers, ?, 'rose') WHERE position = ?"
+        db.execute(rose, (path, block))
+        db.execute("UPDATE result_key SET task_id = ? WHERE task_id = ?", (new_id(), moved))
     code, found = verified(pipeline)
     assert code == 1
-    assert (found["missing"], found["extra"]) == ([gone], [])
-    assert sorted(found["different"]) == sorted([changed, invented])  # type: ignore[call-overload]
+    assert sorted(found["missing"]) == sorted([gone, moved])  # type: ignore[call-overload]
+    assert (found["different"], found["extra"]) == ([changed], [])
     assert (found["consistent"], found["agrees"]) == (False, False)
     told = pipeline.run("verify")
     assert told.returncode == 1

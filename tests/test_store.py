@@ -2,7 +2,7 @@
 
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -11,7 +11,8 @@ from streams.events import Failure, Position, Result, Timings, encode, input_dig
 from streams.lock import WriterLock
 from streams.reader import Audit, Reader, to_result
 from streams.schema import StoreError
-from streams.store import Applied, OffsetGap, Slice, Store
+from streams.slices import Slice, read
+from streams.store import Applied, OffsetGap, Store
 
 
 class Record(NamedTuple):
@@ -39,6 +40,15 @@ def path(tmp_path: Path) -> Path:
 def dump(path: Path) -> list[str]:
     with sqlite3.connect(path) as db:
         return list(db.iterdump())
+
+
+def rows_of(path: Path) -> dict[str, list[Any]]:
+    """The rows of all tables, but of the blocks of answers what the view makes of them."""
+    tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable", "result")
+    with sqlite3.connect(path) as db:
+        found = {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+                 for table in tables}  # fmt: skip
+    return {**found, "result": [row[:-1] for row in found["result"]]}  # without the block
 
 
 def test_a_stored_result_is_read_back_whole(path: Path) -> None:
@@ -76,11 +86,11 @@ def test_slices_of_several_partitions_are_stored_together_or_not_at_all(path: Pa
         Slice(1, 5, records(result(5), first=5)),
         Slice(0, 2, records(result(2), first=2)),
     ]
-    assert store.apply_all(slices) == Applied(new=4)
+    assert store.apply_all([read(s) for s in slices]) == Applied(new=4)
     assert store.next_offsets() == {0: 3, 1: 6}
     before = dump(path)
     with pytest.raises(OffsetGap):
-        store.apply_all([Slice(0, 3, records(result(3), first=3)), Slice(1, 9, [])])
+        store.apply_all([read(Slice(0, 3, records(result(3), first=3))), read(Slice(1, 9, []))])
     assert dump(path) == before
 
 
@@ -138,6 +148,9 @@ def test_a_file_of_an_older_schema_is_refused(path: Path) -> None:
         encode(result(0)).replace(b'"id":"', b'"id":"x'),
         encode(result(0)).replace(b'"model"', b'"input":"0123","model"'),
         encode(result(0)).replace(b'"host-1"', rb'"\ud800"'),
+        encode(result(0)).replace(b"host-1", b"host\x00"),
+        encode(result(0)).replace(b"host-1", b"host-\xed\xa0\x80"),
+        encode(result(0)).replace(b'["setosa"]', b"[{}]"),
         encode(result(0)).replace(b"0.9", b"NaN"),
         encode(result(0)).replace(b"0.9", b"1e999"),
         encode(result(0)) + b"," + encode(result(0)),
@@ -162,6 +175,19 @@ def test_values_that_only_together_are_results_are_unreadable_each(path: Path) -
     both = answers[1] + b"," + answers[2]
     assert len(msgspec.json.decode(b"[" + b",".join([opened, rest, both]) + b"]")) == 3
     chunk = [Record(n, value) for n, value in enumerate([opened, rest, both])]
+    assert Store(path, "cluster").apply(0, 0, chunk) == Applied(unreadable=3)
+
+
+def test_a_value_that_would_pass_for_two_between_two_that_pass_for_one_is_unreadable(
+    path: Path,
+) -> None:
+    # Each begins as a result does, and joined they are as many results as values.
+    answers = [encode(result(n)) for n in range(3)]
+    opened = answers[0].removesuffix(b"}") + b',"x":[0'
+    rest = answers[1].removesuffix(b"}") + b"}]}"
+    chunk = [Record(n, v) for n, v in enumerate([opened, rest, answers[1] + b"," + answers[2]])]
+    joined = msgspec.json.decode(b"[" + b",".join(r.value or b"" for r in chunk) + b"]")
+    assert len(joined) == 3
     assert Store(path, "cluster").apply(0, 0, chunk) == Applied(unreadable=3)
 
 
@@ -200,6 +226,52 @@ def test_an_answer_in_another_notation_is_the_same_answer(path: Path) -> None:
     assert (row["y"], row["proba"]) == ('["setosa"]', "[[0.9,0.1]]")
 
 
+def test_a_field_that_is_unknown_or_there_twice_is_not_stored(path: Path) -> None:
+    answers = [result(n) for n in range(3)]
+    values = [encode(answer) for answer in answers]
+    values[0] = values[0].replace(b'"y":', b'"y":["no"],"y":')
+    values[1] = values[1].replace(b'"offset":', b'"more":[1],"offset":')
+    values[2] = values[2].replace(b'"y":', b'"input":null,"y":')
+    Store(path, "cluster").apply(0, 0, [Record(n, value) for n, value in enumerate(values)])
+    with Reader(path) as reader:
+        assert [row["value"] for row in reader.between(1, 0, 0, 2)] == [
+            encode(answer).decode() for answer in answers
+        ]
+
+
+def test_blocks_end_where_the_time_changes_or_the_log_has_a_hole(path: Path) -> None:
+    answers = [result(n) for n in range(90)]
+    offsets = [*range(50), *range(51, 91)]
+    chunk = [Record(o, encode(a), 1000 + o // 80) for o, a in zip(offsets, answers, strict=True)]
+    store = Store(path, "cluster")
+    store.apply(0, 0, chunk)
+    with Reader(path) as reader:
+        rows = list(reader.following(1, 0, 0, 1000))
+        assert [row["task_id"] for row in rows] == [answer.id for answer in answers]
+        assert [row["offset"] for row in rows] == offsets
+        assert [row["answered_at_ms"] for row in rows] == [1000 + o // 80 for o in offsets]
+        assert [row["offset"] for row in reader.between(1, 0, 49, 52)] == [49, 51, 52]
+        assert [row["offset"] for row in reader.following(1, 0, 45, 3)] == [45, 46, 47]
+        latest = [row["offset"] for row in reader.latest(25)]
+        assert latest == offsets[::-1][:25]
+        assert reader.get(answers[60].id) == rows[60]
+
+
+def test_the_view_finds_a_task_by_its_index(path: Path) -> None:
+    Store(path, "cluster").apply(0, 0, records(result(0)))
+    with sqlite3.connect(path) as db:
+        plan = db.execute("EXPLAIN QUERY PLAN SELECT * FROM result WHERE task_id = 'x'").fetchall()
+    assert "SCAN result" not in str(plan)
+
+
+def test_a_block_that_is_deleted_by_hand_is_missed_by_the_audit(path: Path) -> None:
+    Store(path, "cluster").apply(0, 0, records(result(0), result(1)))
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM result_block")
+    with Reader(path) as reader:
+        assert reader.audit() == Audit(0, 0, 0, 2)
+
+
 def test_the_view_has_a_column_for_each_part_of_an_answer(path: Path) -> None:
     ok = msgspec.structs.replace(result(0), input="0123456789abcdef")
     failed = Result(
@@ -211,8 +283,9 @@ def test_the_view_has_a_column_for_each_part_of_an_answer(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.row_factory = sqlite3.Row
         rows = [dict(row) for row in db.execute(query)]
+    hidden = ("position", "value", "block")
     at = {"log": 1, "partition": 3, "answered_at_ms": 1_763_920_000_123}
-    assert [{k: v for k, v in row.items() if k not in ("position", "value")} for row in rows] == [
+    assert [{k: v for k, v in row.items() if k not in hidden} for row in rows] == [
         {
             "task_id": ok.id, "status": "ok", "y": '["setosa"]', "proba": "[[0.9,0.1]]",
             "error_code": None, "error_message": None, "input": "0123456789abcdef",
@@ -237,7 +310,9 @@ def test_repeated_answers_amid_a_large_transaction_are_found(path: Path) -> None
         Slice(0, 60, records(*answers[60:], answers[3], other, first=60)),
         Slice(1, 0, records(*answers[290:])),
     ]
-    assert store.apply_all(slices) == Applied(new=240, duplicates=12, conflicts=1)
+    assert store.apply_all([read(s) for s in slices]) == Applied(
+        new=240, duplicates=12, conflicts=1
+    )
     with Reader(path) as reader:
         assert reader.audit() == Audit(300, 12, 0, 312, conflicts=1)
         stored = {row["task_id"]: to_result(row) for row in reader.rows()}
@@ -250,7 +325,7 @@ def test_a_row_that_is_deleted_by_hand_is_missed_by_the_audit(path: Path) -> Non
     answer = result(0)
     Store(path, "cluster").apply(0, 0, records(answer, result(1)))
     with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM result_row WHERE task_id = ?", (answer.id,))
+        db.execute("DELETE FROM result_key WHERE task_id = ?", (answer.id,))
     with Reader(path) as reader:
         assert reader.get(answer.id) is None
         assert not reader.audit().consistent
@@ -329,7 +404,7 @@ def test_carrying_over_keeps_what_the_log_lost_and_nothing_else(tmp_path: Path) 
     assert new.next_offsets() == {0: 4}
     new.apply(0, 4, chunk[4:])
     new.close()
-    assert sorted(dump(tmp_path / "new")) == sorted(dump(tmp_path / "old"))
+    assert rows_of(tmp_path / "new") == rows_of(tmp_path / "old")
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE t(x)", "PRAGMA user_version=99"])
@@ -375,7 +450,7 @@ def test_a_reader_reads_while_the_writer_writes(path: Path) -> None:
         store.apply(0, 1, records(result(1), first=1))
         assert reader.audit().results == 2
         with pytest.raises(sqlite3.OperationalError):
-            reader._connection.execute("DELETE FROM result_row")
+            reader._connection.execute("DELETE FROM result_key")
 
 
 def test_the_latest_rows_come_first(path: Path) -> None:

@@ -18,7 +18,8 @@ from streams import sink as sinks
 from streams import worker as workers
 from streams.answer import Answers
 from streams.sink import Projection
-from streams.store import Applied, Slice, Store
+from streams.slices import Contents
+from streams.store import Applied, Store
 from streams.worker import Inference
 
 LATE_SECONDS = 1.5  # longer than the interval of commits
@@ -154,11 +155,11 @@ class OffsetBeforeRows(Store):
 
     _transactions = 0
 
-    def apply_all(self, slices: Sequence[Slice]) -> Applied:
+    def apply_all(self, parts: Sequence[Contents]) -> Applied:
         self._transactions += 1
         if self._transactions % EVERY == 0:
-            slices = [s._replace(records=s.records[-1:]) for s in slices]
-        return super().apply_all(slices)
+            parts = [part.since(part.end - 1)._replace(first=part.first) for part in parts]
+        return super().apply_all(parts)
 
 
 class Keyless(sqlite3.Connection):

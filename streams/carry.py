@@ -1,0 +1,84 @@
+"""Take over from an older projection what the log can no longer give."""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+COPY_KEYS = """
+INSERT INTO result_key SELECT task_id, position FROM old.result_key
+LEFT JOIN start ON start.partition = position >> 40 & 1023
+WHERE position >> 50 <> :log OR position & 1099511627775 < start.first
+"""
+COPY_BLOCKS = """
+INSERT INTO result_block SELECT old_block.* FROM old.result_block AS old_block
+LEFT JOIN start ON start.partition = position >> 40 & 1023
+WHERE position >> 50 <> :log OR position & 1099511627775 < start.first
+"""
+# A block may go on past the log's start, and what follows is read again.
+CUT_BLOCKS = """
+UPDATE result_block SET answers = (
+  SELECT json_group_array(json(value)) FROM json_each(answers)
+  WHERE result_block.position + key < :end)
+WHERE position = (SELECT max(position) FROM result_block WHERE position BETWEEN :start AND :end - 1)
+  AND position + json_array_length(answers) > :end
+"""
+COPY_OTHERS = """
+INSERT INTO {table} SELECT x.* FROM old.{table} x
+LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
+"""
+# What lies below the log's start and in no table was never seen, or was a hole in the log.
+RESUME_AT_START = """
+INSERT INTO projection_offset(log, partition, next_offset, first_offset, missing)
+SELECT o.log, o.partition, start.first, o.first_offset, start.first - o.first_offset
+  - (SELECT count(*) FROM result_key
+     WHERE position >> 50 = o.log AND position >> 40 & 1023 = o.partition)
+  - (SELECT count(*) FROM duplicate d WHERE d.log = o.log AND d.partition = o.partition)
+  - (SELECT count(*) FROM unreadable u WHERE u.log = o.log AND u.partition = o.partition)
+FROM old.projection_offset o JOIN start USING (partition)
+WHERE o.log = :log AND start.first > o.first_offset
+"""
+
+
+def carry_over(
+    db: sqlite3.Connection, log: int, old: Path, starts: Mapping[int, int]
+) -> tuple[int, int]:
+    """See `Store.carry_over`. Returns the log's number, which may be another now, and the rows."""
+    db.execute("ATTACH DATABASE ? AS old", (str(old),))
+    db.execute("CREATE TEMP TABLE start(partition INTEGER PRIMARY KEY, first)")
+    db.executemany("INSERT INTO start VALUES (?, ?)", starts.items())
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        log = _adopt_logs(db, log)
+        rows = _copy(db, log)
+        for partition, first in starts.items():
+            start = log << 50 | partition << 40
+            db.execute(CUT_BLOCKS, {"start": start, "end": start + first})
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    db.execute("DETACH DATABASE old")
+    return log, rows
+
+
+def _adopt_logs(db: sqlite3.Connection, log: int) -> int:
+    """Rows keep their log's number. Returns that of the log that had the number `log`."""
+    (cluster,) = db.execute("SELECT cluster FROM log WHERE id = ?", (log,)).fetchone()
+    db.execute("DELETE FROM log")
+    db.execute("INSERT INTO log SELECT * FROM old.log")
+    db.execute("INSERT INTO log(cluster) VALUES (?) ON CONFLICT DO NOTHING", (cluster,))
+    (number,) = db.execute("SELECT id FROM log WHERE cluster = ?", (cluster,)).fetchone()
+    return int(number)
+
+
+def _copy(db: sqlite3.Connection, log: int) -> int:
+    rows = db.execute(COPY_KEYS, {"log": log}).rowcount
+    db.execute(COPY_BLOCKS, {"log": log})
+    for table in ("duplicate", "unreadable"):
+        db.execute(COPY_OTHERS.format(table=table), {"log": log})
+    db.execute(
+        "INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?", (log,)
+    )
+    db.execute(RESUME_AT_START, {"log": log})
+    return rows

@@ -1,0 +1,161 @@
+"""Slices of `results`: which of their records are results, and which are none."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
+
+from streams.events import DECODE_ERRORS, Result, decode_result, decode_results, encode
+
+ID_LENGTH = 36
+# Whoever looks for one result reads its whole block. Four blocks fill a page of the database,
+# and a little is left for what SQLite keeps beside each.
+BLOCK_ROWS, BLOCK_BYTES = 32, 4050
+UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
+
+
+class Record(Protocol):
+    """What the store needs of a Kafka record; times in milliseconds since the epoch."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Slice(NamedTuple):
+    """Consecutive records of one partition; offsets from `first` on that are not among them
+    do not exist in the log. The store needs of each no more than `Record` has."""
+
+    partition: int
+    first: int
+    records: Sequence[Any]
+
+
+class Unreadable(NamedTuple):
+    """A record that is no result: why, and the beginning of its value."""
+
+    offset: int
+    reason: str
+    value: bytes | None
+
+
+class Block(NamedTuple):
+    """Results of consecutive offsets and one time, as a JSON array."""
+
+    offset: int
+    timestamp: int
+    answers: str
+
+
+class Contents(NamedTuple):
+    """What is in a slice that ends before the offset `end`. Its results are columns of equal
+    length, in the order of offsets; `ids` has 36 bytes for each."""
+
+    partition: int
+    first: int
+    end: int
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    ids: bytes
+    values: Sequence[bytes]
+    unreadable: Sequence[Unreadable]
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return len(self.offsets) + len(self.unreadable)
+
+    @property
+    def missing(self) -> int:
+        """How many of its offsets the log does not have."""
+        return self.end - self.first - self.records
+
+    @property
+    def bytes(self) -> int:
+        """How long the values are, as they are kept."""
+        return sum(map(len, self.values)) + sum(len(u.value or b"") for u in self.unreadable)
+
+    def since(self, offset: int) -> "Contents":
+        """The part from an offset on."""
+        n = bisect_left(self.offsets, offset)
+        return self._replace(
+            first=max(self.first, offset),
+            offsets=self.offsets[n:],
+            timestamps=self.timestamps[n:],
+            ids=self.ids[ID_LENGTH * n :],
+            values=self.values[n:],
+            unreadable=[u for u in self.unreadable if u.offset >= offset],
+        )
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Where in the columns consecutive offsets with one timestamp begin and end."""
+        end = 0
+        for _, same in groupby(self.timestamps):
+            start, end = end, end + len(list(same))
+            if self.offsets[end - 1] - self.offsets[start] == end - 1 - start:
+                yield start, end
+            else:  # rare: something amid it is no result, or not in the log
+                yield from ((n, n + 1) for n in range(start, end))
+
+    def blocks(self) -> Iterator[Block]:
+        """The results in blocks of at most BLOCK_ROWS and, unless one is longer, BLOCK_BYTES."""
+        longest = max(map(len, self.values), default=0) + 1  # with its comma
+        rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // longest))
+        for start, end in self.runs():
+            for n in range(start, end, rows):
+                answers = b"[%b]" % b",".join(self.values[n : min(n + rows, end)])
+                yield Block(self.offsets[n], self.timestamps[n], answers.decode())
+
+
+def read(part: Slice) -> Contents:
+    """What is in a slice; of a value with another notation than ours, its result in ours."""
+    values = [record.value or b"" for record in part.records]
+    results = decode_results(values)
+    if results is None:
+        return _read_singly(part)
+    return _contents(part, part.records, results, values, [])
+
+
+def _read_singly(part: Slice) -> Contents:
+    found = [(record, _read_one(record.value)) for record in part.records]
+    good = [(record, result) for record, result in found if isinstance(result, Result)]
+    results = [result for _, result in good]
+    unreadable = [
+        Unreadable(record.offset, reason, record.value and record.value[:UNREADABLE_KEPT])
+        for record, reason in found
+        if isinstance(reason, str)
+    ]
+    records = [record for record, _ in good]
+    return _contents(part, records, results, [encode(r) for r in results], unreadable)
+
+
+def _contents(
+    part: Slice,
+    records: Sequence[Any],
+    results: Sequence[Result],
+    values: Sequence[bytes],
+    unreadable: Sequence[Unreadable],
+) -> Contents:
+    return Contents(
+        part.partition,
+        part.first,
+        part.records[-1].offset + 1 if part.records else part.first,
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+        "".join([result.id for result in results]).encode(),
+        values,
+        unreadable,
+    )
+
+
+def _read_one(value: bytes | None) -> Result | str:
+    """The result in a value, or why there is none."""
+    if value is None:
+        return "tombstone"
+    try:
+        return decode_result(value)
+    except DECODE_ERRORS as e:
+        return f"not a result: {e}"[:200]
