@@ -1,7 +1,8 @@
 """Adaptive batching: what waits while the model is busy is predicted together next.
 
 There is no timer. An idle model answers what comes within one turn of the event loop at once;
-while it works, others gather, and the busier it is, the larger its batches grow.
+while it works, others gather, and the busier it is, the larger its batches grow. Whoever asks
+after a turn in which one came alone does not wait for the turn's end, if the model is fast.
 """
 
 import asyncio
@@ -79,6 +80,8 @@ class Batcher:
         self._rows = 0  # of those waiting
         self._running = NOTHING
         self._scheduled = False
+        self._came = 0  # since the last turn
+        self._alone = False  # one came in the turn before, so more are not to be expected
         self._timer: asyncio.TimerHandle | None = None
         # Of the last call: from it the next one's cost is guessed.
         self._cost = 1, float("inf")
@@ -102,14 +105,21 @@ class Batcher:
         waiting = Waiting(X, deadline, self._loop.create_future())
         self._waiting.append(waiting)
         self._rows += len(X)
+        self._came += 1
         if not self._running.waiting and not self._scheduled:
-            # Not now: in this turn of the loop other requests may be read.
+            # At the end of this turn of the loop, because other requests may be read in it.
             self._scheduled = True
             self._loop.call_soon(self._turn)
+            if self._alone and self._guess(self._rows) <= INLINE_SECONDS:
+                self._start()
         return waiting.future
 
     def _turn(self) -> None:
         self._scheduled = False
+        self._alone, self._came = self._came == 1, 0
+        self._start()
+
+    def _start(self) -> None:
         batch = self._next()
         if not batch.waiting:
             return

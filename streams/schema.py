@@ -100,7 +100,7 @@ WRITER_PRAGMAS = (
     # In pages: each checkpoint writes most pages of the keys, so few of them cost least.
     "wal_autocheckpoint=4096",
     "journal_size_limit=67108864",
-    "cache_size=-32768",  # KiB; a transaction comes to each page of the keys once
+    "cache_size=-65536",  # KiB
 )
 
 # By one statement, because the sink may make them meanwhile.

@@ -1,10 +1,15 @@
-"""The REST service in a thread of the test, and a client that reads its JSON."""
+"""The REST service for tests, as a process or in a thread, and HTTP as it stands on the wire."""
 
 import asyncio
+import contextlib
+import http.client
 import json
+import socket
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -15,13 +20,90 @@ from starlette.routing import Route
 
 from api.app import create_app
 from infra.config import Settings
-from tests.processes import free_port, wait_until
+from tests.processes import Pipeline, free_port, settings_for, wait_until
+
+INFER = "/v2/models/iris/infer"
+QUESTION = {
+    "inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]
+}
+KEY = "a-key-for-the-tests-only"
 
 
 class Reply(NamedTuple):
     status: int
     headers: dict[str, str]
-    body: Any
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Service(NamedTuple):
+    pipeline: Pipeline
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """One request on a connection of its own; `body` is sent as JSON, bytes as they are."""
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        else:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=30, context=self.tls
+            )
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            names.setdefault("content-type", "application/json")
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.closing(connection):
+            connection.request(method, path, data, names)
+            got = connection.getresponse()
+            return Reply(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 30)
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    artifact: Path,
+    env: dict[str, str] | None = None,
+    broker: bool = True,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Service]:
+    """`python -m api`, by default with a broker."""
+    settings = {**settings_for(folder, artifact), **(env or {})}
+    with Pipeline(folder, settings) as p:
+        if broker:
+            p.broker()
+        process = p.start(sys.executable, "-m", "api")
+        port = int(settings["PETAL_API_PORT"])
+
+        def listens() -> bool:
+            assert process.exit_code is None, process.output
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(listens, 30, "the service listens")
+        yield Service(p, port, tls)
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the service closes the connection."""
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _call(method: str, url: str, **kwargs: Any) -> Reply:
@@ -29,12 +111,12 @@ async def _call(method: str, url: str, **kwargs: Any) -> Reply:
         aiohttp.ClientSession() as session,
         session.request(method, url, **kwargs) as response,
     ):
-        text = await response.text()
         headers = {k.lower(): v for k, v in response.headers.items()}
-        return Reply(response.status, headers, json.loads(text) if text else None)
+        return Reply(response.status, headers, await response.read())
 
 
 def call(method: str, url: str, **kwargs: Any) -> Reply:
+    """One request by aiohttp, whose arguments it takes."""
     return asyncio.run(_call(method, url, **kwargs))
 
 
@@ -42,9 +124,9 @@ async def bug(_: Request) -> Response:
     raise RuntimeError("secret")
 
 
-@contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The service in a thread; yields its address."""
+@contextlib.contextmanager
+def in_thread(settings: Settings) -> Iterator[str]:
+    """The service in a thread of the test, with a route that fails; yields its address."""
     app = create_app(settings)
     app.app.router.routes.append(Route("/bug", bug))
     port = free_port()

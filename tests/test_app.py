@@ -17,7 +17,7 @@ from infra.config import Settings
 from model.artifact import Loaded
 from model.predict import predict
 from tests.processes import Pipeline, free_port, settings_for, wait_until
-from tests.service import call, serving
+from tests.service import call, in_thread
 
 INFER = "/v2/models/iris/infer"
 QUESTION = {
@@ -30,7 +30,7 @@ QUESTION = {
 
 @pytest.fixture(scope="module")
 def url(artifact: Path) -> Iterator[str]:
-    with serving(Settings(model=artifact, embedded_port=free_port(), max_rows=100)) as address:
+    with in_thread(Settings(model=artifact, embedded_port=free_port(), max_rows=100)) as address:
         yield address
 
 
@@ -42,7 +42,7 @@ def test_an_inference_is_answered_as_the_model_answers_in_process(url: str, load
     assert proba is not None
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
-    assert reply.body == {
+    assert reply.json == {
         "model_name": "iris",
         "model_version": loaded.card.sha256[:12],
         "outputs": [
@@ -59,17 +59,17 @@ def test_an_inference_is_answered_as_the_model_answers_in_process(url: str, load
 
 def test_health_and_metadata(url: str, loaded: Loaded) -> None:
     version = loaded.card.sha256[:12]
-    assert call("GET", url + "/v2/health/live").body == {"live": True}
-    assert call("GET", url + "/v2/health/ready").body == {"ready": True}
+    assert call("GET", url + "/v2/health/live").json == {"live": True}
+    assert call("GET", url + "/v2/health/ready").json == {"ready": True}
     for server in ("/v2", "/v2/"):
-        assert call("GET", url + server).body == {
+        assert call("GET", url + server).json == {
             "name": "petalstream",
             "version": "0.1.0",
             "extensions": ["binary_tensor_data", "model_repository"],
         }
     for model in ("/v2/models/iris", f"/v2/models/iris/versions/{version}"):
-        assert call("GET", f"{url}{model}/ready").body == {"ready": True, "name": "iris"}
-        metadata = call("GET", url + model).body
+        assert call("GET", f"{url}{model}/ready").json == {"ready": True, "name": "iris"}
+        metadata = call("GET", url + model).json
         assert metadata["versions"] == [version]
         assert metadata["inputs"] == [{"name": "X", "datatype": "FP64", "shape": [-1, 4]}]
         assert metadata["outputs"] == [
@@ -78,7 +78,7 @@ def test_health_and_metadata(url: str, loaded: Loaded) -> None:
         ]
         assert metadata["parameters"]["model_id"] == loaded.card.id
         assert metadata["parameters"]["classes"] == ["setosa", "versicolor", "virginica"]
-        assert call("POST", f"{url}{model}/infer", json=QUESTION).body["id"] == "q1"
+        assert call("POST", f"{url}{model}/infer", json=QUESTION).json["id"] == "q1"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_health_and_metadata(url: str, loaded: Loaded) -> None:
 )
 def test_every_error_is_json(url: str, method: str, path: str, status: int, error: str) -> None:
     reply = call(method, url + path, headers={"Accept": "text/html"})
-    assert (reply.status, reply.body) == (status, {"error": error})
+    assert (reply.status, reply.json) == (status, {"error": error})
 
 
 def test_a_wrong_method_is_told_the_right_one(url: str) -> None:
@@ -121,7 +121,7 @@ def test_bodies_are_answered_with_their_status(
 ) -> None:
     reply = call("POST", url + INFER, data=body, headers={"Content-Type": content_type})
     assert reply.status == status
-    assert (status == 200) != ("error" in reply.body)
+    assert (status == 200) != ("error" in reply.json)
 
 
 def test_a_body_over_the_limit_is_refused(url: str) -> None:
@@ -133,7 +133,7 @@ def test_a_body_over_the_limit_is_refused(url: str) -> None:
     refused = {"error": "the body is larger than 1,048,576 bytes"}
     for data in (io.BytesIO(b" " * (MAX_BODY + 1)), chunks()):
         reply = call("POST", url + INFER, data=data, headers=headers)
-        assert (reply.status, reply.body) == (413, refused)
+        assert (reply.status, reply.json) == (413, refused)
     just_fits = io.BytesIO(b" " * (MAX_BODY - 2) + b"{}")
     assert call("POST", url + INFER, data=just_fits, headers=headers).status == 400
 
@@ -158,7 +158,7 @@ def test_many_clients_at_once_get_each_their_own_answer(url: str, loaded: Loaded
 
 def test_the_collector_is_relaxed_while_serving_and_given_back_after(artifact: Path) -> None:
     before = gc.get_threshold()
-    with serving(Settings(model=artifact, embedded_port=free_port())):
+    with in_thread(Settings(model=artifact, embedded_port=free_port())):
         assert gc.get_threshold() == (200_000, 20, 50)
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == before

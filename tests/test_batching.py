@@ -117,12 +117,32 @@ def test_what_comes_in_one_turn_of_the_loop_is_one_call() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
-        await batcher.submit(rows(1))  # the first call tells that the model is fast
+        # The first call tells that the model is fast.
+        await asyncio.gather(batcher.submit(rows(1)), batcher.submit(rows(1)))
         futures = [batcher.submit(rows(n, n)) for n in range(10)]
         assert [await f for f in futures] == [answer(n, n) for n in range(10)]
 
     run(model, test, inline=True)
-    assert model.calls == [1, 20]
+    assert model.calls == [2, 20]
+
+
+def test_who_asks_alone_is_answered_at_once_and_those_who_come_with_him_together() -> None:
+    model = Model()
+
+    async def test(batcher: Batcher) -> None:
+        await batcher.submit(rows(1))
+        for _ in range(2):
+            assert batcher.submit(rows(2)).done()
+            await asyncio.sleep(0)
+        futures = [batcher.submit(rows(n)) for n in range(10)]
+        assert [f.done() for f in futures] == [True] + [False] * 9
+        assert [await f for f in futures] == [answer(n) for n in range(10)]
+        last = batcher.submit(rows(3))
+        assert not last.done()
+        await last
+
+    run(model, test, inline=True)
+    assert model.calls == [1, 1, 1, 1, 9, 1]
 
 
 def test_what_waits_while_the_model_works_is_the_next_call_up_to_the_limit() -> None:

@@ -23,8 +23,8 @@ from api.openapi import Undescribed, described
 from infra.config import Settings
 from model.artifact import Loaded
 from streams.chunks import Chunk
-from tests.http import Service, serving
 from tests.processes import clean_environ
+from tests.service import Service, serving
 
 ASYNCAPI = Path(__file__).parent / "data" / "asyncapi-3.0.0.json.gz"
 

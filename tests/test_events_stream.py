@@ -14,8 +14,8 @@ from api import events
 from api.errors import BadRequest
 from streams.events import Position, Result, Timings, encode, new_id
 from streams.store import Store
-from tests.http import Service, serving
 from tests.processes import wait_until
+from tests.service import Service, serving
 
 
 class Record(NamedTuple):

@@ -13,8 +13,8 @@ from api.errors import Forbidden, TooMany
 from api.guard import Bucket, Guard, keys_of
 from cli import exits
 from infra.config import ConfigError, Settings
-from tests.http import INFER, KEY, QUESTION, Service, serving
 from tests.processes import Pipeline, settings_for, wait_until
+from tests.service import INFER, KEY, QUESTION, Service, serving
 
 OTHER = "another-key-of-the-file"
 

@@ -14,7 +14,7 @@ from api.body import MAX_BODY
 from api.errors import Conflict, RequestError
 from api.lines import WINDOW, Lines
 from streams.events import new_id
-from tests.http import Service, serving
+from tests.service import Service, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 JSONL = {"content_type": "application/jsonl"}

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.artifact import Loaded
-from tests.http import INFER, QUESTION, Service, serving
 from tests.processes import wait_until
+from tests.service import INFER, QUESTION, Service, serving
 
 Series = dict[tuple[str, tuple[str, ...]], float]
 

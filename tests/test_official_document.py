@@ -21,7 +21,7 @@ from infra.config import Settings
 from model.artifact import Loaded
 from model.predict import predict
 from tests.processes import ROOT, free_port
-from tests.service import serving
+from tests.service import in_thread
 
 DOCUMENT = yaml.safe_load((ROOT / "tests" / "data" / "open_inference_rest.yaml").read_text())
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0]]
@@ -75,7 +75,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client(artifact: Path) -> Iterator[Client]:
-    with serving(Settings(model=artifact, embedded_port=free_port())) as url:
+    with in_thread(Settings(model=artifact, embedded_port=free_port())) as url:
         yield Client(url)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.protocol import MAX_HEAD
-from tests.http import INFER, QUESTION, Service, received, serving
+from tests.service import INFER, QUESTION, Service, received, serving
 
 SECONDS = 1.0  # the service's patience with a head or a body
 LINE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n"

@@ -25,7 +25,7 @@ from model.artifact import ArtifactError
 from model.card import Feature
 from model.train import make_card
 from tests.processes import free_port
-from tests.service import call, serving
+from tests.service import call, in_thread
 
 
 def line(slope: float, path: Path, name: str = "line") -> None:
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def service(artifact: Path, folder: Path) -> Iterator[str]:
     settings = Settings(model=artifact, models=folder, embedded_port=free_port())
-    with serving(settings) as url:
+    with in_thread(settings) as url:
         yield url
 
 
@@ -55,17 +55,17 @@ def ask(url: str, path: str) -> tuple[str, float]:
     tensor = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.0]}
     reply = call("POST", f"{url}/v2/models/{path}/infer", json={"inputs": [tensor]})
     assert reply.status == 200, reply
-    return reply.body["model_version"], round(reply.body["outputs"][0]["data"][0], 6)
+    return reply.json["model_version"], round(reply.json["outputs"][0]["data"][0], 6)
 
 
 def index(url: str, **body: Any) -> list[tuple[str, str, str]]:
-    entries = call("POST", f"{url}/v2/repository/index", json=body).body
+    entries = call("POST", f"{url}/v2/repository/index", json=body).json
     return sorted((e["name"], e["version"], e["state"]) for e in entries)
 
 
 def change(url: str, name: str, verb: str) -> tuple[int, Any]:
     reply = call("POST", f"{url}/v2/repository/models/{name}/{verb}")
-    return reply.status, reply.body
+    return reply.status, reply.json
 
 
 def test_models_stand_side_by_side_and_the_highest_version_answers(
@@ -75,7 +75,7 @@ def test_models_stand_side_by_side_and_the_highest_version_answers(
         assert ask(url, "line") == ("10", 10.0)
         assert ask(url, "line/versions/2") == ("2", 2.0)
         assert ask(url, "flat")[1] == 0.0
-        assert call("GET", f"{url}/v2/models/line").body["versions"] == ["10", "2"]
+        assert call("GET", f"{url}/v2/models/line").json["versions"] == ["10", "2"]
         assert call("GET", f"{url}/v2/models/iris/ready").status == 200
 
 
@@ -144,7 +144,7 @@ def test_a_repository_request_that_is_none_is_refused(artifact: Path, folder: Pa
         for data in (b"[]", b"{", b'{"ready": 1}', b"\xff"):
             reply = call("POST", f"{url}/v2/repository/index", data=data)
             assert reply.status == 400
-            assert reply.body["error"].startswith("not a request to the repository: ")
+            assert reply.json["error"].startswith("not a request to the repository: ")
 
 
 def test_what_was_begun_is_answered_by_the_model_it_was_begun_with(

@@ -13,7 +13,7 @@ from streams.answer import DeadLetter
 from streams.chunks import Chunk
 from streams.events import new_id
 from streams.topics import RESULTS, TASKS, TRACE_HEADER
-from tests.http import Service, serving
+from tests.service import Service, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TASK = {"X": [[5.1, 3.5, 1.4, 0.2]]}

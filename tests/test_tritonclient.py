@@ -16,7 +16,7 @@ from infra.config import Settings
 from model.artifact import Loaded
 from model.predict import predict
 from tests.processes import free_port
-from tests.service import serving
+from tests.service import in_thread
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0], [6.0, 2.7, 4.0, 1.2]])
 NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -24,7 +24,7 @@ NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 @pytest.fixture(scope="module")
 def address(artifact: Path) -> Iterator[str]:
-    with serving(Settings(model=artifact, embedded_port=free_port(), max_rows=100)) as url:
+    with in_thread(Settings(model=artifact, embedded_port=free_port(), max_rows=100)) as url:
         yield url.removeprefix("http://")
 
 
@@ -125,7 +125,7 @@ def test_the_asyncio_client_asks_many_at_once(address: str, loaded: Loaded) -> N
 def test_models_come_and_go(artifact: Path, tmp_path: Path) -> None:
     own = Path(shutil.copy(artifact, tmp_path))
     shutil.copy(artifact.with_suffix(".json"), tmp_path)
-    with serving(Settings(model=own, embedded_port=free_port())) as url:
+    with in_thread(Settings(model=own, embedded_port=free_port())) as url:
         asyncio.run(_load_and_unload(url.removeprefix("http://")))
 
 
