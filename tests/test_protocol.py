@@ -10,6 +10,7 @@ from api.protocol import MAX_HEAD
 from tests.service import INFER, QUESTION, Service, received, serving
 
 SECONDS = 1.0  # the service's patience with a head or a body
+SOONEST = SECONDS - 0.01  # uvloop counts time in whole milliseconds
 LINE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n"
 
 
@@ -57,14 +58,14 @@ def test_a_head_that_comes_slowly_is_refused_in_time(service: Service) -> None:
     assert (status(answer), body(answer)) == (
         408, b'{"error":"the request\'s head did not come in time"}',
     )  # fmt: skip
-    assert SECONDS <= seconds < SECONDS + 3
+    assert SOONEST <= seconds < SECONDS + 3
 
 
 @pytest.mark.parametrize("drop", [b"", b"\r\n"])
 def test_a_connection_that_asks_nothing_is_closed(service: Service, drop: bytes) -> None:
     answer, seconds = dribble(service, b"", drop)
     assert answer == b""
-    assert SECONDS <= seconds < SECONDS + 3
+    assert SOONEST <= seconds < SECONDS + 3
 
 
 def test_a_second_request_has_the_same_limits(service: Service) -> None:
@@ -80,7 +81,7 @@ def test_a_body_that_comes_slowly_is_refused_in_time(service: Service) -> None:
     assert (status(answer), body(answer)) == (
         408, b'{"error":"the body did not come within 1 s"}',
     )  # fmt: skip
-    assert SECONDS <= seconds < SECONDS + 3
+    assert SOONEST <= seconds < SECONDS + 3
 
 
 def test_a_body_that_nobody_reads_does_not_hold_the_connection(service: Service) -> None:

@@ -24,6 +24,7 @@ from tests.processes import (
 
 QUESTION = ("6.0", "2.9", "4.5", "1.5")
 ANSWER = "versicolor"
+LIMIT = ("--limit-concurrency", "2")  # of connections; one that comes as the second is refused
 
 
 @pytest.fixture
@@ -105,15 +106,20 @@ def test_a_second_client_of_the_cpu_bound_service_is_turned_away_and_told_where_
     env = {**settings_for(tmp_path, artifact), "PETAL_CPU_BOUND_MS": "3000"}
     command = [sys.executable, "-m", "cli", "predict", "--via", "rest", *QUESTION]
     with Pipeline(tmp_path, env) as pipeline:
-        pipeline.api("api.app:cpu_bound", "--limit-concurrency", "2")
-        clients = [
-            subprocess.Popen(
+        service = psutil.Process(pipeline.api("api.app:cpu_bound", *LIMIT).pid)
+
+        def start() -> subprocess.Popen[str]:
+            return subprocess.Popen(
                 command, cwd=ROOT, env={**clean_environ(), **env}, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        done = sorted((c.communicate(timeout=60), c.returncode) for c in clients)
+            )  # fmt: skip
+
+        def connected() -> bool:
+            return any(c.status == "ESTABLISHED" for c in service.net_connections())
+
+        first = start()
+        wait_until(connected, 30, "the first client's connection")  # two at once see each other
+        done = [(c.communicate(timeout=60), c.returncode) for c in (start(), first)]
     (refused, code), (answered, ok) = done
     assert (answered, ok) == ((f"{ANSWER}\n", ""), 0)
     assert (refused[0], code) == ("", 69)
