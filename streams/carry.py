@@ -22,9 +22,15 @@ UPDATE result_block SET answers = (
 WHERE position = (SELECT max(position) FROM result_block WHERE position BETWEEN :start AND :end - 1)
   AND position + json_array_length(answers) > :end
 """
-COPY_OTHERS = """
-INSERT INTO {table} SELECT x.* FROM old.{table} x
+COPY_UNREADABLE = """
+INSERT INTO unreadable SELECT x.* FROM old.unreadable x
 LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
+"""
+# One whose task will be read again, from another partition, has nothing yet to be a duplicate of.
+COPY_DUPLICATES = """
+INSERT INTO duplicate SELECT x.* FROM old.duplicate x
+LEFT JOIN start USING (partition) WHERE (x.log <> :log OR x."offset" < start.first)
+  AND task_id IN (SELECT task_id FROM result_key)
 """
 # What lies below the log's start and in no table was never seen, or was a hole in the log.
 RESUME_AT_START = """
@@ -75,8 +81,8 @@ def _adopt_logs(db: sqlite3.Connection, log: int) -> int:
 def _copy(db: sqlite3.Connection, log: int) -> int:
     rows = db.execute(COPY_KEYS, {"log": log}).rowcount
     db.execute(COPY_BLOCKS, {"log": log})
-    for table in ("duplicate", "unreadable"):
-        db.execute(COPY_OTHERS.format(table=table), {"log": log})
+    db.execute(COPY_DUPLICATES, {"log": log})
+    db.execute(COPY_UNREADABLE, {"log": log})
     db.execute(
         "INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?", (log,)
     )

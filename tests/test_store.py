@@ -1,5 +1,6 @@
 """The projection, on real SQLite files."""
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -406,6 +407,19 @@ def test_carrying_over_keeps_what_the_log_lost_and_nothing_else(tmp_path: Path) 
     new.apply(0, 4, chunk[4:])
     new.close()
     assert rows_of(tmp_path / "new") == rows_of(tmp_path / "old")
+
+
+def test_a_duplicate_whose_original_is_read_again_is_not_carried_over(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    one = result(0)
+    with contextlib.closing(Store(old, "cluster")) as store:
+        store.apply(1, 0, records(one))
+        assert store.apply(0, 0, records(one)).duplicates == 1
+    with contextlib.closing(Store(new, "cluster")) as store:
+        assert store.carry_over(old, {0: 1, 1: 0}) == 0
+        assert store.apply(1, 0, records(one)).new == 1
+    with Reader(new) as reader:
+        assert reader.audit() == Audit(1, 0, 0, 1)
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE t(x)", "PRAGMA user_version=99"])
