@@ -105,7 +105,7 @@ class WrongContentType(RequestError):
 
 
 class Unprocessable(RequestError):
-    """A body that can be read but is no question for this model; `str()` names the field."""
+    """A body that can be read but is no question for this model; the answer names the field."""
 
     status = 422
 
