@@ -27,6 +27,7 @@ from api.served import CpuBound, Served
 from api.tasks import Tasks
 from infra.config import Settings, load_or_exit
 from model.artifact import Loaded
+from streams.collector import relax_garbage_collector
 
 
 @contextmanager
@@ -36,9 +37,7 @@ def relaxed_gc() -> Iterator[None]:
     Its full collections were the tail of the latency.
     """
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
+    relax_garbage_collector()
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The garbage collector of a process that handles chunks of records."""
+"""The garbage collector of a process that runs for long and makes many short-lived objects."""
 
 import asyncio
 import gc

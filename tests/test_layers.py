@@ -12,7 +12,14 @@ from tests.processes import ROOT, clean_environ
 
 FOLDERS = {"model", "streams", "api", "cli", "infra", "tests"}
 KAFKA = {"faust", "aiokafka", "confluent_kafka", "kafka"}
-LEAVES = {"infra.config", "streams.events", "streams.topics", "streams.holes", "model"}
+LEAVES = {
+    "infra.config",
+    "streams.events",
+    "streams.topics",
+    "streams.collector",
+    "streams.holes",
+    "model",
+}
 PROJECTION = {
     "streams.schema",
     "streams.slices",
@@ -49,7 +56,7 @@ ALLOWED = {
     "streams.chunks": {"streams.fetcher"},
     "streams.transport": TRANSPORT | {"streams.holes"},
     "streams.watchdog": set[str](),
-    "streams.application": LEAVES | SHARED | TRANSPORT | {"streams.collector", "streams.watchdog"},
+    "streams.application": LEAVES | SHARED | TRANSPORT | {"streams.watchdog"},
     "streams.answer": LEAVES | {"streams.refusal"},
     "streams.worker": LEAVES | SHARED | WORKERS | {"streams.answer"},
     "streams.sink": LEAVES | SHARED | WORKERS,
