@@ -25,6 +25,7 @@ from api.pipeline import Pipeline
 from api.repository import Repository
 from api.served import CpuBound, Served
 from api.tasks import Tasks
+from api.tracing import Traced
 from infra.config import Settings, load_or_exit
 from model.artifact import Loaded
 from streams.collector import relax_garbage_collector
@@ -62,7 +63,7 @@ def server(
     return serve
 
 
-def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge:
+def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
     """The service, wired. It reads models and begins to connect in its lifespan, not here."""
     repository = Repository(settings.model, settings.models)
     infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
@@ -79,6 +80,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge:
         if settings.api_log_json:
             logs.install()
         guard.keys = keys_of(settings)
+        if traced is not None:
+            traced.open()
         # One thread: a second prediction at once would only take the CPU from the first.
         with ThreadPoolExecutor(1, "predict") as executor:
             await repository.open(server(settings, executor, metrics, cpu_bound_ms))
@@ -86,6 +89,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge:
                 yield
             repository.close()
             await pipeline.close()
+        if traced is not None:
+            traced.close()
 
     app = Starlette(
         routes=routes,
@@ -99,7 +104,9 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge:
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    return Edge(app, infer, guard, metrics)
+    edge = Edge(app, infer, guard, metrics)
+    traced = Traced(edge) if settings.otel else None
+    return traced or edge
 
 
 _settings = load_or_exit()

@@ -95,6 +95,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_log_json: Annotated[
         bool, Meta(description="log lines of the REST service as JSON, one more for each request")
     ] = False
+    otel: Annotated[
+        bool,
+        Meta(description="traces of the REST service and workers, sent as `OTEL_…` variables say"),
+    ] = False
     cpu_bound_ms: Annotated[
         int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
     ] = 2000

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from infra import broker
-from infra.config import EXIT_CONFIG, Settings
+from infra.config import EXIT_CONFIG, ConfigError, Settings
 from model.artifact import ArtifactError
 from streams import fetcher, holes
 from streams.collector import collect_regularly, relax_garbage_collector
@@ -70,7 +70,7 @@ class Application(faust.App):  # type: ignore[misc]
             if broker.is_embedded(cluster):
                 self.transport.hole_seconds = holes.EMBEDDED_SECONDS
             await self.subject.open(cluster)
-        except (broker.TopicMismatch, ArtifactError, StoreError) as e:
+        except (broker.TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), EXIT_CONFIG)
         except broker.BrokerUnavailable as e:
             end(str(e), broker.EXIT_UNAVAILABLE)

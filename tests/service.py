@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import uvicorn
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -96,6 +97,23 @@ def serving(
 
         wait_until(listens, 30, "the service listens")
         yield Service(p, port, tls)
+
+
+async def record_headers(service: Service, topic: str, count: int) -> dict[bytes, Any]:
+    """The headers of the first `count` records of a topic, by key."""
+    server = f"127.0.0.1:{service.pipeline.env['PETAL_EMBEDDED_PORT']}"
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=server, fetch_max_wait_ms=20, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, p) for p in range(4)])
+        await consumer.seek_to_beginning()
+        async with asyncio.timeout(20):
+            records = [await consumer.getone() for _ in range(count)]
+        return {record.key: record.headers for record in records}
+    finally:
+        await consumer.stop()
 
 
 def received(connection: socket.socket) -> bytes:

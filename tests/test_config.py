@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "api_tls_certificate": ("/etc/petal/chain.pem", Path("/etc/petal/chain.pem")),
     "api_tls_key": ("/etc/petal/key.pem", Path("/etc/petal/key.pem")),
     "api_log_json": ("on", True),
+    "otel": ("on", True),
     "cpu_bound_ms": ("0", 0),
     "max_rows": ("10", 10),
     "max_batch_rows": ("64", 64),

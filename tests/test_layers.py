@@ -18,6 +18,7 @@ LEAVES = {
     "streams.topics",
     "streams.collector",
     "streams.holes",
+    "streams.tracing",
     "model",
 }
 PROJECTION = {
@@ -52,6 +53,7 @@ ALLOWED = {
     "streams.producer": set[str](),
     "streams.collector": set[str](),
     "streams.holes": set[str](),
+    "streams.tracing": {"infra.config", "streams.topics"},
     "streams": LEAVES | SHARED,
     "streams.chunks": {"streams.fetcher"},
     "streams.transport": TRANSPORT | {"streams.holes"},

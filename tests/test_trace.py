@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from api import logs
 from streams import worker
@@ -13,27 +12,10 @@ from streams.answer import DeadLetter
 from streams.chunks import Chunk
 from streams.events import new_id
 from streams.topics import RESULTS, TASKS, TRACE_HEADER
-from tests.service import Service, serving
+from tests.service import record_headers, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TASK = {"X": [[5.1, 3.5, 1.4, 0.2]]}
-
-
-async def _headers(service: Service, topic: str, count: int) -> dict[bytes, Any]:
-    """The headers of the first `count` records of a topic, by key."""
-    server = f"127.0.0.1:{service.pipeline.env['PETAL_EMBEDDED_PORT']}"
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=server, fetch_max_wait_ms=20, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(topic, p) for p in range(4)])
-        await consumer.seek_to_beginning()
-        async with asyncio.timeout(20):
-            records = [await consumer.getone() for _ in range(count)]
-        return {record.key: record.headers for record in records}
-    finally:
-        await consumer.stop()
 
 
 def test_a_trace_goes_with_the_task_to_its_result_and_others_have_none(
@@ -47,7 +29,7 @@ def test_a_trace_goes_with_the_task_to_its_result_and_others_have_none(
             got = service.call("POST", "/tasks", body, prefer="wait=20", **headers)
             assert got.status == 200
         for topic in (TASKS, RESULTS):
-            assert asyncio.run(_headers(service, topic, 2)) == {
+            assert asyncio.run(record_headers(service, topic, 2)) == {
                 traced.encode(): (("traceparent", TRACE.encode()),),
                 plain.encode(): (),
             }

@@ -118,7 +118,7 @@ class NotAwaited(Inference):
         await asyncio.sleep(LATE_SECONDS / 3)
         await super().handle(event, producer)
 
-    async def _finish(self, event: Any, deliveries: Any) -> None:
+    async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
         event.ack()
         self._slots.release()
         await asyncio.gather(*deliveries, return_exceptions=True)
