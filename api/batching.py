@@ -103,15 +103,16 @@ class Batcher:
         self.check_room(len(X))
         deadline = self._loop.time() + self._limits.seconds
         waiting = Waiting(X, deadline, self._loop.create_future())
-        self._waiting.append(waiting)
-        self._rows += len(X)
         self._came += 1
         if not self._running.waiting and not self._scheduled:
             # At the end of this turn of the loop, because other requests may be read in it.
             self._scheduled = True
             self._loop.call_soon(self._turn)
-            if self._alone and self._guess(self._rows) <= INLINE_SECONDS:
-                self._start()
+            if self._alone and self._guess(len(X)) <= INLINE_SECONDS:
+                self._settle(Batch((waiting,), len(X), 0.0), *timed(self._predict, (X,)))
+                return waiting.future
+        self._waiting.append(waiting)
+        self._rows += len(X)
         return waiting.future
 
     def _turn(self) -> None:

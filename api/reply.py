@@ -65,7 +65,9 @@ class Replies:
             PREDICT_PROBA: b'{"name":"predict_proba","shape":[%%d,%d],"datatype":"FP64",%%b}'
             % len(card.classes),
         }
-        self._label: Callable[[Any], Any] = float if card.kind == "regressor" else str
+        self._label: Callable[[Any], Any] | None = float if card.kind == "regressor" else str
+        if all(isinstance(name, str) for name in card.classes) and card.classes:
+            self._label = None  # as the model gives them
 
     def to(self, question: Question, prediction: Prediction) -> Reply:
         """The reply to a question; classes are told by name, a regressor's values as FP64."""
@@ -84,6 +86,8 @@ class Replies:
 
     def _values(self, name: str, prediction: Prediction) -> Sequence[Any]:
         if name == PREDICT:
-            return list(map(self._label, prediction.y))
+            return prediction.y if self._label is None else list(map(self._label, prediction.y))
         assert prediction.proba is not None
+        if len(prediction.proba) == 1:
+            return prediction.proba[0]
         return list(chain.from_iterable(prediction.proba))

@@ -6,12 +6,16 @@ compute the same scores. The formulas are those of scikit-learn 1.9
 tests hold the answers to be the same to the last bit.
 """
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 Array = np.ndarray[Any, Any]
+# From eight terms on numpy adds in another order than one after the other.
+FEW = 7
 
 
 def is_known(model: Any, X: Array) -> bool:
@@ -24,6 +28,23 @@ def is_known(model: Any, X: Array) -> bool:
         and X.shape[1] == model.n_features_in_
         and isinstance(model.coef_, np.ndarray)
     )
+
+
+def answer_one(model: Any, X: Array) -> tuple[Any, list[float]]:
+    """As `answer`, the label and the probabilities for the one row of `X`.
+
+    An answer that is not finite has no finite number at all. With few classes Python's arithmetic
+    takes a third of the time that calls of numpy do.
+    """
+    if not 2 < len(model.coef_) <= FEW:
+        y, proba = answer(model, X)
+        return y.tolist()[0], proba.tolist()[0]
+    scores = (X @ model.coef_.T + model.intercept_).tolist()[0]
+    highest = max(scores)
+    powers = np.exp([score - highest for score in scores]).tolist()
+    total = reduce(add, powers)  # not sum(), which is more exact from Python 3.12 on
+    label = model.classes_.tolist()[scores.index(highest)]
+    return label, [power / total for power in powers]
 
 
 def answer(model: Any, X: Array) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """The only place that calls scikit-learn to answer. Pure: no I/O, no clock."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,13 @@ class PredictError(Exception):
 
 class WrongShape(PredictError):
     """The answer is not one label or number per row, as of a model with several outputs."""
+
+
+class NotFinite(PredictError):
+    """The answer is NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's answer is not finite")
 
 
 class Prediction(NamedTuple):
@@ -61,6 +69,8 @@ def predict(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
     WrongShape if it answers with another number of rows or several values for a row.
     """
     try:
+        if len(X) == 1 and logistic.is_known(model, X):
+            return _answer_one(model, X)
         y, proba = _answer(model, X)
     except PredictError:
         raise
@@ -68,6 +78,13 @@ def predict(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
         raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
     _check_finite(y, proba)
     return Prediction(y.tolist(), None if proba is None else proba.tolist())
+
+
+def _answer_one(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
+    label, proba = logistic.answer_one(model, X)
+    if not math.isfinite(proba[0]):
+        raise NotFinite
+    return Prediction([label], [proba])
 
 
 def _answer(
@@ -96,4 +113,4 @@ def _check_finite(y: np.ndarray[Any, Any], proba: np.ndarray[Any, Any] | None) -
             continue
         # As `all()`, which for one row would take as long as the model's arithmetic.
         if not np.logical_and.reduce(np.isfinite(values), axis=None):
-            raise PredictError("the model's answer is not finite")
+            raise NotFinite

@@ -35,6 +35,21 @@ def test_the_answers_are_those_of_scikit_learn(model: Any, rows: Any) -> None:
     assert proba.tolist() == model.predict_proba(rows).tolist()
 
 
+MANY = np.arange(len(X)) % 12  # more classes than are added up one after the other
+FEW = np.arange(len(X)) % logistic.FEW
+
+
+@pytest.mark.parametrize(
+    "model", [*MODELS, *(LogisticRegression(max_iter=9000).fit(X, y) for y in (MANY, FEW))]
+)
+@given(row=arrays(np.float64, (1, 4), elements=st.floats(-1e3, 1e3)))
+def test_the_answer_to_one_row_is_that_of_scikit_learn(model: Any, row: Any) -> None:
+    label, proba = logistic.answer_one(model, row)
+    assert [label] == model.predict(row).tolist()
+    assert type(label) is type(model.predict(row).tolist()[0])
+    assert [proba] == model.predict_proba(row).tolist()
+
+
 def test_what_may_differ_is_left_to_scikit_learn() -> None:
     class Own(LogisticRegression):  # type: ignore[misc]
         pass

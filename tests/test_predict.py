@@ -117,9 +117,10 @@ def test_classes_are_those_of_a_classifier_as_plain_values(loaded: Loaded) -> No
     assert classes(LinearRegression().fit(X[:, :3], X[:, 3])) == ()
 
 
-def test_numbers_that_overflow_in_the_model_are_an_error(loaded: Loaded) -> None:
+@pytest.mark.parametrize("rows", [1, 2])
+def test_numbers_that_overflow_in_the_model_are_an_error(loaded: Loaded, rows: int) -> None:
     with np.errstate(all="ignore"), pytest.raises(PredictError, match="not finite"):
-        predict(loaded.model, np.full((1, 4), 1e308))
+        predict(loaded.model, np.full((rows, 4), 1e308))
 
 
 def test_denormal_numbers_are_numbers(loaded: Loaded) -> None:
