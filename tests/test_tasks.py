@@ -13,12 +13,9 @@ import aiohttp
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from starlette.requests import Request
 
 from api import tasks
-from api.errors import BadRequest, TooMuch, Unprocessable
 from model.artifact import Loaded
-from model.card import Card, Feature
 from streams.events import (
     Failure,
     Position,
@@ -215,77 +212,6 @@ def test_a_wait_without_a_worker_ends_in_pending(service: Service) -> None:
                           "status": "pending"}  # fmt: skip
     assert 1 <= reply.seconds < 5
     assert service.get(reply.body["id"]).status == 202
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({}, "Object missing required field `X`"),
-        ({"X": []}, "$.X: no rows"),
-        ({"X": [ROW, [1, 2, 3]]}, "$.X[1]: got 3 features, the model wants 4"),
-        ({"X": [[1, 2, "3", 4]]}, "Expected `float`, got `str` - at `$.X[0][2]`"),
-        ({"X": [[1, 2, None, 4]]}, "Expected `float`, got `null` - at `$.X[0][2]`"),
-        ({"X": ROW}, "Expected `array`, got `float` - at `$.X[0]`"),
-        ({"X": [ROW], "model": "rose"}, "$.model: this pipeline serves iris@"),
-        ({"X": [ROW], "id": "1"}, "Expected `str` matching regex"),
-        ({"X": [ROW], "x": 1}, "Object contains unknown field `x`"),
-    ],
-)
-def test_what_is_no_question_for_the_model_is_refused_by_field(
-    loaded: Loaded, body: Any, message: str
-) -> None:
-    with pytest.raises(Unprocessable) as caught:
-        tasks.parse(json.dumps(body).encode(), loaded.card, 100)
-    assert str(caught.value).startswith(message)
-
-
-@pytest.mark.parametrize("body", [b"{", b'{"X":[[NaN,1,1,1]]}', b'{"X":' + b"[" * 100_000, b"\xff"])
-def test_what_is_no_json_is_refused(loaded: Loaded, body: bytes) -> None:
-    with pytest.raises((BadRequest, Unprocessable)):
-        tasks.parse(body, loaded.card, 100)
-
-
-def test_too_many_rows_are_refused(loaded: Loaded) -> None:
-    with pytest.raises(TooMuch):
-        tasks.parse(json.dumps({"X": [ROW] * 101}).encode(), loaded.card, 100)
-
-
-def test_a_mixed_row_is_checked_by_the_card() -> None:
-    card = Card(
-        name="mixed",
-        kind="regressor",
-        features=(Feature(name="colour", type="text"), Feature(name="size", nullable=True)),
-        libraries={},
-        sha256="0" * 64,
-    )
-    question = tasks.parse(b'{"X":[["red",1],["blue",null]]}', card, 9)
-    assert question.X == [["red", 1.0], ["blue", None]]
-    with pytest.raises(Unprocessable, match=r"^\$\.X\[1\]\[0\] \(colour\): expected a text$"):
-        tasks.parse(b'{"X":[["red",1],[2,null]]}', card, 9)
-    with pytest.raises(Unprocessable, match=r"^\$\.X\[0\]\[0\] \(colour\): a value is missing$"):
-        tasks.parse(b'{"X":[[null,1]]}', card, 9)
-
-
-@pytest.mark.parametrize(
-    ("prefer", "seconds"),
-    [
-        ([], None),
-        (["respond-async"], None),
-        (["wait=10"], 10),
-        (["respond-async, WAIT = 5;x=y"], 5),
-        (["handling=lenient", 'wait="7"'], 7),
-        (["wait=3600"], 60),
-        (["wait=0"], 0),
-        (["wait=-1"], None),
-        (["wait=soon"], None),
-        (["wait=" + "9" * 50], None),
-    ],
-)
-def test_the_preferred_wait_is_read_as_rfc_7240_says(
-    prefer: list[str], seconds: int | None
-) -> None:
-    headers = [(b"prefer", value.encode()) for value in prefer]
-    assert tasks.wait_wanted(Request({"type": "http", "headers": headers})) == seconds
 
 
 def test_a_task_too_large_for_the_topic_is_refused(service: Service) -> None:
