@@ -16,7 +16,7 @@ from api.batching import Limits
 from api.documents import Documents
 from api.edge import Edge
 from api.errors import RequestError, on_bug, on_http_exception, on_request_error
-from api.events import Feed, told_of_stop
+from api.feed import Feed
 from api.guard import Guard, keys_of
 from api.infer import Infer
 from api.metrics import Metrics
@@ -24,6 +24,7 @@ from api.models import Models
 from api.pipeline import Pipeline
 from api.repository import Repository
 from api.served import CpuBound, Served
+from api.signals import told_of_stop
 from api.tasks import Tasks
 from api.tracing import Traced
 from infra.config import Settings, load_or_exit

@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import body, lines
-from api import events as sse
+from api import body, event_stream, lines
 from api.errors import (
     BadRequest,
     Conflict,
@@ -25,6 +24,7 @@ from api.errors import (
     WrongContentType,
     json_response,
 )
+from api.feed import Feed, cursor
 from api.operation import JSON, Content, Operation
 from api.pipeline import Pipeline
 from api.question import LONGEST_WAIT, MixedTask, NumericTask, Question, parse, wait_wanted
@@ -94,7 +94,7 @@ class Tasks:
     """The routes of tasks; the first of `served` is the pipeline's model."""
 
     def __init__(
-        self, served: Mapping[str, Served], pipeline: Pipeline, feed: sse.Feed, settings: Settings
+        self, served: Mapping[str, Served], pipeline: Pipeline, feed: Feed, settings: Settings
     ) -> None:
         self._feed = feed
         self._receive_timeout = settings.api_receive_timeout
@@ -217,7 +217,7 @@ class Tasks:
 
     @Operation(
         TASKS,
-        answers={200: Content({sse.MEDIA: sse.Event}), 204: None},
+        answers={200: Content({event_stream.MEDIA: event_stream.Event}), 204: None},
         errors=(BadRequest, Unavailable),
         path={"id": TaskId},
         headers={"Last-Event-ID": "the last event that was seen; after the result's: 204"},
@@ -232,11 +232,11 @@ class Tasks:
 
     @Operation(
         TASKS,
-        answers={200: Content({sse.MEDIA: sse.Event})},
+        answers={200: Content({event_stream.MEDIA: event_stream.Event})},
         errors=(BadRequest, Unavailable),
         headers={"Last-Event-ID": "go on after this event; `0`: from the beginning"},
     )
     async def results(self, request: Request) -> Response:
         """Results as they are stored, as server-sent events; their ids are positions."""
-        begin = sse.cursor(request.headers.get("last-event-id"))
+        begin = cursor(request.headers.get("last-event-id"))
         return self._feed.stream(self._feed.results(begin))

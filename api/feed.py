@@ -3,48 +3,32 @@
 A position is, of each partition of each log, the offset that follows: `log/partition/offset`,
 with commas between. It stands for the same place after a rebuild. Nothing is kept for a client:
 the next rows are read when it has taken the last ones.
-
-Source: the HTML Standard, 9.2 Server-sent events.
 """
 
 import asyncio
 import os
 import re
-import signal
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from api.errors import BadRequest, Unavailable
+from api.event_stream import EventStream, encode
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
 
-MEDIA = "text/event-stream"
 HEARTBEAT = 15.0  # seconds; proxies close what is silent for 30 to 60
 POLL = 0.1  # seconds between two looks at the database's files
 SETTLED = 2.0  # seconds within which a commit that is in the files is seen by readers
 PAGE = 500  # rows
 MOST_STREAMS = 500
-LAST_WORD = 1.0  # seconds for a client to take the end of a stream
-
-
-class Event(msgspec.Struct, omit_defaults=True):
-    """An event: `data` is JSON, `id` a position to go on from."""
-
-    event: Literal["pending", "result"]
-    data: str
-    id: str | None = None
-
 
 Signature = tuple[tuple[int, int, int] | None, ...]  # of files: inode, size, time of change
 Cursor = dict[tuple[int, int], int]  # (log, partition) -> the offset that follows
@@ -64,11 +48,6 @@ def cursor(text: str | None) -> Cursor | None:
 def event_id(position: Mapping[tuple[int, int], int]) -> str:
     """A position as an event's id."""
     return ",".join(f"{log}/{p}/{offset}" for (log, p), offset in sorted(position.items()))
-
-
-def _event(name: str, data: bytes, position: str | None = None) -> bytes:
-    head = f"event: {name}\n" + (f"id: {position}\n" if position else "")
-    return head.encode() + b"data: " + data + b"\n\n"
 
 
 def _place(row: Mapping[str, Any]) -> str:
@@ -93,7 +72,7 @@ class Feed:
         """A response of these events; raises Unavailable where there are too many already."""
         if self._streams >= MOST_STREAMS:
             raise Unavailable(f"{MOST_STREAMS} streams are open already")
-        return EventStream(self, events)
+        return EventStream(events, self._counted())
 
     async def position(self, task_id: str) -> str | None:
         """The id of the event of a task's result, or None; raises Unavailable."""
@@ -107,11 +86,11 @@ class Feed:
             seen = self._signature()
             row = await self._read(lambda reader: reader.get(task_id))
             if row is not None:
-                yield _event("result", msgspec.json.encode(to_result(row)), _place(row))
+                yield encode("result", msgspec.json.encode(to_result(row)), _place(row))
                 return
             if not told:
                 told = True
-                yield _event("pending", pending)
+                yield encode("pending", pending)
             async for beat in self._changed(seen, spoken):
                 spoken = time.monotonic()
                 yield beat
@@ -127,7 +106,7 @@ class Feed:
             for row in rows:
                 position[row["log"], row["partition"]] = row["offset"] + 1
                 data = msgspec.json.encode(to_result(row))
-                yield _event("result", data, event_id(position))
+                yield encode("result", data, event_id(position))
             if rows:
                 spoken = time.monotonic()
                 continue
@@ -168,7 +147,7 @@ class Feed:
             yield b": alive\n\n"
 
     @contextmanager
-    def counted(self) -> Iterator[asyncio.Event]:
+    def _counted(self) -> Iterator[asyncio.Event]:
         """Counts a stream while it is open; gives the event of its end."""
         self._streams += 1
         try:
@@ -199,68 +178,3 @@ def _page(reader: Reader, position: Cursor) -> list[dict[str, Any]]:
         if (first := position.get((log, partition), 0)) < end
         for row in reader.following(log, partition, first, PAGE)
     ]
-
-
-class EventStream(Response):
-    """Sends events until they end, the client is gone, or the service stops."""
-
-    def __init__(self, feed: Feed, events: AsyncIterator[bytes]) -> None:
-        super().__init__(media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._feed = feed
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send what comes."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        with self._feed.counted() as stopping:
-            ends = [
-                asyncio.ensure_future(end)
-                for end in (self._send(send), _until_gone(receive), stopping.wait())
-            ]
-            try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for end in ends:
-                    end.cancel()
-                await asyncio.gather(*ends, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORD):
-                await send({"type": "http.response.body", "body": b""})
-
-    async def _send(self, send: Send) -> None:
-        async with aclosing(self._events) as events:  # type: ignore[type-var]
-            with suppress(Unavailable):  # the client connects again, and is told then
-                async for event in events:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-@contextmanager
-def told_of_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` in the running loop at a signal to end, before uvicorn's own handler.
-
-    uvicorn waits for open answers before it tells the application anything.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stop)
-        if callable(handler := before[signal.Signals(signum)]):
-            handler(signum, frame)
-
-    for signum in before:
-        signal.signal(signum, handle)
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from api import events
 from api.errors import BadRequest
+from api.feed import Feed, cursor, event_id
 from streams.events import Position, Result, Timings, encode, new_id
 from streams.store import Store
 from tests.processes import wait_until
@@ -133,14 +133,14 @@ def test_what_is_no_position_or_id_is_refused(service: Service) -> None:
 
 
 def test_a_position_is_read_as_it_is_written() -> None:
-    assert events.cursor(None) is None
-    assert events.cursor("0") == {}
+    assert cursor(None) is None
+    assert cursor("0") == {}
     position = {(1, 0): 5, (1, 3): 2**40, (2, 0): 0}
-    assert events.event_id(position) == "1/0/5,1/3/1099511627776,2/0/0"
-    assert events.cursor(events.event_id(position)) == position
+    assert event_id(position) == "1/0/5,1/3/1099511627776,2/0/0"
+    assert cursor(event_id(position)) == position
     for text in ("", "1", "1/2/3,", "1/2/-3", "a/b/c", "1/2/3 "):
         with pytest.raises(BadRequest):
-            events.cursor(text)
+            cursor(text)
 
 
 def test_a_stop_ends_open_streams_at_once(service: Service) -> None:
@@ -166,7 +166,7 @@ def test_a_client_that_left_holds_nothing(service: Service) -> None:
 
 def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
     async def heard() -> list[bytes]:
-        feed = events.Feed(tmp_path / "none.sqlite", heartbeat=0.05)
+        feed = Feed(tmp_path / "none.sqlite", heartbeat=0.05)
         stream = feed.results(None)
         return [await anext(stream) for _ in range(3)]
 
@@ -177,7 +177,7 @@ def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
 def test_a_database_that_is_made_and_made_again_is_seen(tmp_path: Path) -> None:
     async def seen() -> list[str]:
         database = tmp_path / "petal.sqlite"
-        stream = events.Feed(database).results(None)
+        stream = Feed(database).results(None)
         await anext(stream)
         ids = [new_id(), new_id()]
         for path, task_id in zip((database, tmp_path / "other.sqlite"), ids, strict=True):
