@@ -12,18 +12,16 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
-import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from infra import broker
 from infra.config import Settings
 from streams import events
-from streams.events import Result, TableTask, decode_result, new_id
-from streams.holes import EMBEDDED_SECONDS, Holes, find_hole
-from streams.topics import MAX_TASK_BYTES, RESULTS, TASKS, TRACE_HEADER
-
-REQUEST_TIMEOUT_MS = 10_000
+from streams.events import Result, TableTask, new_id
+from streams.holes import EMBEDDED_SECONDS
+from streams.results import REQUEST_TIMEOUT_MS, Results
+from streams.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
 
 # The W3C trace that tasks published in this context belong to; the worker copies it to results.
 TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
@@ -83,13 +81,8 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._results = Results(settings)
         self._starting = asyncio.Lock()
-        self._waiting: dict[bytes, list[asyncio.Future[Result]]] = {}
-        self._embedded = False
-        self._holes = Holes()
-        self._next: dict[TopicPartition, int] = {}  # the offset to read, where one was read
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,7 +94,8 @@ class Client:
     async def start(self, wait: float | None = None) -> None:
         """Connect the producer; raises Unavailable after `wait` seconds without a broker."""
         try:
-            self._embedded = broker.is_embedded(await broker.prepare(self._settings, wait))
+            if broker.is_embedded(await broker.prepare(self._settings, wait)):
+                self._results.hole_seconds = EMBEDDED_SECONDS
             self._producer = await self._new_producer()
         except (broker.BrokerUnavailable, broker.TopicMismatch, KafkaError, OSError) as e:
             raise Unavailable(str(e)) from e
@@ -115,21 +109,18 @@ class Client:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_request_size=MAX_TASK_BYTES + 4096,
         )
-        await _start(producer)
+        try:
+            await asyncio.wait_for(producer.start(), REQUEST_TIMEOUT_MS / 1000)
+        except BaseException:
+            await producer.stop()
+            raise
         return producer
 
     async def stop(self) -> None:
         """Stop reading and disconnect. Waiting calls are cancelled."""
-        if self._reader is not None:
-            self._reader.cancel()
-            with suppress(asyncio.CancelledError, ClientError):
-                await self._reader
-        for futures in self._waiting.values():
-            for future in futures:
-                future.cancel()
-        for part in (self._consumer, self._producer):
-            if part is not None:
-                await _stop(part)
+        await self._results.close()
+        if self._producer is not None:
+            await _stop(self._producer)
 
     async def submit(
         self, X: Sequence[Sequence[Any]], task_id: str | None = None, model: str | None = None
@@ -187,13 +178,9 @@ class Client:
         """
         await self.tail()
         task_id = task_id or new_id()
-        future = self._expect(task_id)
-        try:
+        with self._results.expected(task_id) as future:
             await self.submit(X, task_id, model)
-        except BaseException:
-            self._forget(task_id, future)
-            raise
-        result = await self._await(task_id, future, timeout)
+            result = await _within(timeout, future, task_id)
         if result.input not in (None, events.input_digest(X)):
             raise IdConflict(f"the id {task_id} is another task's; nothing of it is changed")
         return result
@@ -205,119 +192,26 @@ class Client:
         Raises ResultTimeout after `timeout` seconds.
         """
         await self.tail(from_beginning=True)
-        return await self._await(task_id, self._expect(task_id), timeout)
+        with self._results.expected(task_id) as future:
+            return await _within(timeout, future, task_id)
 
     async def tail(self, from_beginning: bool = False) -> None:
         """Have a reader of `results` with known positions, at the end of the log by default."""
         async with self._starting:
-            if self._consumer is None:
-                consumer = await self._open_reader()
-                try:
-                    await self._position(consumer, from_beginning)
-                except BaseException:  # half a reader would look like one that nobody answers
-                    await consumer.stop()
-                    raise
-                self._consumer = consumer
-                self._reader = asyncio.create_task(self._read(consumer))
-            elif from_beginning:
-                await self._position(self._consumer, from_beginning)
-
-    async def _open_reader(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=self._settings.fetch_wait_ms,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
-        try:
-            await _start(consumer)
-            consumer.assign([TopicPartition(RESULTS, p) for p in range(self._settings.partitions)])
-        except (KafkaError, OSError, TimeoutError) as e:
-            raise Unavailable(f"cannot read results: {e!r}") from e
-        return consumer
-
-    async def _position(self, consumer: AIOKafkaConsumer, from_beginning: bool) -> None:
-        """Seek and know the positions. At the end, the embedded broker may place the reader a
-        batch early; that only shows it answers nobody waits for."""
-        self._next.clear()
-        seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-                await seek()
-                for partition in consumer.assignment():
-                    await consumer.position(partition)
-        except (KafkaError, OSError, TimeoutError) as e:
-            raise Unavailable(f"cannot read results: {e!r}") from e
-
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        while True:
             try:
-                fetched = await consumer.getmany(timeout_ms=1000)
-            except KafkaError:
-                await asyncio.sleep(0.2)  # aiokafka reconnects by itself
-                continue
-            for tp, records in fetched.items():
-                for record in records:
-                    if record.key in self._waiting:
-                        self._deliver(record.key, record.value)
-                if self._embedded:
-                    self._read_hole_again(consumer, tp, records)
-
-    def _read_hole_again(
-        self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]
-    ) -> None:
-        """Go back to a record that the embedded broker did not show yet; see `streams.holes`."""
-        first = min(records[0].offset, self._next.get(tp, records[0].offset))
-        before = find_hole(records, first)
-        hole = first if not before else records[before - 1].offset + 1
-        if before is None or self._holes.is_real(tp, hole, time.monotonic(), EMBEDDED_SECONDS):
-            self._next[tp] = records[-1].offset + 1
-        else:
-            self._next[tp] = hole
-            consumer.seek(tp, hole)
-
-    def _deliver(self, key: bytes, value: bytes | None) -> None:
-        try:
-            result = decode_result(value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # no answer; the sink keeps it as unreadable
-        if result.id.encode() != key:
-            return
-        for future in self._waiting.pop(key):
-            if not future.done():
-                future.set_result(result)
-
-    def _expect(self, task_id: str) -> asyncio.Future[Result]:
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(task_id.encode(), []).append(future)
-        return future
-
-    def _forget(self, task_id: str, future: asyncio.Future[Result]) -> None:
-        futures = self._waiting.get(task_id.encode(), [])
-        if future in futures:
-            futures.remove(future)
-        if not futures:
-            self._waiting.pop(task_id.encode(), None)
-
-    async def _await(self, task_id: str, future: asyncio.Future[Result], timeout: float) -> Result:
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError as e:
-            raise ResultTimeout(task_id, timeout) from e
-        finally:
-            self._forget(task_id, future)
+                await self._results.open(from_beginning)
+            except (KafkaError, OSError, TimeoutError) as e:
+                raise Unavailable(f"cannot read results: {e!r}") from e
 
 
-async def _stop(part: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    with suppress(TimeoutError, KafkaError, OSError):
-        await asyncio.wait_for(part.stop(), REQUEST_TIMEOUT_MS / 1000)
-
-
-async def _start(part: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+async def _within(timeout: float, future: asyncio.Future[Result], task_id: str) -> Result:
     try:
-        await asyncio.wait_for(part.start(), REQUEST_TIMEOUT_MS / 1000)
-    except BaseException:
-        await part.stop()
-        raise
+        async with asyncio.timeout(timeout):
+            return await future
+    except TimeoutError as e:
+        raise ResultTimeout(task_id, timeout) from e
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(producer.stop(), REQUEST_TIMEOUT_MS / 1000)

@@ -62,7 +62,7 @@ def test_without_a_worker_a_question_times_out_and_names_its_task(pipeline: Pipe
             with pytest.raises(ResultTimeout) as late:
                 await asker.ask([ROW], timeout=0.5, task_id=task_id)
             assert late.value.task_id == task_id
-            assert asker._waiting == {}, "a waiter that gave up is kept"
+            assert asker._results._waiting == {}, "a waiter that gave up is kept"
 
     asyncio.run(run())
 
@@ -94,7 +94,7 @@ def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
         asker = Client(config.load(pipeline.env))
         await asker.start()
         asking = asyncio.create_task(asker.ask([ROW], timeout=60))
-        while not asker._waiting:
+        while not asker._results._waiting:
             await asyncio.sleep(0.01)
         await asker.stop()
         with pytest.raises(asyncio.CancelledError):

@@ -33,6 +33,7 @@ PROJECTION = {
 }
 SHARED = {
     "streams.client",
+    "streams.results",
     "streams.log",
     "streams.rebuild",
     "streams.operations",
@@ -70,6 +71,7 @@ FORBIDDEN = {
     "infra": {"faust", "starlette", "sklearn", "click"},
     "streams": {"starlette", "uvicorn", "click", "questionary", "aiohttp"},
     "streams.client": {"faust", "sklearn"},
+    "streams.results": {"faust", "sklearn"},
     "api": {"faust", "click", "questionary"},
     "cli": {"faust", "starlette", "uvicorn"},
 }
