@@ -7,26 +7,29 @@ model in this process and with the rows in SQLite. Writes its figures to `var/de
 
 import asyncio
 import json
-import os
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cli.demo_processes import (
+    WORKERS,
+    ProcessFailed,
+    environment,
+    petal,
+    start_pipeline,
+    stop_pipeline,
+    until_ready,
+)
 from infra import config
 from infra.config import ROOT, Settings
 from model import artifact
@@ -36,9 +39,10 @@ from streams.events import Result
 from streams.reader import Reader
 
 QUESTION = ("6.0", "2.9", "4.5", "1.5")
-TASKS, CLIENTS, WORKERS = 1000, 4, 2
+ROW = [float(value) for value in QUESTION]
+TASKS, CLIENTS = 1000, 4
 IN_FLIGHT = 8  # tasks that one client has in flight
-START_SECONDS, DRAIN_SECONDS, STOP_SECONDS = 30.0, 20.0, 15.0
+DRAIN_SECONDS = 20.0
 
 
 class CheckFailed(Exception):
@@ -51,59 +55,6 @@ class Answer(NamedTuple):
     row: list[float]
     result: Result
     ms: float
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """The processes' environment: free ports and a database of their own."""
-    api = free_port()
-    return {
-        **{k: v for k, v in os.environ.items() if not k.startswith(config.PREFIX)},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "PETAL_EMBEDDED_PORT": str(free_port()),
-        "PETAL_API_PORT": str(api),
-        "PETAL_API_URL": f"http://127.0.0.1:{api}",
-        "PETAL_DATABASE": str(folder / "petal.sqlite"),
-        "PETAL_STATUS": str(folder / "status"),
-    }
-
-
-def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """honcho with the Procfile, two workers, in a process group of its own."""
-    command = [sys.executable, "-m", "honcho", "start", "-c", f"worker={WORKERS}"]
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def stop_pipeline(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, which honcho passes on; then an end to whatever is left of its group."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
-    """Run the command line as a user would; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *args],
-        cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise CheckFailed(f"petal {' '.join(args)} ended with {done.returncode}: {done.stderr}")
-    return done.stdout.strip()
 
 
 def wait_until(true: Callable[[], Any], seconds: float, what: str) -> None:
@@ -200,7 +151,7 @@ def check(answers: list[Answer], settings: Settings, others: int) -> None:
 def check_stages(labels: dict[str, str], settings: Settings) -> None:
     """Raise CheckFailed unless every stage gave the label of the model in this process."""
     loaded = artifact.load(settings.model)
-    [direct] = predict(loaded.model, matrix([[float(v) for v in QUESTION]], True)).y
+    [direct] = predict(loaded.model, matrix([ROW], True)).y
     if set(labels.values()) != {direct}:
         raise CheckFailed(f"the stages disagree: {labels}, the model says {direct}")
 
@@ -237,7 +188,7 @@ def show(console: Console, done: dict[str, Any], labels: dict[str, str]) -> None
 
 
 def run(console: Console, folder: Path) -> dict[str, Any]:
-    """The demo itself; raises CheckFailed."""
+    """The demo itself; raises CheckFailed or ProcessFailed."""
     env = environment(folder)
     settings = config.load(env)
     log = folder / "honcho.log"
@@ -245,7 +196,7 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
     pipeline = start_pipeline(env, log)
     try:
         with console.status("starting broker, 2 workers, sink and API"):
-            others = asyncio.run(until_ready(settings, pipeline))
+            others = asyncio.run(until_ready(settings, pipeline, ROW))
         labels = stages(env, settings)
         others += 2  # one task each of the stages 4 and 5
         answers = asyncio.run(many_clients(settings, console))
@@ -262,34 +213,6 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
     return done
 
 
-async def until_ready(settings: Settings, pipeline: subprocess.Popen[bytes]) -> int:
-    """Wait until the API is ready and every worker has answered; returns the tasks it took."""
-    deadline = time.monotonic() + START_SECONDS
-    workers: set[str] = set()
-    asked = 0
-    row = [float(v) for v in QUESTION]
-    async with Client(settings) as client:
-        while len(workers) < WORKERS or not await _api_is_ready(settings):
-            if pipeline.poll() is not None:
-                raise CheckFailed(f"honcho ended with {pipeline.returncode}")
-            if time.monotonic() > deadline:
-                raise CheckFailed(f"the pipeline took longer than {START_SECONDS:g} s to start")
-            results = await asyncio.gather(*(client.ask([row], START_SECONDS) for _ in range(8)))
-            workers |= {result.worker for result in results}
-            asked += len(results)
-            await asyncio.sleep(0.1)
-    return asked
-
-
-async def _api_is_ready(settings: Settings) -> bool:
-    url = f"{settings.api_url}/v2/health/ready"
-    try:
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
-            return response.status == 200
-    except aiohttp.ClientError:
-        return False
-
-
 def main() -> int:
     """Run the demo and write `var/demo.json`; returns the exit code."""
     console = Console()
@@ -299,7 +222,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="petalstream-"))
     try:
         done = run(console, folder)
-    except (CheckFailed, ClientError, artifact.ArtifactError) as e:
+    except (CheckFailed, ProcessFailed, ClientError, artifact.ArtifactError) as e:
         print(f"demo: {e}", file=sys.stderr)
         return 1
     finally:

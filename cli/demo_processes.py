@@ -1,0 +1,106 @@
+"""The processes of the demo: the pipeline that it starts and stops, and `petal` beside it."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+
+from infra import config
+from infra.config import ROOT, Settings
+from streams.client import Client
+
+WORKERS = 2
+START_SECONDS, STOP_SECONDS = 30.0, 15.0
+
+
+class ProcessFailed(Exception):
+    """A process of the demo ended as it should not, or did not start in time."""
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The processes' environment: free ports and a database of their own."""
+    api = free_port()
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(config.PREFIX)},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "PETAL_EMBEDDED_PORT": str(free_port()),
+        "PETAL_API_PORT": str(api),
+        "PETAL_API_URL": f"http://127.0.0.1:{api}",
+        "PETAL_DATABASE": str(folder / "petal.sqlite"),
+        "PETAL_STATUS": str(folder / "status"),
+    }
+
+
+def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """honcho with the Procfile, two workers, in a process group of its own."""
+    command = [sys.executable, "-m", "honcho", "start", "-c", f"worker={WORKERS}"]
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def stop_pipeline(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, which honcho passes on; then an end to whatever is left of its group."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+async def until_ready(
+    settings: Settings, pipeline: subprocess.Popen[bytes], row: list[float]
+) -> int:
+    """Wait until the API is ready and every worker has answered; returns the tasks it took."""
+    deadline = time.monotonic() + START_SECONDS
+    workers: set[str] = set()
+    asked = 0
+    async with Client(settings) as client:
+        while len(workers) < WORKERS or not await _api_is_ready(settings):
+            if pipeline.poll() is not None:
+                raise ProcessFailed(f"honcho ended with {pipeline.returncode}")
+            if time.monotonic() > deadline:
+                raise ProcessFailed(f"the pipeline took longer than {START_SECONDS:g} s to start")
+            results = await asyncio.gather(*(client.ask([row], START_SECONDS) for _ in range(8)))
+            workers |= {result.worker for result in results}
+            asked += len(results)
+            await asyncio.sleep(0.1)
+    return asked
+
+
+async def _api_is_ready(settings: Settings) -> bool:
+    url = f"{settings.api_url}/v2/health/ready"
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
+    """Run the command line as a user would; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *args],
+        cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ProcessFailed(f"petal {' '.join(args)} ended with {done.returncode}: {done.stderr}")
+    return done.stdout.strip()
