@@ -7,7 +7,7 @@ returns with the first record. The fetch wait is that of the settings, as the wo
 
 from confluent_kafka import Consumer, Producer
 
-from tests.benchmarks.peers.common import BOOTSTRAP, FETCH_WAIT_MS, RESULTS, TASKS, WORKER
+from tests.benchmarks.peers.settings import BOOTSTRAP, FETCH_WAIT_MS, RESULTS, TASKS, WORKER
 
 TEMPLATE = (
     '{"v":1,"id":"%s","y":["setosa"],"proba":[[1.0,0.0,0.0]],"input":"0000000000000000",'

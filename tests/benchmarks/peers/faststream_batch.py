@@ -11,16 +11,8 @@ from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaPublishMessage
 from faststream.confluent.annotations import KafkaMessage
 
-from tests.benchmarks.peers.common import (
-    BOOTSTRAP,
-    RESULTS,
-    TASKS,
-    WORKER,
-    Model,
-    digest,
-    queue_ms,
-    slices,
-)
+from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 2000
 

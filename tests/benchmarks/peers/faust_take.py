@@ -10,16 +10,8 @@ from typing import Any
 
 import faust
 
-from tests.benchmarks.peers.common import (
-    BOOTSTRAP,
-    RESULTS,
-    TASKS,
-    WORKER,
-    Model,
-    digest,
-    queue_ms,
-    slices,
-)
+from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 1000
 BATCH_SECONDS = 0.05

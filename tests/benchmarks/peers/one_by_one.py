@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from tests.benchmarks.peers.common import BOOTSTRAP, RESULTS, TASKS, WORKER, Model, digest, queue_ms
+from tests.benchmarks.peers.answer import Model, digest, queue_ms
+from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 COMMIT_EVERY = 1000
 POLL_SECONDS = 0.5

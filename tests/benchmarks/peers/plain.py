@@ -10,16 +10,8 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from tests.benchmarks.peers.common import (
-    BOOTSTRAP,
-    RESULTS,
-    TASKS,
-    WORKER,
-    Model,
-    digest,
-    queue_ms,
-    slices,
-)
+from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 2000
 BATCH_SECONDS = 0.05

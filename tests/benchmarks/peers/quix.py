@@ -11,16 +11,8 @@ from typing import Any
 
 from quixstreams import Application, message_context
 
-from tests.benchmarks.peers.common import (
-    BOOTSTRAP,
-    EMBEDDED,
-    RESULTS,
-    TASKS,
-    WORKER,
-    Model,
-    digest,
-    queue_ms,
-)
+from tests.benchmarks.peers.answer import Model, digest, queue_ms
+from tests.benchmarks.peers.settings import BOOTSTRAP, EMBEDDED, RESULTS, TASKS, WORKER
 
 
 def now_ms(*_: Any) -> int:

@@ -1,12 +1,11 @@
-"""What the peers share. Of the project it imports nothing: some peers run where it is not.
+"""What the peers answer with: the model, and what a result tells beside its labels.
 
-The settings are read from the environment plainly, and the model is unpickled without the
-checks that the project's worker makes.
+Of the project it imports nothing: some peers run where it is not. The model is unpickled without
+the checks that the project's worker makes.
 """
 
 import json
 import os
-import socket
 import time
 from array import array
 from itertools import chain
@@ -18,15 +17,6 @@ import numpy as np
 import sklearn
 from threadpoolctl import threadpool_limits
 from xxhash import xxh3_64_hexdigest
-
-TASKS, RESULTS = "tasks", "results"
-
-BOOTSTRAP = os.environ.get("PETAL_BROKER") or (
-    f"127.0.0.1:{os.environ.get('PETAL_EMBEDDED_PORT', '9092')}"
-)
-EMBEDDED = not os.environ.get("PETAL_BROKER")  # this broker refuses idempotent producers
-FETCH_WAIT_MS = int(os.environ.get("PETAL_FETCH_WAIT_MS") or 20)
-WORKER = f"{socket.gethostname()}-{os.getpid()}"
 
 
 class Answer(NamedTuple):
