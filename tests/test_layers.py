@@ -40,7 +40,14 @@ SHARED = {
     "streams.status",
     "infra.broker",
 } | PROJECTION
-TRANSPORT = {"streams.transport", "streams.fetcher", "streams.chunks", "streams.producer"}
+TRANSPORT = {
+    "streams.transport",
+    "streams.consumer",
+    "streams.consumer_thread",
+    "streams.fetcher",
+    "streams.chunks",
+    "streams.producer",
+}
 WORKERS = {"streams.worker", "streams.sink", "streams.application"} | TRANSPORT
 
 # Of each module or folder, what of ours it may import; the longest name that fits counts.
@@ -57,7 +64,9 @@ ALLOWED = {
     "streams.tracing": {"infra.config", "streams.topics"},
     "streams": LEAVES | SHARED,
     "streams.chunks": {"streams.fetcher"},
-    "streams.transport": TRANSPORT | {"streams.holes"},
+    "streams.consumer_thread": set[str](),
+    "streams.consumer": {"streams.consumer_thread", "streams.chunks", "streams.holes"},
+    "streams.transport": {"streams.consumer", "streams.producer"},
     "streams.watchdog": set[str](),
     "streams.application": LEAVES | SHARED | TRANSPORT | {"streams.watchdog"},
     "streams.answer": LEAVES | {"streams.refusal"},

@@ -19,11 +19,14 @@ from faust.types import TP, ConsumerMessage
 from intervaltree import IntervalTree
 
 from infra.config import Settings
-from streams import application, transport
+from streams import application
 from streams.chunks import ChunkMessage, Watermark
 from streams.collector import collect_regularly
+from streams.consumer import Consumer
+from streams.consumer_thread import ConsumerThread
 from streams.producer import Producer
 from streams.status import State
+from streams.transport import ProjectingConsumer
 
 
 def test_the_watermark_moves_over_contiguous_ranges_only() -> None:
@@ -128,14 +131,14 @@ def make_app() -> Iterator[Apps]:
 
 def test_the_app_uses_our_consumer_and_producer(make_app: Apps) -> None:
     app = make_app()
-    assert isinstance(app.consumer, transport.Consumer)
+    assert isinstance(app.consumer, Consumer)
     assert isinstance(app.producer, Producer)
-    assert isinstance(app.consumer._thread, transport.ConsumerThread)
+    assert isinstance(app.consumer._thread, ConsumerThread)
 
 
 def test_a_projecting_app_resumes_from_its_own_offsets(make_app: Apps) -> None:
     app = make_app(stored_offsets=lambda: {0: 7})
-    assert isinstance(app.consumer, transport.ProjectingConsumer)
+    assert isinstance(app.consumer, ProjectingConsumer)
     assert (
         asyncio.get_event_loop().run_until_complete(app.consumer.resume_offset(TP("results", 0)))
         == 7

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra import config
-from streams import application, transport
+from streams import application, consumer
 from streams import sink as sinks
 from streams import worker as workers
 from streams.answer import Answers
@@ -184,7 +184,7 @@ def _worker_of(inference: type[Inference]) -> Any:
 
 
 def _last_offset() -> Any:
-    transport.Watermark = LastOffset  # type: ignore[attr-defined]
+    consumer.Watermark = LastOffset  # type: ignore[attr-defined]
     return _worker_of(Concurrent)
 
 
