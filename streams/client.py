@@ -191,8 +191,9 @@ class Client:
         Reads `results` from its beginning, because the answer may be there already.
         Raises ResultTimeout after `timeout` seconds.
         """
-        await self.tail(from_beginning=True)
+        # Expected first: where a reader is at work already, it may be read before `tail` returns.
         with self._results.expected(task_id) as future:
+            await self.tail(from_beginning=True)
             return await _within(timeout, future, task_id)
 
     async def tail(self, from_beginning: bool = False) -> None:

@@ -101,3 +101,16 @@ def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
             await asking
 
     asyncio.run(run())
+
+
+def test_who_asks_may_wait_for_earlier_tasks_as_often_as_he_likes(pipeline: Pipeline) -> None:
+    """The reader is at work when it is sent back to the beginning, and may be there at once."""
+    pipeline.worker()
+
+    async def main() -> None:
+        async with Client(config.load(pipeline.env)) as asker:
+            ids = [(await asker.ask([ROW], timeout=20)).id for _ in range(5)]
+            for task_id in ids * 6:
+                assert (await asker.wait(task_id, 5)).id == task_id
+
+    asyncio.run(main())
