@@ -2,7 +2,8 @@
 
 In the folder, `NAME.joblib` is a model of one version, its digest's first 12 digits, and
 `NAME/3.joblib` is version 3 of a model; beside each lies its card. A request that names no
-version is answered by the highest. Every artifact is opened only if its card pins its SHA-256.
+version is answered by the highest, or by PETAL_MODEL if that has the name. Every artifact is
+opened only if its card pins its SHA-256.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from api.errors import BadRequest, UnknownModel
+from api.errors import BadRequest, Unavailable, UnknownModel
 from api.served import Served, digest_version
 from model import artifact, card
 from model.artifact import ArtifactError, Loaded
@@ -41,6 +42,10 @@ class Entry(Struct, frozen=True):
     version: str
     state: str
     reason: str
+
+
+class NoFolder(ArtifactError):
+    """The folder of models is not there."""
 
 
 class Repository:
@@ -73,7 +78,7 @@ class Repository:
         self.pipeline.clear()
 
     def find(self, name: str, version: str | None = None) -> Served:
-        """One version of a model, the highest if none is named; raises UnknownModel."""
+        """One version of a model, the first if none is named; raises UnknownModel."""
         versions = self._served.get(name)
         if versions is None:
             raise UnknownModel(name)
@@ -84,7 +89,10 @@ class Repository:
         return versions[version]
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model that can be asked, the highest first; raises UnknownModel."""
+        """The versions of a model that can be asked, first the one that answers who names none.
+
+        Raises UnknownModel.
+        """
         self.find(name)
         return list(self._served[name])
 
@@ -100,6 +108,8 @@ class Repository:
                 if not places:
                     raise UnknownModel(name)
                 self._served[name] = await self._loaded(places)
+            except NoFolder as e:
+                raise self._away(e) from e
             except ArtifactError as e:
                 logger.warning("cannot load %s: %s", name, e)
                 raise BadRequest(self._for_clients(str(e))) from e
@@ -116,6 +126,8 @@ class Repository:
             places = await asyncio.to_thread(
                 lambda: [(place, *_card_version(place)) for place in self._places()]
             )
+        except NoFolder as e:
+            raise self._away(e) from e
         except ArtifactError as e:
             logger.warning("cannot look for models: %s", e)
             raise BadRequest(self._for_clients(str(e))) from e
@@ -139,9 +151,12 @@ class Repository:
         """Every version of every model, of each the highest first; PETAL_MODEL is the first."""
         places = [Place(_name(self._model), None, self._model)]
         if self._folder is not None:
-            found = sorted(_places_in(self._folder), key=_order, reverse=True)
-            places += [place for place in found if place.name != places[0].name]
+            places += sorted(_places_in(self._folder), key=_order, reverse=True)
         return places
+
+    def _away(self, error: NoFolder) -> Unavailable:
+        logger.warning("cannot look for models: %s", error)
+        return Unavailable("the folder of models cannot be read at this moment")
 
     def _for_clients(self, message: str) -> str:
         """A message without this machine's folders, which are none of a client's business."""
@@ -159,7 +174,7 @@ def _name(path: Path) -> str:
 
 def _places_in(folder: Path) -> Iterator[Place]:
     if not folder.is_dir():
-        raise ArtifactError(f"no folder of models at {folder}")
+        raise NoFolder(f"no folder of models at {folder}")
     for path in folder.glob(f"*{ENDING}"):
         yield Place(path.stem, None, path)
     for path in folder.glob(f"*/*{ENDING}"):

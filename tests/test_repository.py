@@ -21,11 +21,11 @@ from api.repository import Repository
 from api.served import Served
 from infra.config import Settings
 from model import artifact as artifacts
-from model.artifact import ArtifactError
+from model.artifact import ArtifactError, Loaded
 from model.card import Feature
 from model.train import make_card
 from tests.processes import free_port
-from tests.service import call, in_thread
+from tests.service import QUESTION, call, in_thread
 
 
 def line(slope: float, path: Path, name: str = "line") -> None:
@@ -125,6 +125,38 @@ def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_stays(
         assert str(folder) not in body["error"]
         assert not canary.exists()
         assert ask(url, "flat")[1] == 0.0
+
+
+def test_a_folder_that_is_gone_is_no_fault_of_the_clients_and_is_not_named(
+    artifact: Path, folder: Path
+) -> None:
+    with service(artifact, folder) as url:
+        folder.rename(folder.with_name("elsewhere"))
+        for path in ("index", "models/line/load"):
+            reply = call("POST", f"{url}/v2/repository/{path}")
+            assert (reply.status, reply.json) == (
+                503,
+                {"error": "the folder of models cannot be read at this moment"},
+            )
+        assert ask(url, "line") == ("10", 10.0)
+
+
+def test_the_pipelines_model_has_further_versions_and_answers_who_names_none(
+    artifact: Path, folder: Path, loaded: Loaded
+) -> None:
+    (folder / "iris").mkdir()
+    shutil.copy(artifact, folder / "iris" / "3.joblib")
+    shutil.copy(artifact.with_suffix(".json"), folder / "iris" / "3.json")
+    own = loaded.card.sha256[:12]
+    with service(artifact, folder) as url:
+        for path, version in (
+            ("iris", own),
+            ("iris/versions/3", "3"),
+            (f"iris/versions/{own}", own),
+        ):
+            reply = call("POST", f"{url}/v2/models/{path}/infer", json=QUESTION)
+            assert reply.json["model_version"] == version
+        assert call("GET", f"{url}/v2/models/iris").json["versions"] == [own, "3"]
 
 
 def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder: Path) -> None:
