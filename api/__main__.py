@@ -1,6 +1,8 @@
 """`python -m api`: the REST service as the settings say, with the limits that uvicorn lacks."""
 
+import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -27,8 +29,10 @@ def options(settings: Settings) -> dict[str, Any]:
     for name, path in zip(("api_tls_certificate", "api_tls_key"), tls, strict=True):
         if path is not None and not path.is_file():
             raise ConfigError(f"{variable(name)}: there is no file {path}")
+    if (certificate := tls[0]) is not None and (key := tls[1]) is not None:
+        _check_tls(certificate, key)
     return {
-        "host": settings.api_host,
+        "host": settings.api_host.strip("[]"),
         "port": settings.api_port,
         "http": limited(settings.api_receive_timeout),
         "ssl_certfile": tls[0],
@@ -38,6 +42,17 @@ def options(settings: Settings) -> dict[str, Any]:
         "log_level": "warning",
         "timeout_graceful_shutdown": GRACE,
     }
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    try:
+        # An empty password, because for one OpenSSL would ask in the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: "")
+    except (ssl.SSLError, OSError) as e:
+        raise ConfigError(
+            f"{variable('api_tls_certificate')} and {variable('api_tls_key')}: {certificate} and "
+            f"{key} are not a certificate and its key, in PEM and without a password ({e})"
+        ) from e
 
 
 def main() -> None:
