@@ -16,8 +16,10 @@ from streams.client import TRACEPARENT
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 FIELDS = "petal"  # the attribute of a log record that holds further fields
 _GIVEN = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-# W3C Trace Context, version 00; an id of zeros only is none.
-_TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# W3C Trace Context; an id of zeros only is none.
+_TRACE = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?"
+)
 _PROCESS, _NUMBERS = token_hex(8), count(1)
 
 access = logging.getLogger("api.access")
@@ -31,8 +33,11 @@ def request_id(given: bytes | None) -> str:
 
 
 def trace(given: bytes | None) -> bytes | None:
-    """The `traceparent` that a client gave, if it is one."""
-    return given if given is not None and _TRACE.fullmatch(given) else None
+    """The `traceparent` that a client gave, if it is one; of a later version, as one of ours."""
+    found = _TRACE.fullmatch(given) if given is not None else None
+    if found is None or (found[1] == b"00" and found[3]):
+        return None
+    return b"00-" + found[2]
 
 
 class JsonLines(logging.Formatter):

@@ -35,13 +35,20 @@ def test_a_trace_goes_with_the_task_to_its_result_and_others_have_none(
             }
 
 
+@pytest.mark.parametrize("later", ["01" + TRACE[2:], "cc" + TRACE[2:] + "-what-is-new"])
+def test_a_trace_of_a_later_version_is_read_as_far_as_it_is_known(later: str) -> None:
+    assert logs.trace(later.encode()) == TRACE.encode()
+
+
 @pytest.mark.parametrize(
     ("given", "is_one"),
     [
         (TRACE, True),
         (TRACE.upper(), False),
         (TRACE + "-x", False),
-        ("01" + TRACE[2:], False),
+        (TRACE + "x", False),
+        ("ff" + TRACE[2:], False),
+        ("cc" + TRACE[2:] + "x", False),
         (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
         (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", False),
         ("", False),
