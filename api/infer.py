@@ -30,7 +30,10 @@ from model.predict import PredictError
 
 MODELS = "Open Inference Protocol"
 PATHS = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
-JSON_SIZE = b"inference-header-content-length"
+JSON_SIZE_NAME = "Inference-Header-Content-Length"
+JSON_SIZE = JSON_SIZE_NAME.lower().encode()
+ASKED = "bytes of the body that are JSON; binary data follows them"
+ANSWERED = "bytes of the body that are JSON, if binary data follows them"
 BINARY = "application/octet-stream"
 TYPE_JSON, TYPE_BINARY = (b"content-type", body.JSON), (b"content-type", body.BINARY)
 
@@ -65,12 +68,13 @@ class Infer:
 
     operation = Operation(
         MODELS,
-        {200: Content({JSON: InferenceResponse, BINARY: bytes})},
+        {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: ANSWERED})},
         Content({JSON: InferenceRequest, BINARY: bytes}),
         (
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
         ),
+        headers={JSON_SIZE_NAME: ASKED},
     )  # fmt: skip
 
     def __init__(self, repository: Repository, max_rows: int, seconds: float) -> None:

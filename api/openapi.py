@@ -26,7 +26,10 @@ Document = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 BEARER = "key"
 GUARDED: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, TooMany)
-RETRY_AFTER = {"Retry-After": {"schema": {"type": "string"}, "description": "seconds"}}
+HEADERS = {  # of answers that are errors
+    "Retry-After": {"schema": {"type": "string"}, "description": "seconds"},
+    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "how to send a key"},
+}
 
 
 class Undescribed(Exception):
@@ -180,6 +183,7 @@ def _refusal(before: Document | None, error: type[RequestError], schema_of: dict
     if before:
         text = f"{before['description']} {text}"
     told: Document = {"description": text, "content": {JSON: {"schema": schema_of[ErrorBody]}}}
-    if error.headers and "Retry-After" in error.headers:
-        told["headers"] = RETRY_AFTER
+    told["headers"] = {name: HEADERS[name] for name in error.headers or () if name in HEADERS}
+    if not told["headers"]:
+        del told["headers"]
     return told

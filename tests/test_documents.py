@@ -54,6 +54,25 @@ def test_every_route_stands_in_the_document_and_nothing_else(document: Any, arti
     assert told == routes
 
 
+def test_a_generated_client_can_send_and_read_binary_tensors(document: Any) -> None:
+    operation = document["paths"]["/v2/models/{model}/infer"]["post"]
+    name = "Inference-Header-Content-Length"
+    assert name in {p["name"] for p in operation["parameters"] if p["in"] == "header"}
+    assert name in operation["responses"]["200"]["headers"]
+    assert "application/octet-stream" in operation["responses"]["200"]["content"]
+
+
+def test_the_headers_of_errors_are_told(document: Any) -> None:
+    responses = document["paths"]["/tasks"]["post"]["responses"]
+    told = {status: list(r["headers"]) for status, r in responses.items() if "headers" in r}
+    assert told.pop("202") == told.pop("200")
+    assert told == {
+        "401": ["WWW-Authenticate"],
+        "429": ["Retry-After"],
+        "503": ["Retry-After"],
+    }
+
+
 def test_a_route_that_says_nothing_of_itself_is_found() -> None:
     async def silent(_: Any) -> Any: ...
 
