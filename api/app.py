@@ -10,12 +10,19 @@ from contextlib import asynccontextmanager, contextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api import logs
 from api.batching import Limits
 from api.documents import Documents
 from api.edge import Edge
-from api.errors import RequestError, on_bug, on_http_exception, on_request_error
+from api.errors import (
+    RequestError,
+    on_bug,
+    on_disconnect,
+    on_http_exception,
+    on_request_error,
+)
 from api.feed import Feed
 from api.guard import Guard, keys_of
 from api.infer import Infer
@@ -98,6 +105,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
         exception_handlers={
             RequestError: on_request_error,
             HTTPException: on_http_exception,
+            ClientDisconnect: on_disconnect,
             Exception: on_bug,
         },
         lifespan=lifespan,

@@ -5,6 +5,7 @@ the log after it. One ASGI application for all of it: each further layer would c
 every message.
 """
 
+import asyncio
 import logging
 import sys
 import time
@@ -14,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from api import logs
-from api.errors import RequestError, bug, refusal
+from api.errors import CLOSED, RequestError, Stopping, bug, refusal
 from api.guard import Guard
 from api.infer import Infer
 from api.metrics import Metrics
@@ -26,7 +27,6 @@ from streams.topics import TRACE_HEADER
 SAFETY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 REQUEST_ID = b"x-request-id"
 TRACE = TRACE_HEADER.encode()
-CLOSED = 499  # nginx's: the client was gone before there was an answer
 TOLD = 200  # most characters of a path in the log
 
 
@@ -65,6 +65,10 @@ class Edge:
             await answer(scope, receive, marked)
         except RequestError as e:
             await refusal(e)(scope, receive, marked)
+        except asyncio.CancelledError:  # the server's grace at a stop is over
+            if status:
+                raise
+            await refusal(Stopping())(scope, receive, marked)
         except Exception:  # the server logs it
             if not status:
                 await bug()(scope, receive, marked)

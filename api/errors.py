@@ -13,6 +13,7 @@ RequestError
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  try again after `Retry-After` seconds
+    ├── Stopping      503  the service ends before it has an answer
     └── Unconfirmed   503  the task may be accepted; try again with the same id
 """
 
@@ -26,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 RETRY_AFTER = 1  # seconds
+CLOSED = 499  # nginx's: the client was gone before there was an answer
 ECHOED = 100  # most characters of a request that an answer repeats
 
 
@@ -136,6 +138,15 @@ class Unconfirmed(Unavailable):
         self.task_id = task_id
 
 
+class Stopping(Unavailable):
+    """The service stops before it has an answer."""
+
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER), "Connection": "close"}
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping; ask again")
+
+
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """The body of every answer that is an error; `id` where the same task may be sent again."""
 
@@ -143,9 +154,14 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     id: str | None = None
 
 
+def short(text: str) -> str:
+    """A text that may repeat a part of a request, of which no answer repeats more."""
+    return text if len(text) <= ECHOED else text[:ECHOED] + "…"
+
+
 def quote(text: str) -> str:
     """A part of a request as an answer may repeat it: quoted and short."""
-    return ascii(text if len(text) <= ECHOED else text[:ECHOED] + "…")
+    return ascii(short(text))
 
 
 def json_response(
@@ -165,6 +181,11 @@ def refusal(error: RequestError) -> Response:
     """The response that says why a request is refused."""
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
     return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
+
+
+async def on_disconnect(_: Request, __: Exception) -> Response:
+    """Starlette's handler of a client that is gone, to whom no answer comes."""
+    return Response(status_code=CLOSED)
 
 
 async def on_http_exception(_: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from api.errors import BadRequest, TooMuch, Unprocessable
+from api.errors import BadRequest, TooMuch, Unprocessable, short
 from api.rows import first_fault
 from model.card import Card, Value
 from streams.events import Row, TableRow, TaskId, new_id
@@ -48,7 +48,7 @@ def parse(data: bytes, card: Card, max_rows: int) -> Question:
     try:
         task: NumericTask | MixedTask = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as e:
-        raise Unprocessable(str(e)) from e
+        raise Unprocessable(short(str(e))) from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise BadRequest(f"not JSON: {e}") from e
     except RecursionError as e:

@@ -13,11 +13,14 @@ from api.errors import BadRequest, quote
 from api.rows import fault
 from model.card import Card, Feature
 
+# No body holds as much; JSON's numbers have no end, and an answer may repeat this one.
+Size = Annotated[int, Meta(ge=0, le=2**31)]
+
 
 class InputParameters(Struct):
     """What an input may say of itself; `binary_data_size` in bytes."""
 
-    binary_data_size: Annotated[int, Meta(ge=0)] | None = None
+    binary_data_size: Size | None = None
 
 
 NO_DATA = Raw()  # not in the JSON: the tensor's bytes follow it
@@ -27,7 +30,7 @@ class InputTensor(Struct):
     """A tensor of a request; `data` is nested like `shape`, or flat in row-major order."""
 
     name: str
-    shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1, max_length=2)]
+    shape: Annotated[list[Size], Meta(min_length=1, max_length=2)]
     datatype: str
     # By a factory, because a schema cannot tell a default of this type.
     data: Annotated[Raw, Meta(extra_json_schema={"type": "array"})] = field(

@@ -6,6 +6,7 @@ import io
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
@@ -17,7 +18,7 @@ from infra.config import Settings
 from model.artifact import Loaded
 from model.predict import predict
 from tests.processes import Pipeline, free_port, settings_for, wait_until
-from tests.service import call, in_thread
+from tests.service import call, in_thread, serving
 
 INFER = "/v2/models/iris/infer"
 QUESTION = {
@@ -173,6 +174,46 @@ def test_a_missing_model_ends_the_start_with_one_line(tmp_path: Path) -> None:
         told = [line for line in process.output.splitlines() if "petalstream:" in line]
         assert len(told) == 1
         assert told[0].endswith("make one: petal train")
+
+
+def test_a_client_that_leaves_amid_its_body_is_counted_as_gone(
+    tmp_path: Path, artifact: Path
+) -> None:
+    with serving(tmp_path, artifact, broker=False) as service:
+        for path in ("/tasks", "/v2/repository/index", INFER):
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n"
+            with service.connect() as connection:
+                connection.sendall(head.encode() + b"{")
+        gone = 'path="{}",status_code="499"}} 1.0'
+        paths = ("/tasks", "/v2/repository/index", "/v2/models/{model}/infer")
+
+        def counted() -> bool:
+            text = service.call("GET", "/metrics").text
+            return all(gone.format(path) in text for path in paths)
+
+        wait_until(counted, 10, "three clients are gone")
+        assert "Traceback" not in service.pipeline.processes[-1].output
+
+
+def test_what_the_grace_at_a_stop_is_too_short_for_is_told_to_come_again(
+    tmp_path: Path, artifact: Path
+) -> None:
+    """The server cancels it; the model goes on in its thread, and the process ends after it."""
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
+        grace = "--timeout-graceful-shutdown", "1"
+        p.env["PETAL_CPU_BOUND_MS"] = "4000"
+        process = p.api("api.app:cpu_bound", *grace)
+        with ThreadPoolExecutor(1) as executor:
+            url = p.env["PETAL_API_URL"]
+            asked = executor.submit(call, "POST", url + INFER, json=QUESTION)
+            busy = "rest_server_requests_in_progress 2.0"
+            wait_until(lambda: busy in call("GET", f"{url}/metrics").text, 10, "the model is busy")
+            process.send(signal.SIGTERM)
+            reply = asked.result(20)
+        assert (reply.status, reply.json) == (503, {"error": "the service is stopping; ask again"})
+        assert reply.headers["retry-after"] == "1"
+        wait_until(lambda: process.exit_code is not None, 20, "uvicorn ends")
+        assert "Traceback" not in process.output
 
 
 def test_the_service_ends_in_order_at_a_signal(tmp_path: Path, artifact: Path) -> None:

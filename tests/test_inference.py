@@ -247,6 +247,13 @@ def test_no_refusal_repeats_more_than_100_characters_of_the_request(card: Card, 
     assert message.count("y") <= 110
 
 
+@pytest.mark.parametrize("shape", [[10**4000, 4], [2, 10**4000]])
+def test_no_refusal_repeats_a_number_without_end(card: Card, shape: list[int]) -> None:
+    assert len(refusal(request(tensor(shape=shape)), card)) < 200
+    endless = request(binary_tensor(10**4000))
+    assert len(refusal(endless, card)) < 200
+
+
 def binary(*tensors: dict[str, Any], data: bytes, **fields: Any) -> tuple[bytes, int]:
     """A body with `data` after its JSON, and the number of bytes of that."""
     head = json.dumps({"inputs": tensors, **fields}).encode()

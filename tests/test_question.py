@@ -83,3 +83,9 @@ def test_the_preferred_wait_is_read_as_rfc_7240_says(
 ) -> None:
     headers = [(b"prefer", value.encode()) for value in prefer]
     assert wait_wanted(Request({"type": "http", "headers": headers})) == seconds
+
+
+def test_a_refusal_repeats_little_of_the_request(loaded: Loaded) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        parse(json.dumps({"X": [[1.0]], "y" * 5000: 1}).encode(), loaded.card, 9)
+    assert 50 < len(str(refused.value)) <= 110
