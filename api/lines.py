@@ -24,9 +24,8 @@ WINDOW = 512  # tasks of one request
 
 
 class LineError(msgspec.Struct, omit_defaults=True):
-    """Why a line, the first is 1, has no task accepted: the status that it alone would have."""
+    """Why a line has no task accepted: the status that it alone would have."""
 
-    line: int
     status: int
     error: str
     id: str | None = None
@@ -45,6 +44,7 @@ class Gone(Exception):
 class Lines(Response):
     """Answers each line by `answer`, which raises RequestError; in the order of completion.
 
+    What `answer` gives is encoded as an object, to which `line` is added: its number, from 1 on.
     `seconds` is how long the service waits for the next part of the request.
     """
 
@@ -83,7 +83,7 @@ class Lines(Response):
                     group.create_task(self._ask(number, line))
             except RequestError as e:
                 await self._slots.acquire()
-                self._put(_refusal(number + 1, e))
+                self._put(number + 1, _refusal(e))
             watching = group.create_task(_until_gone(receive))
             for _ in range(WINDOW):  # all of them are free when every answer is written
                 await self._slots.acquire()
@@ -92,12 +92,12 @@ class Lines(Response):
 
     async def _ask(self, number: int, line: bytes) -> None:
         try:
-            self._put(await self._answer(line))
+            self._put(number, await self._answer(line))
         except RequestError as e:
-            self._put(_refusal(number, e))
+            self._put(number, _refusal(e))
 
-    def _put(self, answer: Any) -> None:
-        self._answers.put_nowait(msgspec.json.encode(answer))
+    def _put(self, number: int, answer: Any) -> None:
+        self._answers.put_nowait(b'{"line":%d,%b' % (number, msgspec.json.encode(answer)[1:]))
 
     async def _write(self, send: Send) -> None:
         while (answer := await self._answers.get()) is not None:
@@ -144,6 +144,6 @@ async def _until_gone(receive: Receive) -> None:
     raise Gone
 
 
-def _refusal(number: int, error: RequestError) -> LineError:
+def _refusal(error: RequestError) -> LineError:
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
-    return LineError(number, error.status, str(error), task_id)
+    return LineError(error.status, str(error), task_id)

@@ -135,8 +135,9 @@ class Tasks:
         """Publish a task; with `Prefer: wait=…` its result, if it comes within that time.
 
         A task that was answered before is not asked again: its answer is given. With
-        `application/jsonl` each line is a task, and each line of the answer is one's answer, in
-        the order of completion; read while you write.
+        `application/jsonl` each line is a task, and each line of the answer is the answer to the
+        one whose number, from 1 on, is its `line`, in the order of completion; read while you
+        write.
         """
         wait = wait_wanted(request)
         if lines.is_lines(request):

@@ -44,7 +44,7 @@ def test_each_line_is_accepted_or_refused_by_itself(service: Service) -> None:
     ]
     body = b"\n\n".join(json.dumps(task).encode() for task in sent) + b"\r\n{\n"
     got = answers(service.call("POST", "/tasks", body, **JSONL))
-    assert {a["id"] for a in got if "offset" in a} == {first, second}
+    assert {a["line"]: a["id"] for a in got if "offset" in a} == {1: first, 2: second}
     refused = sorted((a["line"], a["status"]) for a in got if "error" in a)
     assert refused == [(3, 422), (4, 422), (5, 400)]
     other = json.dumps({"id": first, "X": [ROW, ROW]}).encode()
@@ -116,9 +116,9 @@ class Client:
             await self.takes.wait()
             self.sent += message["body"]
 
-    async def answer(self, line: bytes) -> bytes:
+    async def answer(self, line: bytes) -> dict[str, str]:
         self.asked += 1
-        return line.decode()  # type: ignore[return-value]
+        return {"a": line.decode()}
 
 
 async def run(client: Client, seconds: float = 5) -> None:
@@ -135,7 +135,8 @@ def test_a_client_that_does_not_read_holds_no_more_than_the_window() -> None:
         assert client.asked == WINDOW
         client.takes.set()
         await running
-        assert (client.asked, client.sent) == (10_000, b'"1"\n' * 10_000)
+        assert client.asked == 10_000
+        assert client.sent == b"".join(b'{"line":%d,"a":"1"}\n' % n for n in range(1, 10_001))
 
     asyncio.run(flood())
 
@@ -145,14 +146,15 @@ def test_answers_come_in_the_order_of_completion() -> None:
         client = Client(b"0.2\n0.0\n0.1\n")
         client.takes.set()
 
-        async def answer(line: bytes) -> str:
+        async def answer(line: bytes) -> dict[str, float]:
             await asyncio.sleep(float(line))
-            return line.decode()
+            return {"a": float(line)}
 
         await Lines(answer, 1)({}, client.receive, client.send)
         return client.sent
 
-    assert asyncio.run(race()) == b'"0.0"\n"0.1"\n"0.2"\n'
+    told = b'{"line":2,"a":0.0}\n{"line":3,"a":0.1}\n{"line":1,"a":0.2}\n'
+    assert asyncio.run(race()) == told
 
 
 def test_a_line_may_come_in_any_parts_and_has_a_limit() -> None:
@@ -162,10 +164,11 @@ def test_a_line_may_come_in_any_parts_and_has_a_limit() -> None:
         await run(client)
         return client.sent
 
-    assert asyncio.run(sent(b"a", b"", b"b\nc\n", b"\n", b"d")) == b'"ab"\n"c"\n"d"\n'
+    told = b'{"line":1,"a":"ab"}\n{"line":2,"a":"c"}\n{"line":3,"a":"d"}\n'
+    assert asyncio.run(sent(b"a", b"", b"b\nc\n", b"\n", b"d")) == told
     refused = asyncio.run(sent(b"a\n", b"x" * MAX_BODY, b"x"))
     error = b'{"line":2,"status":413,"error":"the line is larger than 1,048,576 bytes"}\n'
-    assert sorted(refused.splitlines(keepends=True)) == [b'"a"\n', error]
+    assert sorted(refused.splitlines(keepends=True)) == [b'{"line":1,"a":"a"}\n', error]
 
 
 def test_an_error_tells_its_line() -> None:
