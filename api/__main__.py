@@ -1,5 +1,6 @@
 """`python -m api`: the REST service as the settings say, with the limits that uvicorn lacks."""
 
+import resource
 import ssl
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from api.guard import is_loopback, keys_of
 from api.protocol import limited
 from infra.config import EXIT_CONFIG, ConfigError, Settings, load, variable
 
-GRACE = 8  # seconds at a stop for answers that are on their way
+# Seconds at a stop for answers that are on their way; honcho kills after 5.
+GRACE = 4
+MOST_FILES = 65_536
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -34,7 +37,6 @@ def options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.api_host.strip("[]"),
         "port": settings.api_port,
-        "http": limited(settings.api_receive_timeout),
         "ssl_certfile": tls[0],
         "ssl_keyfile": tls[1],
         "server_header": False,
@@ -42,6 +44,17 @@ def options(settings: Settings) -> dict[str, Any]:
         "log_level": "warning",
         "timeout_graceful_shutdown": GRACE,
     }
+
+
+def most_connections() -> int:
+    """As many as this process may have, but for what databases, brokers and models need.
+
+    The limit of file descriptors is raised as far as it may be.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(1, limit - max(32, limit // 10))
 
 
 def _check_tls(certificate: Path, key: Path) -> None:
@@ -58,11 +71,13 @@ def _check_tls(certificate: Path, key: Path) -> None:
 def main() -> None:
     """Serve until told to stop; exit code 78 and one line where the settings do not allow it."""
     try:
-        told = options(load())
+        settings = load()
+        told = options(settings)
     except ConfigError as e:
         print(f"petalstream: {e}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from e
-    uvicorn.run("api.app:app", **told)
+    protocol = limited(settings.api_receive_timeout, most_connections())
+    uvicorn.run("api.app:app", http=protocol, **told)
 
 
 if __name__ == "__main__":

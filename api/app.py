@@ -84,7 +84,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
     guard = Guard(routes, settings.api_rate)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Metrics]]:
         if settings.api_log_json:
             logs.install()
         guard.keys = keys_of(settings)
@@ -94,7 +94,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
         with ThreadPoolExecutor(1, "predict") as executor:
             await repository.open(server(settings, executor, metrics, cpu_bound_ms))
             with relaxed_gc(), told_of_stop(feed.stop):
-                yield
+                yield {"metrics": metrics}  # for the protocol, which answers before the service
             repository.close()
             await pipeline.close()
         if traced is not None:

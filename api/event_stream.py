@@ -46,9 +46,12 @@ class EventStream(Response):
         self._events = events
         self._open_until = open_until
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":  # nothing is ever written, so nothing would end it
+            await send({"type": "http.response.body", "body": b""})
+            return
         with self._open_until as stopping:
             ends = [
                 asyncio.ensure_future(end)

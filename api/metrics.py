@@ -93,6 +93,10 @@ class Metrics:
         self._requests[method, path, str(status)] += 1
         self._seconds[method, path].observe(seconds)
 
+    def refused(self, status: int) -> None:
+        """What came was refused before it was a request."""
+        self._requests[OTHER, OTHER, str(status)] += 1
+
     def collect(self) -> Iterator[Metric]:
         """All of them, as prometheus-client asks for them."""
         name = "rest_server_requests"

@@ -1,24 +1,34 @@
-"""uvicorn's fast HTTP protocol with what it has no limit for: slow and endless request heads.
+"""uvicorn's fast HTTP protocol with what it has no limit for: heads, and connections.
 
 The timer is armed only while a head is incomplete, so a request that comes at once pays a
 comparison.
 """
 
 import asyncio
+import logging
+import time
 from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.errors import ErrorBody
+from api import logs
+from api.edge import REQUEST_ID, SAFETY
+from api.errors import RETRY_AFTER, ErrorBody
 
 MAX_HEAD = 16_384  # bytes of a request's line and headers, as in uvicorn's own h11 protocol
+MOST_QUEUED = 16  # requests behind the one that is answered, while more is read
+QUIET_SECONDS = 60.0
 
 REASONS = {
+    503: "too many connections are open",
     400: "not an HTTP request",
     408: "the request's head did not come in time",
     431: f"the request's head is larger than {MAX_HEAD:,} bytes",
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 class HeadTooLarge(Exception):
@@ -28,29 +38,43 @@ class HeadTooLarge(Exception):
 class LimitedProtocol(HttpToolsProtocol):
     """Closes a connection whose next request's head does not come within `seconds`.
 
-    So it ends one that says nothing, dribbles, or goes on with a body after its answer.
+    So it ends one that says nothing, dribbles, or goes on with a body after its answer. Beyond
+    `most` connections further ones are refused, while there are file descriptors to do so.
     """
 
     seconds: ClassVar[float]
+    most: ClassVar[int]
+    told: ClassVar[float] = -QUIET_SECONDS  # when it was logged that there are too many
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head = 0  # bytes since the last complete head
+        self._head = 0  # bytes of the head that is not complete
+        self._running: Any = None  # the cycle that is answered, which `cycle` may be queued behind
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._arm()
+        if len(self.connections) > self.most:
+            self._tell_of_too_many()
+            self.refuse(503)
+        else:
+            self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline; tell who answers, as uvicorn tells only the last in the queue."""
         self._disarm()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse; then see to it that an incomplete head is neither too large nor too old."""
-        self._head += len(data)
+        if self._in_head:
+            self._head += len(data)
+        else:  # what follows a body in these bytes is not counted: it is less than a read's
+            self._head = 0 if self.cycle is not None and self.cycle.more_body else len(data)
         super().data_received(data)
         if self.transport.is_closing() or not self._awaits_head():
             return
@@ -72,6 +96,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self._too_large = True
             raise HeadTooLarge
         super().on_headers_complete()
+        if self.pipeline and len(self.pipeline) < MOST_QUEUED:
+            self.flow.resume_reading()  # or the end of the connection would not be seen
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Refuse what is no HTTP, as JSON like every other error."""
@@ -80,13 +110,26 @@ class LimitedProtocol(HttpToolsProtocol):
     def refuse(self, status: int) -> None:
         """Answer with `status` and close."""
         body = msgspec.json.encode(ErrorBody(REASONS[status]))
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            % len(body)
-            + body
-        )
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"connection", b"close"),
+            (b"content-length", b"%d" % len(body)),
+            (REQUEST_ID, logs.request_id(None).encode()),
+            *SAFETY,
+        ]
+        if status == 503:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER))
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
         self.transport.close()
+        if (metrics := self.app_state.get("metrics")) is not None:
+            metrics.refused(status)
+
+    def _tell_of_too_many(self) -> None:
+        kind, now = type(self), time.monotonic()
+        if now - kind.told > QUIET_SECONDS:
+            kind.told = now
+            logger.warning("refused a connection: %d are open, the limit", self.most)
 
     _in_head = False
     _too_large = False
@@ -112,10 +155,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited(limit: float) -> type[LimitedProtocol]:
-    """The protocol with `limit` seconds for a head."""
+def limited(limit: float, connections: int) -> type[LimitedProtocol]:
+    """The protocol with `limit` seconds for a head, and so many connections at most."""
 
     class Limited(LimitedProtocol):
         seconds = limit
+        most = connections
 
     return Limited

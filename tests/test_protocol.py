@@ -1,12 +1,17 @@
 """Slow clients and endless heads, on the wire."""
 
+import json
+import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from api.protocol import MAX_HEAD
+from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, QUESTION, Service, received, serving
 
 SECONDS = 1.0  # the service's patience with a head or a body
@@ -28,6 +33,15 @@ def status(answer: bytes) -> int:
 
 def body(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while end not in answer:
+        part = connection.recv(65_536)
+        assert part, answer
+        answer += part
+    return answer
 
 
 def dribble(service: Service, begin: bytes, drop: bytes, most: float = 8.0) -> tuple[bytes, float]:
@@ -111,6 +125,116 @@ def test_a_large_body_is_no_large_head(service: Service) -> None:
     tensor = {"name": "X", "shape": [10_000, 4], "datatype": "FP64", "data": row}
     assert service.call("POST", INFER, {"inputs": [tensor]}).status == 200
     assert service.call("POST", INFER, QUESTION).status == 200
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_head_that_comes_in_parts_after_a_large_body_is_no_large_head(
+    service: Service, apart: bool
+) -> None:
+    tensor = {"name": "X", "shape": [5000, 4], "datatype": "FP64", "data": [[5.1] * 4] * 5000}
+    sent = json.dumps({"inputs": [tensor]}).encode()
+    assert len(sent) > 5 * MAX_HEAD
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sent)}\r\n\r\n"
+    with service.connect() as connection:
+        connection.sendall(head.encode())
+        if apart:
+            time.sleep(SECONDS / 10)  # so that the body is read by itself
+        connection.sendall(sent + LINE[:20])
+        read_until(connection, b"]}]}")
+        connection.sendall(LINE[20:40])
+        time.sleep(SECONDS / 5)  # so that it is read by itself
+        connection.sendall(LINE[40:] + b"connection: close\r\n\r\n")
+        assert status(received(connection)) == 200
+
+
+def in_progress(service: Service) -> float:
+    """Requests that are being answered, but for this one."""
+    text = service.call("GET", "/metrics").text
+    [line] = [
+        line for line in text.splitlines()
+        if line.startswith("rest_server_requests_in_progress ")
+    ]  # fmt: skip
+    return float(line.split()[1]) - 1
+
+
+STREAM = b"GET /results HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "path", [b"/results", b"/tasks/0b7e9b8e-3b0a-4c39-9d3b-6d4a3d6a2d11/events"]
+)
+def test_the_head_of_a_stream_is_all_of_it(service: Service, path: bytes) -> None:
+    with service.connect() as connection:
+        for _ in range(2):
+            connection.sendall(STREAM.replace(b"GET /results", b"HEAD " + path))
+            assert b"text/event-stream" in read_until(connection, b"\r\n\r\n")
+        connection.sendall(LINE + b"\r\n")
+        assert b'{"live":true}' in read_until(connection, b"}")
+    wait_until(lambda: in_progress(service) == 0, 5, "no stream is open")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_stream_ends_with_its_client_although_more_was_asked_behind_it(
+    service: Service, at_once: bool
+) -> None:
+    with service.connect() as connection:
+        if at_once:
+            connection.sendall(STREAM + LINE + b"\r\n")
+            read_until(connection, b"\r\n\r\n")
+        else:
+            connection.sendall(STREAM)
+            read_until(connection, b"\r\n\r\n")
+            connection.sendall(LINE + b"\r\n")
+        assert in_progress(service) == 1
+    wait_until(lambda: in_progress(service) == 0, 5, "the stream is closed")  # a beat takes 15 s
+    assert "Traceback" not in service.pipeline.processes[-1].output
+
+
+def test_what_is_refused_before_it_is_a_request_is_counted_and_marked(service: Service) -> None:
+    def refused() -> int:
+        text = service.call("GET", "/metrics").text
+        name = 'rest_server_requests_total{method="other",path="other",status_code="400"} '
+        return int(float((text.partition(name)[2] or "0").split()[0]))
+
+    before = refused()
+    with service.connect() as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        head = received(connection).partition(b"\r\n\r\n")[0].lower()
+    assert b"\r\nx-content-type-options: nosniff" in head
+    assert b"\r\ncache-control: no-store" in head
+    assert b"\r\nx-request-id: " in head
+    assert refused() == before + 1
+
+
+def test_more_connections_than_files_are_refused_and_those_that_are_open_are_answered(
+    tmp_path: Path, artifact: Path
+) -> None:
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p, ExitStack() as open_ones:
+        process = p.start("bash", "-c", "ulimit -n 128 && exec python -m api")
+        service = Service(p, int(p.env["PETAL_API_PORT"]))
+
+        def connect() -> socket.socket:
+            return open_ones.enter_context(service.connect())
+
+        def answers() -> bool:
+            try:
+                return service.call("GET", "/v2/health/live").status == 200
+            except OSError:
+                return False
+
+        wait_until(answers, 30, "the service answers")
+        first, *others = [connect() for _ in range(200)]
+        refused = received(others[-1])
+        assert status(refused) == 503
+        assert b"\r\nretry-after: 1\r\n" in refused
+        assert body(refused) == b'{"error":"too many connections are open"}'
+        first.sendall(LINE + b"\r\n")
+        assert b'{"live":true}' in read_until(first, b"}")
+        assert process.output.count("refused a connection: 96 are open, the limit") == 1
+        for connection in others:
+            connection.close()
+        wait_until(answers, 10, "there is room again")
+        process.send(signal.SIGTERM)
 
 
 def test_what_is_no_http_is_refused_as_json(service: Service) -> None:
