@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from contextvars import Context
 
 import msgspec
 
@@ -17,6 +18,7 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self._settings = msgspec.structs.replace(settings, delivery_timeout=PATIENCE)
         self._connection: asyncio.Task[Client] | None = None
+        self._given_up = False
 
     async def client(self, reading: bool = False) -> Client:
         """The connected client, with a reader of results if `reading`.
@@ -24,10 +26,13 @@ class Pipeline:
         Raises Unavailable within PATIENCE seconds. Callers that come together share one attempt.
         """
         if self._connection is None or _failed(self._connection):
-            self._connection = asyncio.create_task(self._connect())
+            # In no request's context: the connection outlives the one that began it.
+            self._connection = asyncio.create_task(self._connect(), context=Context())
         try:
             async with asyncio.timeout(PATIENCE):
                 client = await asyncio.shield(self._connection)
+                if self._given_up:
+                    client.give_up()
                 if reading:
                     await client.tail()
                 return client
@@ -40,6 +45,13 @@ class Pipeline:
         async with asyncio.timeout(2 * PATIENCE):
             await client.start(wait=PATIENCE / 2)
         return client
+
+    def give_up(self) -> None:
+        """Let nobody wait for a result any longer; for a service that is to stop."""
+        self._given_up = True
+        connection = self._connection
+        if connection is not None and connection.done() and not _failed(connection):
+            connection.result().give_up()
 
     async def close(self) -> None:
         """Disconnect; calls that still wait for a result are cancelled."""

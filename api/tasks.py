@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,7 @@ from streams.events import Result, TaskId, input_digest, is_id
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
 
+UNCLAIMED = client.Unavailable, client.TooLarge, client.IdConflict  # the id is not the task's then
 REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB
 
 TASKS = "Tasks"
@@ -163,7 +165,8 @@ class Tasks:
         if question.chosen and (known := await self._known(question.id, digest)):
             return known
         try:
-            answer = await (self._publish(question) if not wait else self._ask(question, wait))
+            with self._claimed(question.id, digest):
+                return await (self._publish(question) if not wait else self._ask(question, wait))
         except client.Unavailable as e:
             raise _away(e) from e
         except client.Unknown as e:
@@ -173,8 +176,6 @@ class Tasks:
             raise TooMuch(str(e)) from e
         except client.IdConflict as e:
             raise Conflict(question.id) from e
-        self._remember(question.id, digest)
-        return answer
 
     async def _publish(self, question: Question) -> Accepted:
         publisher = await self._pipeline.client()
@@ -190,14 +191,28 @@ class Tasks:
     async def _known(self, task_id: str, digest: str) -> Result | None:
         """The answer that this task has already; raises Conflict if the id is another task's."""
         found = await asyncio.to_thread(stored, self._database, task_id)
-        if (found.input if found else self._accepted.get(task_id)) not in (None, digest):
+        if found and found.input not in (None, digest):
             raise Conflict(task_id)
         return found
 
-    def _remember(self, task_id: str, digest: str) -> None:
-        self._accepted[task_id] = digest
+    @contextmanager
+    def _claimed(self, task_id: str, digest: str) -> Iterator[None]:
+        """Remember whose the id is before its task is published, as another may come meanwhile.
+
+        Raises Conflict if it is another task's.
+        """
+        is_new = task_id not in self._accepted
+        if self._accepted.setdefault(task_id, digest) != digest:
+            raise Conflict(task_id)
         if len(self._accepted) > REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
+        try:
+            yield
+        except UNCLAIMED:
+            if is_new:
+                self._accepted.pop(task_id, None)
+            raise
+        self._accepted[task_id] = digest  # also where the first of two at once was not published
 
     @Operation(
         TASKS,

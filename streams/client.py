@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -122,6 +122,10 @@ class Client:
         if self._producer is not None:
             await _stop(self._producer)
 
+    def give_up(self) -> None:
+        """Let nobody wait for a result any longer, now or later: ResultTimeout at once."""
+        self._results.give_up()
+
     async def submit(
         self, X: Sequence[Sequence[Any]], task_id: str | None = None, model: str | None = None
     ) -> Submitted:
@@ -161,7 +165,9 @@ class Client:
         """The producer in place of one that is spent; of many calls that fail one makes it."""
         async with self._starting:
             if self._producer is producer:
-                self._producer = await self._new_producer()
+                # In no one's context: it outlives who happened to need it.
+                new = self._new_producer()
+                self._producer = await asyncio.create_task(new, context=Context())
                 await _stop(producer)
             return self._producer
 

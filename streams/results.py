@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ class Results:
         self._waiting: dict[bytes, list[asyncio.Future[Result]]] = {}
         self._holes = Holes()
         self._next: dict[TopicPartition, int] = {}  # the offset to read, where one was read
+        self._short = Holes()  # logs that end before what was read of them
+        self._given_up = False
         self.hole_seconds = 0.0  # that a hole in a log must last to be one
 
     async def open(self, from_beginning: bool) -> None:
@@ -36,10 +39,21 @@ class Results:
         Returns when the positions are known; raises KafkaError, OSError or TimeoutError.
         """
         if self._consumer is None:
-            self._consumer = await self._connect(from_beginning)
-            self._reading = asyncio.create_task(self._read(self._consumer))
+            # In no one's context: what is started here outlives who happened to ask first.
+            connecting = self._connect(from_beginning)
+            self._consumer = await asyncio.create_task(connecting, context=Context())
+            reading = self._read(self._consumer)
+            self._reading = asyncio.create_task(reading, context=Context())
         elif from_beginning:
             await self._seek(self._consumer, from_beginning)
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer, now or later: TimeoutError at once."""
+        self._given_up = True
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(TimeoutError())
 
     async def close(self) -> None:
         """Stop reading and disconnect. Who waits is cancelled."""
@@ -60,6 +74,8 @@ class Results:
         key = task_id.encode()
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
+        if self._given_up:
+            future.set_exception(TimeoutError())
         try:
             yield future
         finally:
@@ -71,6 +87,8 @@ class Results:
             futures.remove(future)
         if not futures:
             self._waiting.pop(key, None)
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # or asyncio would log one that nobody awaited
 
     async def _connect(self, from_beginning: bool) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -103,6 +121,8 @@ class Results:
         while True:
             try:
                 fetched = await consumer.getmany(timeout_ms=1000)
+                if self.hole_seconds:
+                    await self._look_for_short_logs(consumer)
             except KafkaError:
                 await asyncio.sleep(0.2)  # aiokafka reconnects by itself
                 continue
@@ -112,6 +132,20 @@ class Results:
                         self._deliver(record.key, record.value)
                 if self.hole_seconds:
                     self._read_hole_again(consumer, tp, records)
+
+    async def _look_for_short_logs(self, consumer: AIOKafkaConsumer) -> None:
+        """Read a log from its beginning that ends before what was read of it: it was made again.
+
+        Apache Kafka says so itself; the embedded broker just has nothing more.
+        """
+        for tp in consumer.assignment():
+            read, end = await consumer.position(tp), consumer.highwater(tp)
+            if end is None or end >= read:
+                self._short.forget(tp)
+            elif self._short.is_real(tp, read, time.monotonic(), self.hole_seconds):
+                self._short.forget(tp)
+                self._next.pop(tp, None)
+                await consumer.seek_to_beginning(tp)
 
     def _read_hole_again(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]

@@ -54,6 +54,13 @@ def test_each_line_is_accepted_or_refused_by_itself(service: Service) -> None:
     }  # fmt: skip
 
 
+def test_of_lines_with_one_id_one_is_accepted(service: Service) -> None:
+    task_id = new_id()
+    lines = [json.dumps({"id": task_id, "X": [[*ROW[:3], n]]}).encode() for n in range(4)]
+    got = answers(service.call("POST", "/tasks", b"\n".join(lines), **JSONL))
+    assert sorted(a.get("status", 202) for a in got) == [202, 409, 409, 409]
+
+
 def test_with_a_wait_each_line_gets_its_result(service: Service) -> None:
     ids = [new_id() for _ in range(2 * WINDOW)]
     body = b"\n".join(json.dumps({"id": i, "X": [ROW]}).encode() for i in ids)

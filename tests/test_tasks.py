@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ async def _call(method: str, url: str, **kwargs: Any) -> Reply:
         aiohttp.ClientSession() as session,
         session.request(method, url, **kwargs) as response,
     ):
-        body = await response.json()
+        body = await response.json(content_type=None)
         headers = {k.lower(): v for k, v in response.headers.items()}
         return Reply(response.status, headers, body, time.perf_counter() - start)
 
@@ -148,6 +149,27 @@ def test_an_id_is_one_tasks_only(service: Service) -> None:
             assert (other.status, other.body) == (409, {"error": message})
     finally:
         service.database.unlink()
+
+
+def test_of_tasks_that_come_at_once_with_one_id_one_is_accepted(service: Service) -> None:
+    async def race(task_id: str) -> list[int]:
+        calls = (
+            _call("POST", f"{service.url}/tasks", json={"X": [[*ROW[:3], n]], "id": task_id})
+            for n in range(4)
+        )
+        return sorted([reply.status for reply in await asyncio.gather(*calls)])
+
+    for _ in range(10):
+        assert asyncio.run(race(new_id())) == [202, 409, 409, 409]
+
+
+def test_a_task_that_comes_twice_at_once_is_accepted_twice(service: Service) -> None:
+    async def race(task_id: str) -> list[int]:
+        url, task = f"{service.url}/tasks", {"X": [ROW], "id": task_id}
+        calls = (_call("POST", url, json=task) for _ in range(4))
+        return [reply.status for reply in await asyncio.gather(*calls)]
+
+    assert asyncio.run(race(new_id())) == [202] * 4
 
 
 def _result(task_id: str, **changes: Any) -> Result:
@@ -253,3 +275,75 @@ def test_the_service_recovers_when_the_broker_comes_and_comes_back(alone: Servic
     assert reply.seconds < PROMPT
     alone.pipeline.broker()
     wait_until(lambda: _accepted(alone), 30, "a task is accepted after the broker came back")
+
+
+def test_an_id_whose_task_was_not_accepted_is_free(alone: Service) -> None:
+    task_id = new_id()
+    assert alone.post({"X": [ROW], "id": task_id}).status == 503
+    alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted after the broker came")
+    assert alone.post({"X": [ROW, ROW], "id": task_id}).status == 202
+
+
+def test_results_are_awaited_from_a_broker_that_came_back_without_its_log(alone: Service) -> None:
+    """The reader stands beyond the new log's end."""
+
+    def answered() -> bool:
+        return alone.post({"X": [ROW]}, Prefer="wait=5").status == 200
+
+    broker = alone.pipeline.broker()
+    worker = alone.pipeline.worker()
+    for _ in range(30):
+        assert answered()
+    for process in (worker, broker):
+        process.stop()
+    alone.pipeline.broker()
+    alone.pipeline.worker()
+    wait_until(answered, 20, "a result is read from the new log")
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_who_waits_when_the_service_stops_is_told_which_task_is_pending(
+    alone: Service, lines: bool
+) -> None:
+    alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted")
+    kind = "application/jsonl" if lines else "application/json"
+    [api] = [p for p in alone.pipeline.processes if "uvicorn" in p.log.name]
+
+    async def stop_amid() -> Reply:
+        headers = {"content-type": kind, "prefer": "wait=30"}
+        body = io.BytesIO(json.dumps({"X": [ROW]}).encode())
+        waiting = asyncio.create_task(
+            _call("POST", f"{alone.url}/tasks", data=body, headers=headers)
+        )
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        api.send(signal.SIGTERM)
+        return await waiting
+
+    reply = asyncio.run(stop_amid())
+    assert reply.body["status"] == "pending"
+    assert is_id(reply.body["id"])
+    assert reply.seconds < 4
+    if not lines:
+        assert (reply.status, reply.headers["location"]) == (202, f"/tasks/{reply.body['id']}")
+    wait_until(lambda: api.exit_code is not None, 10, "the service ends")
+    assert "Traceback" not in api.output
+
+
+def test_what_a_client_of_kafka_logs_belongs_to_no_request(tmp_path: Path, artifact: Path) -> None:
+    settings = settings_for(tmp_path, artifact) | {"PETAL_API_LOG_JSON": "on"}
+    with Pipeline(tmp_path, settings) as p:
+        broker = p.broker()
+        api = p.api()
+        service = Service(p, p.env["PETAL_API_URL"])
+        assert service.post({"X": [ROW]}, Prefer="wait=1").status == 202
+        broker.stop()
+
+        def told() -> list[dict[str, Any]]:
+            lines = [line for line in api.output.splitlines() if line.startswith("{")]
+            return [t for t in map(json.loads, lines) if t["logger"].startswith("aiokafka")]
+
+        wait_until(told, 20, "the client says that its broker is gone")
+        assert [line for line in told() if "request_id" in line] == []
