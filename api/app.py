@@ -83,10 +83,6 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
     routes += Documents(routes, settings).routes()
     guard = Guard(routes, settings.api_rate)
 
-    def stop() -> None:
-        feed.stop()
-        pipeline.give_up()
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Metrics]]:
         if settings.api_log_json:
@@ -97,7 +93,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
         # One thread: a second prediction at once would only take the CPU from the first.
         with ThreadPoolExecutor(1, "predict") as executor:
             await repository.open(server(settings, executor, metrics, cpu_bound_ms))
-            with relaxed_gc(), told_of_stop(stop):
+            with relaxed_gc(), told_of_stop(feed.stop, pipeline.give_up):
                 yield {"metrics": metrics}  # for the protocol, which answers before the service
             repository.close()
             await pipeline.close()

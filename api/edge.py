@@ -65,10 +65,9 @@ class Edge:
             await answer(scope, receive, marked)
         except RequestError as e:
             await refusal(e)(scope, receive, marked)
-        except asyncio.CancelledError:  # the server's grace at a stop is over
-            if status:
-                raise
-            await refusal(Stopping())(scope, receive, marked)
+        except asyncio.CancelledError:  # the server's grace at a stop is over, and so is this task
+            if not status:
+                await refusal(Stopping())(scope, receive, marked)
         except Exception:  # the server logs it
             if not status:
                 await bug()(scope, receive, marked)

@@ -16,9 +16,8 @@ class Pipeline:
     """Connects on the first `client()`, again after a failure, and never at the start."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = msgspec.structs.replace(settings, delivery_timeout=PATIENCE)
-        self._connection: asyncio.Task[Client] | None = None
-        self._given_up = False
+        self._client = Client(msgspec.structs.replace(settings, delivery_timeout=PATIENCE))
+        self._connection: asyncio.Task[None] | None = None
 
     async def client(self, reading: bool = False) -> Client:
         """The connected client, with a reader of results if `reading`.
@@ -26,32 +25,25 @@ class Pipeline:
         Raises Unavailable within PATIENCE seconds. Callers that come together share one attempt.
         """
         if self._connection is None or _failed(self._connection):
-            # In no request's context: the connection outlives the one that began it.
+            # In no request's context: what it logs later belongs to none.
             self._connection = asyncio.create_task(self._connect(), context=Context())
         try:
             async with asyncio.timeout(PATIENCE):
-                client = await asyncio.shield(self._connection)
-                if self._given_up:
-                    client.give_up()
+                await asyncio.shield(self._connection)
                 if reading:
-                    await client.tail()
-                return client
+                    await self._client.tail()
+                return self._client
         except TimeoutError as e:
             raise Unavailable("the broker does not answer") from e
 
-    async def _connect(self) -> Client:
-        client = Client(self._settings)
+    async def _connect(self) -> None:
         # A broker that accepts and says nothing must not hold the attempt open.
         async with asyncio.timeout(2 * PATIENCE):
-            await client.start(wait=PATIENCE / 2)
-        return client
+            await self._client.start(wait=PATIENCE / 2)
 
     def give_up(self) -> None:
-        """Let nobody wait for a result any longer; for a service that is to stop."""
-        self._given_up = True
-        connection = self._connection
-        if connection is not None and connection.done() and not _failed(connection):
-            connection.result().give_up()
+        """End every wait for a result, and each to come, as at its time-out."""
+        self._client.give_up()
 
     async def close(self) -> None:
         """Disconnect; calls that still wait for a result are cancelled."""
@@ -60,8 +52,9 @@ class Pipeline:
         if not self._connection.done():
             self._connection.cancel()
         with suppress(asyncio.CancelledError, Unavailable, TimeoutError):
-            await (await self._connection).stop()
+            await self._connection
+        await self._client.stop()
 
 
-def _failed(connection: asyncio.Task[Client]) -> bool:
+def _failed(connection: asyncio.Task[None]) -> bool:
     return connection.done() and (connection.cancelled() or connection.exception() is not None)

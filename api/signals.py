@@ -9,8 +9,8 @@ from types import FrameType
 
 
 @contextmanager
-def told_of_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` in the running loop at a signal to end, before uvicorn's own handler.
+def told_of_stop(*stops: Callable[[], None]) -> Iterator[None]:
+    """Call each of `stops` in the running loop at a signal to end, before uvicorn's own handler.
 
     uvicorn waits for open answers before it tells the application anything.
     """
@@ -21,7 +21,8 @@ def told_of_stop(stop: Callable[[], None]) -> Iterator[None]:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stop)
+        for stop in stops:
+            loop.call_soon_threadsafe(stop)
         if callable(handler := before[signal.Signals(signum)]):
             handler(signum, frame)
 

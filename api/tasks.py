@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body, event_stream, lines
+from api.claims import Claims
 from api.errors import (
     BadRequest,
     Conflict,
@@ -35,9 +35,6 @@ from streams import client
 from streams.events import Result, TaskId, input_digest, is_id
 from streams.reader import Reader, to_result
 from streams.schema import StoreError
-
-UNCLAIMED = client.Unavailable, client.TooLarge, client.IdConflict  # the id is not the task's then
-REMEMBERED = 100_000  # ids of accepted tasks, about 15 MB
 
 TASKS = "Tasks"
 LOCATION = {
@@ -104,7 +101,7 @@ class Tasks:
         self._pipeline = pipeline
         self._database = settings.database
         self._max_rows = settings.max_rows
-        self._accepted: dict[str, str] = {}  # task id -> input digest
+        self._claims = Claims()
 
     def routes(self) -> list[Route]:
         """What this answers, and where."""
@@ -165,8 +162,8 @@ class Tasks:
         if question.chosen and (known := await self._known(question.id, digest)):
             return known
         try:
-            with self._claimed(question.id, digest):
-                return await (self._publish(question) if not wait else self._ask(question, wait))
+            with self._claims.claim(question.id, digest):
+                return await (self._ask(question, wait) if wait else self._publish(question))
         except client.Unavailable as e:
             raise _away(e) from e
         except client.Unknown as e:
@@ -191,28 +188,9 @@ class Tasks:
     async def _known(self, task_id: str, digest: str) -> Result | None:
         """The answer that this task has already; raises Conflict if the id is another task's."""
         found = await asyncio.to_thread(stored, self._database, task_id)
-        if found and found.input not in (None, digest):
+        if found is not None and found.input not in (None, digest):
             raise Conflict(task_id)
         return found
-
-    @contextmanager
-    def _claimed(self, task_id: str, digest: str) -> Iterator[None]:
-        """Remember whose the id is before its task is published, as another may come meanwhile.
-
-        Raises Conflict if it is another task's.
-        """
-        is_new = task_id not in self._accepted
-        if self._accepted.setdefault(task_id, digest) != digest:
-            raise Conflict(task_id)
-        if len(self._accepted) > REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
-        try:
-            yield
-        except UNCLAIMED:
-            if is_new:
-                self._accepted.pop(task_id, None)
-            raise
-        self._accepted[task_id] = digest  # also where the first of two at once was not published
 
     @Operation(
         TASKS,
@@ -225,9 +203,9 @@ class Tasks:
         task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:
-            self._accepted.pop(task_id, None)
+            self._claims.forget(task_id)
             return json_response(found)
-        if task_id in self._accepted:
+        if task_id in self._claims:
             return json_response(Pending(task_id), 202)
         raise NotFound(f"no task {task_id} is known here")
 

@@ -44,7 +44,7 @@ class TooLarge(ClientError):
 
 
 class ResultTimeout(ClientError):
-    """No result within the time-out; the task is accepted and will be answered."""
+    """No result within the time-out, or until `give_up`; the task is accepted and goes on."""
 
     def __init__(self, task_id: str, timeout: float) -> None:
         super().__init__(f"no result within {timeout:g} s for task {task_id}")
@@ -123,7 +123,10 @@ class Client:
             await _stop(self._producer)
 
     def give_up(self) -> None:
-        """Let nobody wait for a result any longer, now or later: ResultTimeout at once."""
+        """Have every wait for a result, and each to come, end at once as at its time-out.
+
+        Tasks are published as before. To be called in the event loop.
+        """
         self._results.give_up()
 
     async def submit(
@@ -165,9 +168,9 @@ class Client:
         """The producer in place of one that is spent; of many calls that fail one makes it."""
         async with self._starting:
             if self._producer is producer:
-                # In no one's context: it outlives who happened to need it.
-                new = self._new_producer()
-                self._producer = await asyncio.create_task(new, context=Context())
+                # Not in the context of the call that failed first: see `Results.open`.
+                starting = asyncio.create_task(self._new_producer(), context=Context())
+                self._producer = await starting
                 await _stop(producer)
             return self._producer
 
@@ -211,12 +214,15 @@ class Client:
                 raise Unavailable(f"cannot read results: {e!r}") from e
 
 
-async def _within(timeout: float, future: asyncio.Future[Result], task_id: str) -> Result:
+async def _within(timeout: float, future: asyncio.Future[Result | None], task_id: str) -> Result:
     try:
         async with asyncio.timeout(timeout):
-            return await future
+            result = await future
     except TimeoutError as e:
         raise ResultTimeout(task_id, timeout) from e
+    if result is None:
+        raise ResultTimeout(task_id, timeout)
+    return result
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

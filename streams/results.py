@@ -1,8 +1,9 @@
 """The reader of `results`, and who waits for which of them."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from typing import Any
@@ -17,6 +18,9 @@ from streams.holes import Holes, find_hole
 from streams.topics import RESULTS
 
 REQUEST_TIMEOUT_MS = 10_000
+POLL_MS = 500  # between two looks for a log that was made again
+
+logger = logging.getLogger(__name__)
 
 
 class Results:
@@ -26,12 +30,12 @@ class Results:
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._waiting: dict[bytes, list[asyncio.Future[Result]]] = {}
-        self._holes = Holes()
-        self._next: dict[TopicPartition, int] = {}  # the offset to read, where one was read
-        self._short = Holes()  # logs that end before what was read of them
+        self._waiting: dict[bytes, list[asyncio.Future[Result | None]]] = {}
         self._given_up = False
-        self.hole_seconds = 0.0  # that a hole in a log must last to be one
+        self._holes = Holes()
+        self._ends = Holes()  # of logs, below what was read of them
+        self._next: dict[TopicPartition, int] = {}  # the offset to read
+        self.hole_seconds = 0.0  # that a hole in a log, or such an end, must last to be one
 
     async def open(self, from_beginning: bool) -> None:
         """Read on from the end of the log, or all of it, again if it was read before.
@@ -39,21 +43,13 @@ class Results:
         Returns when the positions are known; raises KafkaError, OSError or TimeoutError.
         """
         if self._consumer is None:
-            # In no one's context: what is started here outlives who happened to ask first.
-            connecting = self._connect(from_beginning)
-            self._consumer = await asyncio.create_task(connecting, context=Context())
-            reading = self._read(self._consumer)
-            self._reading = asyncio.create_task(reading, context=Context())
+            # The connection outlives the call that needs it first. In that one's context it would
+            # go on to log under its request's id.
+            connecting = asyncio.create_task(self._connect(from_beginning), context=Context())
+            self._consumer = await connecting
+            self._reading = asyncio.create_task(self._read(self._consumer), context=Context())
         elif from_beginning:
             await self._seek(self._consumer, from_beginning)
-
-    def give_up(self) -> None:
-        """Let nobody wait any longer, now or later: TimeoutError at once."""
-        self._given_up = True
-        for futures in self._waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(TimeoutError())
 
     async def close(self) -> None:
         """Stop reading and disconnect. Who waits is cancelled."""
@@ -68,27 +64,31 @@ class Results:
             with suppress(TimeoutError, KafkaError, OSError):
                 await asyncio.wait_for(self._consumer.stop(), REQUEST_TIMEOUT_MS / 1000)
 
+    def give_up(self) -> None:
+        """Tell None to whoever waits, and to whoever will; to be called in the event loop."""
+        self._given_up = True
+        for futures in self._waiting.values():
+            _tell(futures, None)
+
     @contextmanager
-    def expected(self, task_id: str) -> Iterator[asyncio.Future[Result]]:
-        """The result of a task, as soon as it is read."""
+    def expected(self, task_id: str) -> Iterator[asyncio.Future[Result | None]]:
+        """The result of a task, as soon as it is read; None after `give_up`."""
         key = task_id.encode()
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(future)
+        future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
         if self._given_up:
-            future.set_exception(TimeoutError())
+            future.set_result(None)
+        self._waiting.setdefault(key, []).append(future)
         try:
             yield future
         finally:
             self._forget(key, future)
 
-    def _forget(self, key: bytes, future: asyncio.Future[Result]) -> None:
+    def _forget(self, key: bytes, future: asyncio.Future[Result | None]) -> None:
         futures = self._waiting.get(key, [])
         if future in futures:
             futures.remove(future)
         if not futures:
             self._waiting.pop(key, None)
-        if not future.cancel() and not future.cancelled():
-            future.exception()  # or asyncio would log one that nobody awaited
 
     async def _connect(self, from_beginning: bool) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -115,37 +115,25 @@ class Results:
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
             await seek()
             for partition in consumer.assignment():
-                await consumer.position(partition)
+                self._next[partition] = await consumer.position(partition)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             try:
-                fetched = await consumer.getmany(timeout_ms=1000)
+                fetched = await consumer.getmany(timeout_ms=POLL_MS)
+                for tp, records in fetched.items():
+                    self._take(consumer, tp, records)
                 if self.hole_seconds:
-                    await self._look_for_short_logs(consumer)
+                    await self._read_new_logs(consumer)
             except KafkaError:
                 await asyncio.sleep(0.2)  # aiokafka reconnects by itself
-                continue
-            for tp, records in fetched.items():
-                for record in records:
-                    if record.key in self._waiting:
-                        self._deliver(record.key, record.value)
-                if self.hole_seconds:
-                    self._read_hole_again(consumer, tp, records)
 
-    async def _look_for_short_logs(self, consumer: AIOKafkaConsumer) -> None:
-        """Read a log from its beginning that ends before what was read of it: it was made again.
-
-        Apache Kafka says so itself; the embedded broker just has nothing more.
-        """
-        for tp in consumer.assignment():
-            read, end = await consumer.position(tp), consumer.highwater(tp)
-            if end is None or end >= read:
-                self._short.forget(tp)
-            elif self._short.is_real(tp, read, time.monotonic(), self.hole_seconds):
-                self._short.forget(tp)
-                self._next.pop(tp, None)
-                await consumer.seek_to_beginning(tp)
+    def _take(self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]) -> None:
+        for record in records:
+            if record.key in self._waiting:
+                self._deliver(record.key, record.value)
+        if self.hole_seconds:
+            self._read_hole_again(consumer, tp, records)
 
     def _read_hole_again(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]
@@ -160,6 +148,24 @@ class Results:
             self._next[tp] = hole
             consumer.seek(tp, hole)
 
+    async def _read_new_logs(self, consumer: AIOKafkaConsumer) -> None:
+        """Read from their beginning the logs that end below what was read of them.
+
+        The embedded broker, started again, answers nothing there. Apache Kafka tells, and
+        aiokafka goes back by itself. Times are those of answers, for silence proves nothing.
+        """
+        for tp, position in list(self._next.items()):
+            end, answered_ms = consumer.highwater(tp), consumer.last_poll_timestamp(tp)
+            if end is None or end >= position:
+                self._ends.forget(tp)
+            elif self._ends.is_real(tp, position, answered_ms / 1000, self.hole_seconds):
+                logger.warning(
+                    "%s[%s] ends before offset %s: the topic was made again; reading it from its "
+                    "beginning", tp.topic, tp.partition, position,
+                )  # fmt: skip
+                self._next[tp] = 0
+                await consumer.seek_to_beginning(tp)
+
     def _deliver(self, key: bytes, value: bytes | None) -> None:
         try:
             result = decode_result(value or b"")
@@ -167,6 +173,10 @@ class Results:
             return  # no answer; the sink keeps it as unreadable
         if result.id.encode() != key:
             return
-        for future in self._waiting.pop(key):
-            if not future.done():
-                future.set_result(result)
+        _tell(self._waiting.pop(key), result)
+
+
+def _tell(futures: Iterable[asyncio.Future[Result | None]], result: Result | None) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(result)

@@ -25,7 +25,9 @@ def busy(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
         yield pipeline
 
 
-def test_every_task_is_answered_to_its_client_though_records_show_late(busy: Pipeline) -> None:
+def test_every_task_is_answered_to_its_client_though_records_show_late(
+    busy: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = Settings(embedded_port=int(busy.env["PETAL_EMBEDDED_PORT"]), partitions=1)
 
     async def ask_all() -> list[object]:
@@ -38,3 +40,4 @@ def test_every_task_is_answered_to_its_client_though_records_show_late(busy: Pip
             return [y for some in await asyncio.gather(*map(ask, clients)) for y in some]
 
     assert asyncio.run(ask_all()) == [["setosa"]] * (CLIENTS * EACH)
+    assert [r.getMessage() for r in caplog.records if r.name == "streams.results"] == []

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +32,11 @@ from streams.events import (
 from streams.store import Store
 from streams.topics import TASKS
 from tests.processes import Pipeline, Process, settings_for, wait_until
+from tests.service import call, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 PROMPT = 2.0  # seconds, within which a missing broker must be told
+STOPPED = 3.0  # seconds, within which a stop must be told to who waits; less than its grace
 
 
 class Reply(NamedTuple):
@@ -49,7 +52,7 @@ async def _call(method: str, url: str, **kwargs: Any) -> Reply:
         aiohttp.ClientSession() as session,
         session.request(method, url, **kwargs) as response,
     ):
-        body = await response.json(content_type=None)
+        body = await response.json()
         headers = {k.lower(): v for k, v in response.headers.items()}
         return Reply(response.status, headers, body, time.perf_counter() - start)
 
@@ -285,65 +288,112 @@ def test_an_id_whose_task_was_not_accepted_is_free(alone: Service) -> None:
     assert alone.post({"X": [ROW, ROW], "id": task_id}).status == 202
 
 
-def test_results_are_awaited_from_a_broker_that_came_back_without_its_log(alone: Service) -> None:
-    """The reader stands beyond the new log's end."""
-
-    def answered() -> bool:
-        return alone.post({"X": [ROW]}, Prefer="wait=5").status == 200
-
+def test_an_id_whose_task_may_be_published_is_kept(alone: Service) -> None:
     broker = alone.pipeline.broker()
-    worker = alone.pipeline.worker()
-    for _ in range(30):
-        assert answered()
-    for process in (worker, broker):
-        process.stop()
-    alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted after the broker came")
+    broker.stop()
+    wait_until(lambda: not _listens(alone), 10, "the broker is gone")
+    task_id = new_id()
+    for X, status in (([ROW], 503), ([ROW, ROW], 409), ([ROW], 503)):
+        assert alone.post({"X": X, "id": task_id}).status == status
+
+
+def test_a_result_is_awaited_from_a_broker_that_came_back_without_its_log(alone: Service) -> None:
+    """The worker notices it too, after some seconds."""
+    broker = alone.pipeline.broker()
     alone.pipeline.worker()
-    wait_until(answered, 20, "a result is read from the new log")
-
-
-@pytest.mark.parametrize("lines", [False, True])
-def test_who_waits_when_the_service_stops_is_told_which_task_is_pending(
-    alone: Service, lines: bool
-) -> None:
-    alone.pipeline.broker()
     wait_until(lambda: _accepted(alone), 20, "a task is accepted")
-    kind = "application/jsonl" if lines else "application/json"
-    [api] = [p for p in alone.pipeline.processes if "uvicorn" in p.log.name]
+    for _ in range(60):
+        assert alone.post({"X": [ROW]}, Prefer="wait=20").status == 200
+    broker.stop()
+    alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted by the new broker")
+    reply = alone.post({"X": [ROW]}, Prefer="wait=20")
+    assert (reply.status, reply.body.get("y")) == (200, ["setosa"])
 
-    async def stop_amid() -> Reply:
-        headers = {"content-type": kind, "prefer": "wait=30"}
-        body = io.BytesIO(json.dumps({"X": [ROW]}).encode())
-        waiting = asyncio.create_task(
-            _call("POST", f"{alone.url}/tasks", data=body, headers=headers)
-        )
-        await asyncio.sleep(1)
+
+@pytest.fixture
+def stopping(tmp_path: Path, artifact: Path) -> Iterator[Service]:
+    """The service as the Procfile runs it, the second process, with a broker and no worker."""
+    with serving(tmp_path, artifact, {"PETAL_API_LOG_JSON": "on"}) as running:
+        service = Service(running.pipeline, running.url)
+        wait_until(lambda: _accepted(service), 20, "a task is accepted")
+        yield service
+
+
+def _stop_amid(service: Service, kind: str, *tasks: Any) -> tuple[int, dict[str, str], Any]:
+    """What a request that waits is told when the service gets SIGTERM."""
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(_post, service, kind, b"\n".join(map(encode, tasks)))
+        wait_until(lambda: _in_progress(service) == 2, 10, "the request is there")
         assert not waiting.done()
-        api.send(signal.SIGTERM)
-        return await waiting
-
-    reply = asyncio.run(stop_amid())
-    assert reply.body["status"] == "pending"
-    assert is_id(reply.body["id"])
-    assert reply.seconds < 4
-    if not lines:
-        assert (reply.status, reply.headers["location"]) == (202, f"/tasks/{reply.body['id']}")
-    wait_until(lambda: api.exit_code is not None, 10, "the service ends")
-    assert "Traceback" not in api.output
+        service.pipeline.processes[1].send(signal.SIGTERM)
+        return waiting.result(STOPPED)
 
 
-def test_what_a_client_of_kafka_logs_belongs_to_no_request(tmp_path: Path, artifact: Path) -> None:
-    settings = settings_for(tmp_path, artifact) | {"PETAL_API_LOG_JSON": "on"}
-    with Pipeline(tmp_path, settings) as p:
-        broker = p.broker()
-        api = p.api()
-        service = Service(p, p.env["PETAL_API_URL"])
-        assert service.post({"X": [ROW]}, Prefer="wait=1").status == 202
-        broker.stop()
+def _post(service: Service, kind: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+    headers = {"content-type": kind, "prefer": "wait=30"}
+    reply = call("POST", f"{service.url}/tasks", data=body, headers=headers)
+    return reply.status, reply.headers, [json.loads(line) for line in reply.body.splitlines()]
 
-        def told() -> list[dict[str, Any]]:
-            lines = [line for line in api.output.splitlines() if line.startswith("{")]
-            return [t for t in map(json.loads, lines) if t["logger"].startswith("aiokafka")]
 
-        wait_until(told, 20, "the client says that its broker is gone")
-        assert [line for line in told() if "request_id" in line] == []
+def _in_progress(service: Service) -> float:
+    """The requests that have no answer, the one that asks for this among them."""
+    text = call("GET", f"{service.url}/metrics").text
+    [line] = [x for x in text.splitlines() if x.startswith("rest_server_requests_in_progress ")]
+    return float(line.split()[1])
+
+
+def _ends_well(service: Service) -> bool:
+    api = service.pipeline.processes[1]
+    wait_until(lambda: api.exit_code is not None, STOPPED, "the service ends")
+    return "Traceback" not in api.output
+
+
+def test_who_waits_at_a_stop_is_told_which_task_is_pending(stopping: Service) -> None:
+    status, headers, [body] = _stop_amid(stopping, "application/json", {"X": [ROW]})
+    assert is_id(body["id"])
+    assert (status, body["status"]) == (202, "pending")
+    assert headers["location"] == f"/tasks/{body['id']}"
+    assert _ends_well(stopping)
+
+
+def test_lines_that_wait_at_a_stop_are_told_to_be_pending(stopping: Service) -> None:
+    ids = [new_id() for _ in range(3)]
+    tasks = [{"X": [ROW], "id": task_id} for task_id in ids]
+    status, _, answers = _stop_amid(stopping, "application/jsonl", *tasks)
+    expected = [{"line": n, "id": i, "status": "pending"} for n, i in enumerate(ids, 1)]
+    assert (status, sorted(answers, key=lambda a: a["line"])) == (200, expected)
+    assert _ends_well(stopping)
+
+
+def test_what_a_client_of_kafka_logs_belongs_to_no_request(stopping: Service) -> None:
+    broker, api = stopping.pipeline.processes
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert stopping.post({"X": [ROW]}, Prefer="wait=1", Traceparent=trace).status == 202
+
+    def told() -> list[dict[str, Any]]:
+        lines = [json.loads(x) for x in api.output.splitlines(keepends=True) if x[-2:] == "}\n"]
+        return [line for line in lines if line["logger"].startswith("aiokafka")]
+
+    broker.stop()
+    wait_until(told, 20, "the client says that its broker is gone")
+    assert [line for line in told() if {"request_id", "trace_id"} & line.keys()] == []
+
+
+def test_a_request_that_goes_on_when_the_grace_is_over_is_cut_without_a_traceback(
+    tmp_path: Path, artifact: Path
+) -> None:
+    head = b"POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jsonl\r\n"
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
+        p.broker()
+        api = p.api("api.app:app", "--timeout-graceful-shutdown", "1")
+        port = int(p.env["PETAL_API_PORT"])
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n2\r\n{\n\r\n")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+            api.send(signal.SIGTERM)
+            while connection.recv(65_536):
+                pass
+        wait_until(lambda: api.exit_code is not None, 10, "the service ends")
+        assert "Traceback" not in api.output
