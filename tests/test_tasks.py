@@ -387,7 +387,7 @@ def test_a_request_that_goes_on_when_the_grace_is_over_is_cut_without_a_tracebac
     head = b"POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jsonl\r\n"
     with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
         p.broker()
-        api = p.api("api.app:app", "--timeout-graceful-shutdown", "1")
+        api = p.api("api.app:app", "--timeout-graceful-shutdown", "1").wait_for("Uvicorn running")
         port = int(p.env["PETAL_API_PORT"])
         with socket.create_connection(("127.0.0.1", port), 20) as connection:
             connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n2\r\n{\n\r\n")
