@@ -13,7 +13,7 @@ from api.protocol import limited
 from infra.config import EXIT_CONFIG, ConfigError, Settings, load, variable
 
 # Seconds at a stop for answers that are on their way; honcho kills after 5.
-GRACE = 4
+GRACE = 3
 MOST_FILES = 65_536
 
 
@@ -51,8 +51,8 @@ def most_connections() -> int:
 
     The limit of file descriptors is raised as far as it may be.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MOST_FILES if hard == resource.RLIM_INFINITY else max(soft, min(hard, MOST_FILES))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return max(1, limit - max(32, limit // 10))
 

@@ -30,7 +30,7 @@ class DeadLetterHeaders(Struct, rename="kebab"):
 
 
 class TraceHeaders(Struct, omit_defaults=True):
-    """W3C Trace Context: of a task's record, and copied to its result's."""
+    """W3C Trace Context: of a task's record, and handed on to its result's."""
 
     traceparent: str | None = None
 

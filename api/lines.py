@@ -44,7 +44,8 @@ class Gone(Exception):
 class Lines(Response):
     """Answers each line by `answer`, which raises RequestError; in the order of completion.
 
-    What `answer` gives is encoded as an object, to which `line` is added: its number, from 1 on.
+    What `answer` gives is encoded as an object, to which `line` is added: its number, from 1 on
+    without blank ones.
     `seconds` is how long the service waits for the next part of the request.
     """
 

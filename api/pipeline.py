@@ -9,6 +9,7 @@ import msgspec
 from infra.config import Settings
 from streams.client import Client, Unavailable
 
+CLOSE_SECONDS = 0.5
 PATIENCE = 1.6  # seconds for the broker, so that an answer without it comes within 2
 
 
@@ -53,7 +54,9 @@ class Pipeline:
             self._connection.cancel()
         with suppress(asyncio.CancelledError, Unavailable, TimeoutError):
             await self._connection
-        await self._client.stop()
+        with suppress(TimeoutError):  # a broker that says nothing must not hold up the end
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._client.stop()
 
 
 def _failed(connection: asyncio.Task[None]) -> bool:

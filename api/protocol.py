@@ -19,6 +19,7 @@ from api.errors import RETRY_AFTER, ErrorBody
 MAX_HEAD = 16_384  # bytes of a request's line and headers, as in uvicorn's own h11 protocol
 MOST_QUEUED = 16  # requests behind the one that is answered, while more is read
 QUIET_SECONDS = 60.0
+LINGER_SECONDS = 1.0  # for a client to read why its connection is closed
 
 REASONS = {
     503: "too many connections are open",
@@ -49,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head = 0  # bytes of the head that is not complete
+        self._in_head = self._too_large = False
         self._running: Any = None  # the cycle that is answered, which `cycle` may be queued behind
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -108,7 +110,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.refuse(431 if self._too_large else 400)
 
     def refuse(self, status: int) -> None:
-        """Answer with `status` and close."""
+        """Answer with `status` and close; behind an answer that is on its way, close after that."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.keep_alive = False
+            self.pipeline.clear()
+            self.flow.pause_reading()
+            return
         body = msgspec.json.encode(ErrorBody(REASONS[status]))
         headers = [
             (b"content-type", b"application/json"),
@@ -121,7 +128,7 @@ class LimitedProtocol(HttpToolsProtocol):
             headers.append((b"retry-after", b"%d" % RETRY_AFTER))
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
-        self.transport.close()
+        self._close()
         if (metrics := self.app_state.get("metrics")) is not None:
             metrics.refused(status)
 
@@ -130,9 +137,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if now - kind.told > QUIET_SECONDS:
             kind.told = now
             logger.warning("refused a connection: %d are open, the limit", self.most)
-
-    _in_head = False
-    _too_large = False
 
     def _awaits_head(self) -> bool:
         return self._in_head or self.cycle is None or self.cycle.response_complete
@@ -152,7 +156,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_head and (self.cycle is None or self.cycle.response_complete):
             self.refuse(408)
         elif self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        # With TLS that waits for a word from the client.
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 def limited(limit: float, connections: int) -> type[LimitedProtocol]:

@@ -109,7 +109,7 @@ class Repository:
                     raise UnknownModel(name)
                 self._served[name] = await self._loaded(places)
             except NoFolder as e:
-                raise self._away(e) from e
+                raise _away(e) from e
             except ArtifactError as e:
                 logger.warning("cannot load %s: %s", name, e)
                 raise BadRequest(self._for_clients(str(e))) from e
@@ -127,7 +127,7 @@ class Repository:
                 lambda: [(place, *_card_version(place)) for place in self._places()]
             )
         except NoFolder as e:
-            raise self._away(e) from e
+            raise _away(e) from e
         except ArtifactError as e:
             logger.warning("cannot look for models: %s", e)
             raise BadRequest(self._for_clients(str(e))) from e
@@ -154,15 +154,16 @@ class Repository:
             places += sorted(_places_in(self._folder), key=_order, reverse=True)
         return places
 
-    def _away(self, error: NoFolder) -> Unavailable:
-        logger.warning("cannot look for models: %s", error)
-        return Unavailable("the folder of models cannot be read at this moment")
-
     def _for_clients(self, message: str) -> str:
         """A message without this machine's folders, which are none of a client's business."""
         for folder in filter(None, (self._folder, self._model.parent)):
             message = message.replace(f"{folder}/", "")
         return message
+
+
+def _away(error: NoFolder) -> Unavailable:
+    logger.warning("cannot look for models: %s", error)
+    return Unavailable("the folder of models cannot be read at this moment")
 
 
 def _name(path: Path) -> str:

@@ -77,6 +77,13 @@ def stored(database: Path, task_id: str) -> Result | None:
     return None if row is None else to_result(row)
 
 
+async def _ask(asker: client.Client, question: Question, wait: float) -> Result | Pending:
+    try:
+        return await asker.ask(question.X, wait, question.id, question.model)
+    except client.ResultTimeout:
+        return Pending(question.id)
+
+
 def _away(error: client.Unavailable) -> Unavailable:
     logger.warning("no broker: %s", error)
     return Unavailable("the task queue is away; nothing was accepted")
@@ -162,8 +169,12 @@ class Tasks:
         if question.chosen and (known := await self._known(question.id, digest)):
             return known
         try:
+            connected = await self._pipeline.client(reading=bool(wait))
             with self._claims.claim(question.id, digest):
-                return await (self._ask(question, wait) if wait else self._publish(question))
+                if wait:
+                    return await _ask(connected, question, wait)
+                submitted = connected.submit(question.X, question.id, question.model)
+                return Accepted(*await submitted)
         except client.Unavailable as e:
             raise _away(e) from e
         except client.Unknown as e:
@@ -173,17 +184,6 @@ class Tasks:
             raise TooMuch(str(e)) from e
         except client.IdConflict as e:
             raise Conflict(question.id) from e
-
-    async def _publish(self, question: Question) -> Accepted:
-        publisher = await self._pipeline.client()
-        return Accepted(*await publisher.submit(question.X, question.id, question.model))
-
-    async def _ask(self, question: Question, wait: float) -> Result | Pending:
-        asker = await self._pipeline.client(reading=True)
-        try:
-            return await asker.ask(question.X, wait, question.id, question.model)
-        except client.ResultTimeout:
-            return Pending(question.id)
 
     async def _known(self, task_id: str, digest: str) -> Result | None:
         """The answer that this task has already; raises Conflict if the id is another task's."""
@@ -199,7 +199,7 @@ class Tasks:
         path={"id": TaskId},
     )
     async def result(self, request: Request) -> Response:
-        """The result of a task, or that it is pending if this process accepted it."""
+        """The result of a task, or that it is pending if this process published it."""
         task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:

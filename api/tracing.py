@@ -8,8 +8,6 @@ from api.edge import TOLD, TRACE, Edge
 from api.metrics import METHODS
 from streams.tracing import Tracing, traceparent
 
-PROBES = ("/v2/health/", "/metrics")  # asked every few seconds; their traces tell nothing
-
 
 class Traced:
     """ASGI application around the service, which opens it before the first request."""
@@ -30,13 +28,14 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the service does; its log and its tasks belong to this request's span."""
-        if scope["type"] != "http" or scope["path"].startswith(PROBES):
+        if scope["type"] != "http" or _is_probe(scope["path"]):
             await self._edge(scope, receive, send)
             return
         given = logs.trace(dict(scope["headers"]).get(TRACE))
         span = self._tracing.start(_method(scope), SpanKind.SERVER, given, _request(scope))
-        others = [header for header in scope["headers"] if header[0] != TRACE]
-        scope["headers"] = [*others, (TRACE, traceparent(span))]
+        if (own := traceparent(span)) is not None:
+            others = [header for header in scope["headers"] if header[0] != TRACE]
+            scope["headers"] = [*others, (TRACE, own)]
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -50,6 +49,11 @@ class Traced:
                 span.update_name(f"{_method(scope)} {route}")
                 span.set_attribute("http.route", route)
             span.end()
+
+
+def _is_probe(path: str) -> bool:
+    """Whether it is asked every few seconds, so that traces would tell nothing."""
+    return path == "/metrics" or path.startswith("/v2/health/")
 
 
 def _method(scope: Scope) -> str:

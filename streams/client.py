@@ -23,7 +23,7 @@ from streams.holes import EMBEDDED_SECONDS
 from streams.results import REQUEST_TIMEOUT_MS, Results
 from streams.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
 
-# The W3C trace that tasks published in this context belong to; the worker copies it to results.
+# The W3C trace that tasks published in this context belong to; the worker hands it on.
 TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 

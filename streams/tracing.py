@@ -1,8 +1,9 @@
 """OpenTelemetry spans of this process, where `PETAL_OTEL=on` asks for them.
 
-Where they go, and which of them, is said by OpenTelemetry's own variables, which its SDK reads:
-`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME` and the others of
-opentelemetry.io/docs/languages/sdk-configuration. Names of attributes: its semantic conventions.
+They are sent by OTLP over HTTP. Where to, and which of them, is said by OpenTelemetry's own
+variables, which its SDK reads: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`,
+`OTEL_SERVICE_NAME` and others of opentelemetry.io/docs/languages/sdk-configuration. Names of
+attributes: its semantic conventions.
 """
 
 import threading
@@ -15,7 +16,7 @@ from opentelemetry.util.types import Attributes
 from infra.config import ConfigError, variable
 from streams.topics import TRACE_HEADER
 
-FLUSH_SECONDS = 2.0  # at the end, for a collector that may be away
+FLUSH_SECONDS = 1.0  # at the end, for a collector that may be away
 W3C = TraceContextTextMapPropagator()
 
 
@@ -75,8 +76,8 @@ def is_sampled(traceparent: bytes) -> bool:
     return context.is_valid and context.trace_flags.sampled
 
 
-def traceparent(span: Span) -> bytes:
-    """The `traceparent` of what a span causes."""
+def traceparent(span: Span) -> bytes | None:
+    """The `traceparent` of what a span causes; None where OpenTelemetry is disabled."""
     carrier: dict[str, str] = {}
     W3C.inject(carrier, set_span_in_context(span, Context()))
-    return carrier[TRACE_HEADER].encode()
+    return carrier[TRACE_HEADER].encode() if carrier else None

@@ -125,7 +125,7 @@ def _spans(
             continue
         span = tracing.start(PROCESS, SpanKind.CONSUMER, trace[0][1], at=at)
         _describe(span, decode_result(value))
-        trace[:] = [(TRACE_HEADER, traceparent(span))]
+        trace[:] = [(TRACE_HEADER, traceparent(span) or trace[0][1])]
         spans.append(span)
     return spans
 

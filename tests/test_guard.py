@@ -1,7 +1,6 @@
 """Who may ask, and how often: settings, keys and rates, over real HTTP where HTTP says it."""
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,23 +182,10 @@ def test_without_keys_the_rate_holds_for_all_together() -> None:
         one.check(scope)
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
-    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
-
-
 def test_tls_is_served_with_a_certificate(
-    tmp_path: Path, artifact: Path, tls: tuple[Path, Path]
+    tmp_path: Path, artifact: Path, certificate_and_key: tuple[Path, Path]
 ) -> None:
-    certificate, key = tls
+    certificate, key = certificate_and_key
     env = {"PETAL_API_TLS_CERTIFICATE": str(certificate), "PETAL_API_TLS_KEY": str(key)}
     trust = ssl.create_default_context(cafile=str(certificate))
     with serving(tmp_path, artifact, env, broker=False, tls=trust) as secure:
@@ -208,9 +194,9 @@ def test_tls_is_served_with_a_certificate(
 
 @pytest.mark.parametrize("of_key", [b"garbage", b"-----BEGIN PRIVATE KEY-----\nAAAA\n"])
 def test_a_key_that_is_none_is_refused_before_anything_is_served(
-    tls: tuple[Path, Path], of_key: bytes
+    certificate_and_key: tuple[Path, Path], of_key: bytes
 ) -> None:
-    certificate, key = tls
+    certificate, key = certificate_and_key
     assert options(Settings(api_tls_certificate=certificate, api_tls_key=key))["ssl_keyfile"] == key
     key.write_bytes(of_key)
     with pytest.raises(ConfigError, match="are not a certificate and its key"):

@@ -3,11 +3,13 @@
 import json
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from api.protocol import MAX_HEAD
@@ -190,6 +192,37 @@ def test_a_stream_ends_with_its_client_although_more_was_asked_behind_it(
     assert "Traceback" not in service.pipeline.processes[-1].output
 
 
+def test_behind_a_stream_no_more_is_read_than_a_few_requests(service: Service) -> None:
+    more = (LINE + b"\r\n") * 10_000
+    with service.connect() as connection:
+        connection.sendall(STREAM)
+        read_until(connection, b"\r\n\r\n")
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.sendall(more * 200)  # 94 MB, more than sockets hold
+
+
+@pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", LINE + b"x: " + b"y" * 20_000])
+def test_what_is_refused_behind_a_request_is_not_answered_amid_its_answer(
+    service: Service, behind: bytes
+) -> None:
+    sent = json.dumps(QUESTION).encode()
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sent)}\r\n\r\n"
+    with service.connect() as connection:
+        connection.sendall(head.encode() + sent + behind)
+        first, _, second = received(connection).partition(b"}HTTP/1.1 ")
+    assert status(first) == 200
+    assert json.loads(body(first + b"}" * bool(second)))["model_name"] == "iris"
+    with service.connect() as connection:
+        connection.sendall(STREAM)
+        answer = read_until(connection, b"stored\n\n")
+        connection.sendall(behind)
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # nothing is written into the stream
+            connection.recv(65_536)
+    assert (status(answer), answer.count(b"HTTP/1.1")) == (200, 1)
+
+
 def test_what_is_refused_before_it_is_a_request_is_counted_and_marked(service: Service) -> None:
     def refused() -> int:
         text = service.call("GET", "/metrics").text
@@ -235,6 +268,28 @@ def test_more_connections_than_files_are_refused_and_those_that_are_open_are_ans
             connection.close()
         wait_until(answers, 10, "there is room again")
         process.send(signal.SIGTERM)
+
+
+def test_with_tls_a_client_that_says_nothing_is_closed_in_time(
+    tmp_path: Path, artifact: Path, certificate_and_key: tuple[Path, Path]
+) -> None:
+    """Although it does not say that it has heard so."""
+    chain, key = certificate_and_key
+    env = {
+        "PETAL_API_TLS_CERTIFICATE": str(chain),
+        "PETAL_API_TLS_KEY": str(key),
+        "PETAL_API_RECEIVE_TIMEOUT": str(SECONDS),
+    }
+    trust = ssl.create_default_context(cafile=str(chain))
+    with serving(tmp_path, artifact, env, broker=False, tls=trust) as service:
+        process = psutil.Process(service.pipeline.processes[-1].pid)
+        assert service.call("GET", "/v2/health/live").status == 200
+        idle = process.num_fds()
+        with ExitStack() as open_ones:
+            for _ in range(5):
+                plain = open_ones.enter_context(service.connect())
+                open_ones.enter_context(trust.wrap_socket(plain, server_hostname="127.0.0.1"))
+            wait_until(lambda: process.num_fds() <= idle, 10 * SECONDS, "all are closed")
 
 
 def test_what_is_no_http_is_refused_as_json(service: Service) -> None:

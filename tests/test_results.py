@@ -55,3 +55,14 @@ def test_an_end_that_lags_for_a_moment_is_no_new_log() -> None:
 
 def test_a_broker_that_is_silent_has_no_new_log() -> None:
     assert begun(7, (6, 0.0), *[(6, 0.5)] * 9) == [0] * 10
+
+
+def test_who_waits_and_who_will_is_told_nothing_once_all_is_given_up() -> None:
+    async def told() -> list[object]:
+        results = Results(Settings())
+        with results.expected("one") as before:
+            results.give_up()
+            with results.expected("two") as after:
+                return [await before, await after]
+
+    assert asyncio.run(told()) == [None, None]

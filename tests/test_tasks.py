@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -397,3 +399,57 @@ def test_a_request_that_goes_on_when_the_grace_is_over_is_cut_without_a_tracebac
                 pass
         wait_until(lambda: api.exit_code is not None, 10, "the service ends")
         assert "Traceback" not in api.output
+
+
+def test_an_id_whose_task_was_not_published_before_its_client_left_is_unknown(
+    alone: Service,
+) -> None:
+    broker = alone.pipeline.broker()
+    wait_until(lambda: _accepted(alone), 20, "a task is accepted")
+    [tansu] = psutil.Process(broker.pid).children()
+    tansu.suspend()  # so that the reader of results, which is not there yet, takes its time
+    task_id = new_id()
+    task = json.dumps({"X": [ROW], "id": task_id}).encode() + b"\n"
+    head = (
+        b"POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jsonl\r\n"
+        b"prefer: wait=30\r\ncontent-length: %d\r\n\r\n" % len(task)
+    )
+    port = int(alone.pipeline.env["PETAL_API_PORT"])
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(head + task)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.3)  # the task is on its way to the reader
+    tansu.resume()
+    url = f"{alone.url}/tasks/{task_id}"
+    wait_until(lambda: asyncio.run(_call("GET", url)).status == 404, 5, "the id is nobody's")
+
+
+def test_a_broker_that_says_nothing_does_not_hold_up_the_end(
+    tmp_path: Path, artifact: Path
+) -> None:
+    """honcho kills 5 s after it has told to end."""
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
+        broker = p.broker()
+        api = p.start(sys.executable, "-m", "api")
+        service = Service(p, p.env["PETAL_API_URL"])
+        wait_until(lambda: _accepts(service), 30, "a task is accepted")
+        [tansu] = psutil.Process(broker.pid).children()
+        tansu.suspend()
+        try:
+            with ThreadPoolExecutor(1) as executor:
+                asked = executor.submit(service.post, {"X": [ROW]})
+                time.sleep(0.5)
+                start = time.monotonic()
+                api.send(signal.SIGTERM)
+                wait_until(lambda: api.exit_code is not None, 10, "the service ends")
+                assert time.monotonic() - start < 5
+                assert asked.result().status == 503
+        finally:
+            tansu.resume()
+
+
+def _accepts(service: Service) -> bool:
+    try:
+        return _accepted(service)
+    except aiohttp.ClientError:  # it does not listen yet
+        return False
