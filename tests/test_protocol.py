@@ -1,12 +1,11 @@
 """Slow clients and endless heads, on the wire."""
 
 import json
-import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -239,24 +238,29 @@ def test_what_is_refused_before_it_is_a_request_is_counted_and_marked(service: S
     assert refused() == before + 1
 
 
+def answers(service: Service) -> bool:
+    try:
+        return service.call("GET", "/v2/health/live").status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def with_files(limit: str, folder: Path, artifact: Path) -> Iterator[Service]:
+    """The service as a shell starts it after `ulimit`."""
+    with Pipeline(folder, settings_for(folder, artifact)) as p:
+        p.start("bash", "-c", f"ulimit {limit} && exec python -m api")
+        service = Service(p, int(p.env["PETAL_API_PORT"]))
+        wait_until(lambda: answers(service), 30, "the service answers")
+        yield service
+
+
 def test_more_connections_than_files_are_refused_and_those_that_are_open_are_answered(
     tmp_path: Path, artifact: Path
 ) -> None:
-    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p, ExitStack() as open_ones:
-        process = p.start("bash", "-c", "ulimit -n 128 && exec python -m api")
-        service = Service(p, int(p.env["PETAL_API_PORT"]))
-
-        def connect() -> socket.socket:
-            return open_ones.enter_context(service.connect())
-
-        def answers() -> bool:
-            try:
-                return service.call("GET", "/v2/health/live").status == 200
-            except OSError:
-                return False
-
-        wait_until(answers, 30, "the service answers")
-        first, *others = [connect() for _ in range(200)]
+    with with_files("-n 128", tmp_path, artifact) as service, ExitStack() as open_ones:
+        [process] = service.pipeline.processes
+        first, *others = [open_ones.enter_context(service.connect()) for _ in range(200)]
         refused = received(others[-1])
         assert status(refused) == 503
         assert b"\r\nretry-after: 1\r\n" in refused
@@ -266,8 +270,15 @@ def test_more_connections_than_files_are_refused_and_those_that_are_open_are_ans
         assert process.output.count("refused a connection: 96 are open, the limit") == 1
         for connection in others:
             connection.close()
-        wait_until(answers, 10, "there is room again")
-        process.send(signal.SIGTERM)
+        wait_until(lambda: answers(service), 10, "there is room again")
+
+
+def test_the_limit_of_files_is_raised_as_far_as_it_may_be(tmp_path: Path, artifact: Path) -> None:
+    with with_files("-Sn 64", tmp_path, artifact) as service, ExitStack() as open_ones:
+        connections = [open_ones.enter_context(service.connect()) for _ in range(100)]
+        for connection in connections:
+            connection.sendall(LINE + b"\r\n")
+            assert b'{"live":true}' in read_until(connection, b"}")
 
 
 def test_with_tls_a_client_that_says_nothing_is_closed_in_time(
