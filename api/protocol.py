@@ -50,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head = 0  # bytes of the head that is not complete
+        self._apart = 0  # bytes since a body's last one: of chunks' extensions, or of trailers
         self._in_head = self._too_large = False
         self._running: Any = None  # the cycle that is answered, which `cycle` may be queued behind
         self._deadline: asyncio.TimerHandle | None = None
@@ -75,10 +76,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """Parse; then see to it that an incomplete head is neither too large nor too old."""
         if self._in_head:
             self._head += len(data)
-        else:  # what follows a body in these bytes is not counted: it is less than a read's
-            self._head = 0 if self.cycle is not None and self.cycle.more_body else len(data)
+        elif self.cycle is not None and self.cycle.more_body:
+            self._head = 0  # what follows the body in these bytes is not counted, as it is no more
+            self._apart += len(data)
+        else:
+            self._head, self._apart = len(data), 0
         super().data_received(data)
-        if self.transport.is_closing() or not self._awaits_head():
+        if self.transport.is_closing():
+            return
+        if self._apart > MAX_HEAD:
+            self.refuse(431)
+        if not self._awaits_head():
             return
         if self._head > MAX_HEAD and self._in_head:
             self.refuse(431)
@@ -104,6 +112,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body came, which others count."""
+        self._apart = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Refuse what is no HTTP, as JSON like every other error."""

@@ -171,7 +171,7 @@ class Pipeline:
         """uvicorn on the port of `PETAL_API_PORT`."""
         port = self.env["PETAL_API_PORT"]
         process = self.start("uvicorn", app, "--port", port, *options)
-        return process.wait_for("Application startup complete")
+        return process.wait_for("Uvicorn running on")
 
     def run(self, *command: str, stdin: str = "", timeout: float = 60.0) -> Any:
         """Run `petal` with arguments to its end; returns the CompletedProcess, text output."""

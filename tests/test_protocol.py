@@ -222,6 +222,24 @@ def test_what_is_refused_behind_a_request_is_not_answered_amid_its_answer(
     assert (status(answer), answer.count(b"HTTP/1.1")) == (200, 1)
 
 
+@pytest.mark.parametrize("begin", [b"0\r\n", b"1;"])
+@pytest.mark.parametrize("line", [b"x: " + b"y" * 1000 + b"\r\n", b"y" * 1000])
+def test_trailers_and_extensions_of_chunks_are_not_read_without_end(
+    service: Service, begin: bytes, line: bytes
+) -> None:
+    process = psutil.Process(service.pipeline.processes[-1].pid)
+    before = process.memory_info().rss
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    with service.connect() as connection:
+        connection.sendall(head.encode() + b"2\r\n{}\r\n" + begin)
+        connection.settimeout(2)
+        with pytest.raises(
+            (ConnectionError, TimeoutError)
+        ):  # it is closed, or nothing more is read
+            connection.sendall(line * 100_000)
+    assert process.memory_info().rss < before + 20_000_000
+
+
 def test_what_is_refused_before_it_is_a_request_is_counted_and_marked(service: Service) -> None:
     def refused() -> int:
         text = service.call("GET", "/metrics").text
