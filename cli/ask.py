@@ -96,7 +96,7 @@ async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
 
 async def _prompted(card: Card) -> AsyncIterator[Row]:
     """Rows from prompts, until the user leaves."""
-    click.echo(f"{card.id}: one value for each feature; an empty one leaves", err=True)
+    click.echo(f"{card.id}: one value for each feature; an empty one, or Ctrl-C, leaves", err=True)
     while True:
         row: Row = []
         for feature in card.features:
@@ -121,7 +121,10 @@ async def _prompt(feature: Feature) -> str | None:
     label = feature.name.replace("_", " ")
     question: Any
     if feature.categories:
-        question = questionary.select(label, choices=list(feature.categories))
+        # What is typed is searched for, or it would be passed over and Enter take the first.
+        question = questionary.select(
+            label, choices=list(feature.categories), use_search_filter=True, use_jk_keys=False
+        )
     else:
         hint = f" ({feature.hint})" if feature.hint else ""
         question = questionary.text(f"{label}{hint}", validate=valid, qmark="")

@@ -36,5 +36,5 @@ def sentence(error: BaseException) -> str:
     """What to tell a person: the error, and how to go on where there is a way."""
     task_id = getattr(error, "task_id", None)
     if type(error).__qualname__ == "ResultTimeout":
-        return f"{error}; it will be answered, go on waiting with: petal wait {task_id}"
+        return f"{error}; go on waiting with: petal wait {task_id}"
     return str(error)

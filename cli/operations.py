@@ -79,7 +79,7 @@ def verify(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the ids as one JSON object.")
 def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
-    """Publish tasks again that have neither a result nor a dead letter.
+    """Publish tasks again that nobody answered.
 
     Safe to repeat: everything is keyed by task id.
     """

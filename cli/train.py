@@ -6,6 +6,19 @@ import click
 
 from infra import config
 
+EXAMPLE = "iris"
+
+
+def _other_model(path: Path) -> str | None:
+    """The name of a model that is there and is not the example."""
+    from model import card
+
+    try:
+        name = card.read(path).name
+    except card.CardError:
+        return None
+    return None if name == EXAMPLE else name
+
 
 @click.command(epilog="Example:  petal train --seed 0")
 @click.option(
@@ -26,6 +39,8 @@ def train(seed: int, output: Path | None, as_json: bool) -> None:
     from model import artifact, card, train
 
     path = output or config.load().model
+    if (other := _other_model(path)) is not None:
+        raise artifact.ArtifactError(f"{path} holds the model {other}; choose another by --output")
     saved = artifact.save(*train.train(seed), path)
     if as_json:
         click.echo(card.encode(saved).decode(), nl=False)

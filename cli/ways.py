@@ -101,7 +101,7 @@ class Rest(_Opened):
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
             raise ServiceUnavailable(
-                f"no service at {self._settings.api_url}; start it: uvicorn api.app:app"
+                f"no service at {self._settings.api_url}; start it: make up, or python -m api"
             ) from e
 
     def _question(self, row: list[Value]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from streams.store import Applied, Store
 from streams.topics import RESULTS, SINK_GROUP
 
 STANDBY_POLL_SECONDS = 0.5
+WATCH_SECONDS = 1.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 5.0
 # What waits, and what one transaction takes: the more, the less each row costs (see the store).
 MOST_RECORDS, MOST_BYTES = 64_000, 32_000_000
@@ -136,7 +137,17 @@ class Projection:
                 "let nothing but the sink write %s", sqlite3.sqlite_version, self._settings.database
             )  # fmt: skip
         self._store = Store(self._settings.database, cluster)
+        self._watching = asyncio.create_task(self._watch())
         self.state = "ready"
+
+    async def _watch(self) -> None:
+        """End once the file is moved or deleted: nobody would see what is written to it."""
+        while self._store.is_in_place():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(WATCH_SECONDS)
+        application.end(
+            f"{self._settings.database} was moved or deleted; a sink that starts makes it anew",
+            application.EXIT_TRY_AGAIN,
+        )
 
     def next_offsets(self) -> dict[int, int]:
         """Where each partition is to be read from."""

@@ -86,6 +86,15 @@ def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     return Duplicate(repeat.position, repeat.task_id, same, conflict)
 
 
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that has its name."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Store:
     """The writer's side, for one process. `cluster` names the log that is projected.
 
@@ -97,6 +106,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A rebalance asks for offsets in one thread while another applies a chunk.
         self._lock = threading.Lock()
+        self._path = path
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             check_file(self._db, path)
@@ -105,6 +115,7 @@ class Store:
             self._db.executescript(CREATE)
             self._log = self._log_id(cluster)
             self._keys = Keys(self._db)
+            self._file = _file(path)
         except sqlite3.DatabaseError as e:
             self._db.close()
             raise StoreError(f"{path} cannot be used as a projection: {e}") from e
@@ -113,6 +124,10 @@ class Store:
         self._db.execute("INSERT INTO log(cluster) VALUES (?) ON CONFLICT DO NOTHING", (cluster,))
         row = self._db.execute("SELECT id FROM log WHERE cluster = ?", (cluster,)).fetchone()
         return int(row[0])
+
+    def is_in_place(self) -> bool:
+        """Whether the file that is written still has its name: it may be moved or deleted."""
+        return _file(self._path) == self._file
 
     def close(self) -> None:
         """Close the connection; the last one folds the write-ahead log into the file."""

@@ -7,13 +7,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
+from model import artifact
 from model.artifact import Loaded
+from model.card import Feature
 from model.predict import matrix, predict
+from model.train import make_card
 from streams.events import is_id
 from tests.processes import ROOT, Pipeline, clean_environ
 
@@ -126,7 +133,9 @@ def test_a_script_without_rows_prints_nothing(shell: Pipeline, stdin: str) -> No
 
 def test_a_script_over_rest_without_a_service_tells_it_for_each_row(shell: Pipeline) -> None:
     done = shell.run("ask", "--via", "rest", stdin="1 2 3 4\n1 2 3 4\n")
-    line = f"petal: no service at {shell.env['PETAL_API_URL']}; start it: uvicorn api.app:app\n"
+    line = (
+        f"petal: no service at {shell.env['PETAL_API_URL']}; start it: make up, or python -m api\n"
+    )
     assert told(done) == (69, "", line * 2)
 
 
@@ -159,7 +168,9 @@ def test_a_person_is_asked_each_feature_and_told_the_label_with_its_probability(
 ) -> None:
     [first, second] = answers(loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2])
     child = terminal()
-    child.expect_exact(f"{loaded.card.id}: one value for each feature; an empty one leaves")
+    child.expect_exact(
+        f"{loaded.card.id}: one value for each feature; an empty one, or Ctrl-C, leaves"
+    )
     answer_all(child, ROW)
     child.expect_exact(text(first))
     answer_all(child, ("5.1", "3.5", "1.4", "0.2"))
@@ -187,6 +198,27 @@ def test_a_wrong_value_is_told_and_can_be_corrected(
     child.send(ROW[0] + ENTER)
     answer_all(child, ROW[1:])
     child.expect_exact(text(answers(loaded, [6.0, 2.9, 4.5, 1.5])[0]))
+
+
+def test_a_category_is_chosen_by_typing_it_or_with_the_arrows(
+    shell: Pipeline, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    colours = ("red", "green", "blue")
+    table = matrix([[colour] for colour in colours], numeric=False)
+    model = make_pipeline(OneHotEncoder(), DecisionTreeClassifier()).fit(table, list(colours))
+    feature = Feature(name="colour", type="text", categories=colours)
+    path = tmp_path / "echo.joblib"
+    artifact.save(model, make_card("echo", model, [feature]), path)
+    shell.env["PETAL_MODEL"] = str(path)
+    child = terminal()
+    for keys, answer in (("green", "green"), ("\x1b[B\x1b[B", "blue"), ("", "red")):
+        child.expect_exact("colour")
+        child.expect_exact("blue")
+        child.send(keys)
+        child.send(ENTER)
+        child.expect_exact(f"{answer}  (probability 1.000)")
+    child.send(CTRL_C)
+    assert ended(child) == (0, None)
 
 
 @pytest.mark.parametrize("key", [ENTER, CTRL_C, CTRL_D], ids=["empty", "ctrl-c", "ctrl-d"])

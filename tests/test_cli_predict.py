@@ -194,7 +194,7 @@ def test_a_busy_service_suggests_the_queue(shell: Pipeline) -> None:
 
 def test_a_refused_connection_says_how_to_start_the_service(shell: Pipeline) -> None:
     url = shell.env["PETAL_API_URL"]
-    line = f"petal: no service at {url}; start it: uvicorn api.app:app\n"
+    line = f"petal: no service at {url}; start it: make up, or python -m api\n"
     assert told(shell.run("predict", "--via", "rest", *ROW)) == (69, "", line)
 
 
@@ -263,7 +263,7 @@ def test_a_time_out_of_the_queue_says_how_to_go_on_waiting(pipeline: Pipeline) -
     code, out, line = told(pipeline.run("predict", "--via", "queue", "--timeout", "1", *ROW))
     assert (code, out) == (75, "")
     assert re.fullmatch(
-        f"petal: no result within 1 s for task ({TASK_ID}); it will be answered, "
+        f"petal: no result within 1 s for task ({TASK_ID}); "
         r"go on waiting with: petal wait \1\n",
         line,
     )

@@ -169,7 +169,7 @@ def test_to_wait_for_what_is_not_stored_needs_the_broker(stored: Pipeline) -> No
 
 def test_a_wait_in_vain_says_how_to_go_on(pipeline: Pipeline) -> None:
     hint = (
-        f"petal: no result within 0.5 s for task {UNKNOWN}; it will be answered, "
+        f"petal: no result within 0.5 s for task {UNKNOWN}; "
         f"go on waiting with: petal wait {UNKNOWN}\n"
     )
     assert told(pipeline.run("wait", "--timeout", "0.5", UNKNOWN)) == (75, "", hint)

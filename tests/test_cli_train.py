@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from model import artifact as artifacts
@@ -71,6 +72,20 @@ def test_another_seed_is_allowed_and_named_in_the_card(
 
 def test_what_was_trained_answers(shell: Pipeline, trained: Path) -> None:
     assert shell.run("predict", "6.0", "2.9", "4.5", "1.5").stdout == "versicolor\n"
+
+
+def test_a_model_of_ones_own_is_not_replaced_by_the_example(
+    shell: Pipeline, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.joblib"
+    model, card = artifacts.load(trained)
+    artifacts.save(model, msgspec.structs.replace(card, name="mine"), path)
+    before = path.read_bytes()
+    done = shell.run("train", "--output", str(path))
+    line = f"petal: {path} holds the model mine; choose another by --output\n"
+    assert (done.returncode, done.stderr) == (78, line)
+    assert path.read_bytes() == before
+    train(shell, trained)  # the example itself is made again
 
 
 def test_a_place_that_cannot_be_written_is_told_in_one_line(

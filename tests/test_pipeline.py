@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -354,6 +355,29 @@ def test_a_deleted_database_comes_back_the_same(pipeline: Pipeline) -> None:
     assert read_rows(settings) == before
     _delete(settings.database)
     pipeline.sink()  # a sink alone repairs it too: it reads from the database's offsets
+    wait_for_rows(settings, len(asked))
+    assert read_rows(settings) == before
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_sink_whose_database_is_gone_ends_and_makes_it_anew(
+    pipeline: Pipeline, moved: bool
+) -> None:
+    """What it wrote on to would be seen by nobody."""
+    settings = settings_of(pipeline)
+    pipeline.worker(ready=False)
+    sink = pipeline.sink()
+    asked = publish(settings, rows_for(100))
+    wait_for_rows(settings, len(asked))
+    before = read_rows(settings)
+    if moved:
+        settings.database.rename(settings.database.with_name("elsewhere.sqlite"))
+    else:
+        _delete(settings.database)
+    wait_until(lambda: sink.exit_code is not None, 10, "the sink notices it")
+    assert sink.exit_code == 75
+    assert f"petalstream: {settings.database} was moved or deleted" in sink.output.splitlines()[-1]
+    pipeline.sink()
     wait_for_rows(settings, len(asked))
     assert read_rows(settings) == before
 

@@ -2,12 +2,19 @@
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from infra.config import ROOT, Settings, variable
+from model import artifact
+from model.predict import matrix, predict
 from streams.events import Result, Task
 from tests.processes import Pipeline
 
@@ -72,3 +79,15 @@ def test_every_dependency_is_told_with_its_reason() -> None:
     assert len(names) > 10
     missing = [n for n in names if not re.search(rf"^\| .*`{n}`.* \| .+ \|$", README, re.MULTILINE)]
     assert missing == []
+
+
+def test_the_example_of_ones_own_model_is_saved_and_answers(tmp_path: Path) -> None:
+    [example] = blocks("python")
+    table = matrix([[50.0, "flat"], [100.0, "house"], [80.0, "flat"]], numeric=False)
+    columns = make_column_transformer((OneHotEncoder(), [1]), remainder="passthrough")
+    model = make_pipeline(columns, LinearRegression()).fit(table, [500.0, 1200.0, 800.0])
+    code = example.replace("model/rent.joblib", str(tmp_path / "rent.joblib"))
+    exec(code, {"model": model})
+    loaded = artifact.load(tmp_path / "rent.joblib")
+    assert loaded.card.names == ["size", "kind"]
+    assert predict(loaded.model, table).y == model.predict(table).tolist()
