@@ -84,13 +84,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._apart > MAX_HEAD:
+        if self._apart > MAX_HEAD or (self._in_head and self._head > MAX_HEAD):
             self.refuse(431)
-        if not self._awaits_head():
-            return
-        if self._head > MAX_HEAD and self._in_head:
-            self.refuse(431)
-        elif self._deadline is None:
+        elif self._deadline is None and self._awaits_head():
             self._arm()
 
     def on_message_begin(self) -> None:

@@ -6,18 +6,15 @@ import click
 
 from infra import config
 
-EXAMPLE = "iris"
 
-
-def _other_model(path: Path) -> str | None:
-    """The name of a model that is there and is not the example."""
+def _name_of(path: Path) -> str | None:
+    """The name of the model that is there, if there is one."""
     from model import card
 
     try:
-        name = card.read(path).name
+        return card.read(path).name
     except card.CardError:
         return None
-    return None if name == EXAMPLE else name
 
 
 @click.command(epilog="Example:  petal train --seed 0")
@@ -39,9 +36,10 @@ def train(seed: int, output: Path | None, as_json: bool) -> None:
     from model import artifact, card, train
 
     path = output or config.load().model
-    if (other := _other_model(path)) is not None:
-        raise artifact.ArtifactError(f"{path} holds the model {other}; choose another by --output")
-    saved = artifact.save(*train.train(seed), path)
+    model, made = train.train(seed)
+    if (there := _name_of(path)) not in (None, made.name):
+        raise artifact.ArtifactError(f"{path} holds the model {there}; choose another by --output")
+    saved = artifact.save(model, made, path)
     if as_json:
         click.echo(card.encode(saved).decode(), nl=False)
         return

@@ -124,6 +124,16 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes until `end` is in it."""
+    answer = b""
+    while end not in answer:
+        part = connection.recv(65_536)
+        assert part, answer
+        answer += part
+    return answer
+
+
 async def _call(method: str, url: str, **kwargs: Any) -> Reply:
     async with (
         aiohttp.ClientSession() as session,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from api.body import MAX_BODY
 from api.errors import Conflict, RequestError
 from api.lines import WINDOW, Lines
 from streams.events import new_id
-from tests.service import Service, serving
+from tests.service import Service, read_until, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 JSONL = {"content_type": "application/jsonl"}
@@ -78,9 +77,9 @@ def test_an_answer_comes_before_the_request_has_ended(service: Service) -> None:
         connection.sendall(head)
         for _ in range(3):
             connection.sendall(b"%x\r\n%s\r\n" % (len(line), line))
-            assert b'"offset"' in until(connection, b'"offset"')
+            assert b'"offset"' in read_until(connection, b'"offset"')
         connection.sendall(b"0\r\n\r\n")
-        assert until(connection, b"0\r\n\r\n").endswith(b"0\r\n\r\n")
+        assert read_until(connection, b"0\r\n\r\n").endswith(b"0\r\n\r\n")
 
 
 def test_a_client_that_stops_within_a_request_is_told_and_let_go(service: Service) -> None:
@@ -90,17 +89,8 @@ def test_a_client_that_stops_within_a_request_is_told_and_let_go(service: Servic
     )
     with service.connect() as connection:
         connection.sendall(head)
-        told = until(connection, b"0\r\n\r\n")
+        told = read_until(connection, b"0\r\n\r\n")
     assert b'{"line":1,"status":408,"error":"the next line did not come within 2 s"}' in told
-
-
-def until(connection: socket.socket, end: bytes) -> bytes:
-    got = b""
-    while end not in got:
-        part = connection.recv(65_536)
-        assert part, got
-        got += part
-    return got
 
 
 class Client:

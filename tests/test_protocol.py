@@ -1,7 +1,6 @@
 """Slow clients and endless heads, on the wire."""
 
 import json
-import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from api.protocol import MAX_HEAD
 from tests.processes import Pipeline, settings_for, wait_until
-from tests.service import INFER, QUESTION, Service, received, serving
+from tests.service import INFER, QUESTION, Service, read_until, received, serving
 
 SECONDS = 1.0  # the service's patience with a head or a body
 SOONEST = SECONDS - 0.01  # uvloop counts time in whole milliseconds
@@ -34,15 +33,6 @@ def status(answer: bytes) -> int:
 
 def body(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
-
-
-def read_until(connection: socket.socket, end: bytes) -> bytes:
-    answer = b""
-    while end not in answer:
-        part = connection.recv(65_536)
-        assert part, answer
-        answer += part
-    return answer
 
 
 def dribble(service: Service, begin: bytes, drop: bytes, most: float = 8.0) -> tuple[bytes, float]:

@@ -438,7 +438,8 @@ def test_a_broker_that_says_nothing_does_not_hold_up_the_end(
         try:
             with ThreadPoolExecutor(1) as executor:
                 asked = executor.submit(service.post, {"X": [ROW]})
-                time.sleep(0.5)
+                busy = "rest_server_requests_in_progress 2.0"
+                wait_until(lambda: busy in call("GET", f"{service.url}/metrics").text, 10, busy)
                 start = time.monotonic()
                 api.send(signal.SIGTERM)
                 wait_until(lambda: api.exit_code is not None, 10, "the service ends")
