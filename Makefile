@@ -22,12 +22,12 @@ test: .venv/ready ## all tests, with a real broker and real processes
 
 .PHONY: test-kafka
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
-	TEST_BROKER=kafka python -m pytest tests/test_pipeline.py tests/test_client.py \
+	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
 		tests/test_chaos_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
-	python -m pytest -m slow tests/test_crash_points.py
+	python -m pytest -m slow tests/streams/test_crash_points.py
 
 .PHONY: chaos
 chaos: .venv/ready ## every fault under load for 4 minutes, then every promise checked

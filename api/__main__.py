@@ -1,5 +1,6 @@
 """`python -m api`: the REST service as the settings say, with the limits that uvicorn lacks."""
 
+import os
 import resource
 import ssl
 import sys
@@ -8,9 +9,10 @@ from typing import Any
 
 import uvicorn
 
-from api.guard import is_loopback, keys_of
-from api.protocol import limited
-from infra.config import EXIT_CONFIG, ConfigError, Settings, load, variable
+from api.middleware.auth import is_loopback, keys_of
+from api.server import limited
+from infra.config import Settings, load, variable
+from infra.errors import ConfigError
 
 # Seconds at a stop for answers that are on their way; honcho kills after 5.
 GRACE = 3
@@ -75,7 +77,7 @@ def main() -> None:
         told = options(settings)
     except ConfigError as e:
         print(f"petalstream: {e}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from e
+        raise SystemExit(os.EX_CONFIG) from e
     protocol = limited(settings.api_receive_timeout, most_connections())
     uvicorn.run("api.app:app", http=protocol, **told)
 

@@ -12,10 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api import logs
-from api.batching import Limits
-from api.documents import Documents
-from api.edge import Edge
+from api.docs.routes import Documents
 from api.errors import (
     RequestError,
     on_bug,
@@ -23,20 +20,23 @@ from api.errors import (
     on_http_exception,
     on_request_error,
 )
-from api.feed import Feed
-from api.guard import Guard, keys_of
-from api.infer import Infer
+from api.inference.endpoint import Infer
+from api.inference.routes import Models
+from api.inference.servable import CpuBound, Served
 from api.metrics import Metrics
-from api.models import Models
-from api.pipeline import Pipeline
-from api.repository import Repository
-from api.served import CpuBound, Served
-from api.signals import told_of_stop
-from api.tasks import Tasks
-from api.tracing import Traced
+from api.middleware import logging as logs
+from api.middleware.auth import Guard, keys_of
+from api.middleware.stack import Edge
+from api.middleware.tracing import Traced
+from api.serving.batcher import Limits
+from api.serving.repository import Repository
+from api.shutdown import told_of_stop
+from api.tasks.connection import Pipeline
+from api.tasks.feed import Feed
+from api.tasks.routes import Tasks
 from infra.config import Settings, load_or_exit
+from infra.process.gc import relax_garbage_collector
 from model.artifact import Loaded
-from streams.collector import relax_garbage_collector
 
 
 @contextmanager

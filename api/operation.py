@@ -1,6 +1,6 @@
 """What an operation of the REST service takes and gives, told beside its handler.
 
-`api/openapi.py` makes the document of it; the summary is the first line of the handler's
+`api/docs/openapi.py` makes the document of it; the summary is the first line of the handler's
 docstring.
 """
 

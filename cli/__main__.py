@@ -5,14 +5,14 @@ from importlib.metadata import version
 
 import click
 
-from cli import exits
+from cli import exit_codes as exits
 from cli.ask import ask
-from cli.operations import dead_letters, reconcile, verify
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.results import results, wait
 from cli.status import status
 from cli.train import train
+from cli.verify import dead_letters, reconcile, verify
 
 
 @click.group(

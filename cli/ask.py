@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
-from cli import answer, exits, ways
-from cli.answer import Answer
+from cli import backends as ways
+from cli import exit_codes as exits
+from cli import output as answer
+from cli.output import Answer
 from infra import config
 from model import card as cards
-from model.card import Card, Feature, InvalidFeatures, Value
+from model.card import Card, Feature, Value
+from model.errors import InvalidRow
 
 Row = list[Value]
 
@@ -90,8 +93,8 @@ async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
             continue
         try:
             yield cards.parse(card, values)
-        except InvalidFeatures as e:
-            yield InvalidFeatures(f"line {number}: {e}")
+        except InvalidRow as e:
+            yield InvalidRow(f"line {number}: {e}")
 
 
 async def _prompted(card: Card) -> AsyncIterator[Row]:
@@ -114,7 +117,7 @@ async def _prompt(feature: Feature) -> str | None:
     def valid(text: str) -> bool | str:
         try:
             cards.parse_value(feature, text)
-        except InvalidFeatures as e:
+        except InvalidRow as e:
             return not text.strip() or str(e)
         return True
 

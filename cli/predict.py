@@ -2,10 +2,13 @@
 
 import click
 
-from cli import answer, ways
+from cli import backends as ways
+from cli import output as answer
 from infra import config
+from infra.errors import ConfigError
 from model import card as cards
-from model.card import Card, CardError
+from model.card import Card
+from model.errors import CardError
 
 
 def features_help(card: Card) -> list[tuple[str, str]]:
@@ -19,7 +22,7 @@ class FeatureCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         try:
             card = cards.read(config.load().model)
-        except (CardError, config.ConfigError):
+        except (CardError, ConfigError):
             pass  # help must work before the first `petal train`
         else:
             with formatter.section(f"Values, the features of {card.id} in order"):

@@ -5,7 +5,7 @@ import json
 
 import click
 
-from cli.operations import progress
+from cli.verify import progress
 
 
 @click.command(epilog="Example:  petal rebuild")
@@ -17,7 +17,7 @@ def rebuild(as_json: bool) -> None:
     more are kept. Stop the sink first.
     """
     from infra import config
-    from streams.rebuild import rebuild as run
+    from streams.maintenance.rebuild import rebuild as run
 
     settings = config.load()
     with progress("reading results") as tell:

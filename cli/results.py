@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli import answer
+from cli import output as answer
 from infra import config
 
 
@@ -31,7 +31,7 @@ def _id(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str |
 @click.option("--json", "as_json", is_flag=True, help="Print each row as one JSON object.")
 def results(task_id: str | None, limit: int, as_json: bool) -> None:
     """List the answers stored last, or show the one of a task ID with its provenance."""
-    from streams.reader import Reader
+    from streams.projection.reader import Reader
 
     with Reader(config.load().database) as reader:
         rows = reader.latest(limit) if task_id is None else [reader.get(task_id)]
@@ -53,7 +53,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A stored row as its JSON: the result as the contract has it, and where it stands."""
     import msgspec
 
-    from streams.reader import to_result
+    from streams.projection.reader import to_result
 
     stamp = datetime.fromtimestamp(row["answered_at_ms"] / 1000, UTC)
     return {
@@ -121,7 +121,7 @@ def wait(task_id: str, timeout: float, as_json: bool) -> None:
     """Wait for the answer to a task that was published before, and print its label."""
     import msgspec
 
-    from cli.ways import Refused
+    from cli.backends import Refused
 
     result = asyncio.run(_wait(task_id, timeout))
     if as_json:
@@ -133,10 +133,10 @@ def wait(task_id: str, timeout: float, as_json: bool) -> None:
 
 
 async def _wait(task_id: str, timeout: float) -> Any:
-    from cli.ways import CONNECT_SECONDS
+    from cli.backends import CONNECT_SECONDS
     from streams.client import Client
-    from streams.reader import Reader, to_result
-    from streams.schema import StoreError
+    from streams.errors import StoreError
+    from streams.projection.reader import Reader, to_result
 
     settings = config.load()
     try:

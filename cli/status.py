@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import answer, exits
+from cli import exit_codes as exits
+from cli import output as answer
 from infra import config
+from infra.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from streams.status import Status
+    from infra.process.status import Status
 
 BROKER_SECONDS = 2.0
 POLL_SECONDS = 0.5
@@ -51,14 +53,14 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
 
 
 def _look(only: str | None) -> "tuple[list[Status], list[str]]":
-    from infra import broker
-    from streams import status
+    from infra.broker import admin
+    from infra.process import status
 
     settings = config.load()
     faults = []
     try:
-        asyncio.run(broker.prepare(settings, BROKER_SECONDS))
-    except broker.BrokerUnavailable as e:
+        asyncio.run(admin.prepare(settings, BROKER_SECONDS))
+    except BrokerUnavailable as e:
         faults.append(str(e))
     groups = list(PARTS.values()) if only is None else [PARTS[only]]
     statuses = [s for s in status.read_all(settings.status) if s.group in groups]

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from infra import config
+from model.errors import ArtifactError, CardError
 
 
 def _name_of(path: Path) -> str | None:
@@ -13,7 +14,7 @@ def _name_of(path: Path) -> str | None:
 
     try:
         return card.read(path).name
-    except card.CardError:
+    except CardError:
         return None
 
 
@@ -38,7 +39,7 @@ def train(seed: int, output: Path | None, as_json: bool) -> None:
     path = output or config.load().model
     model, made = train.train(seed)
     if (there := _name_of(path)) not in (None, made.name):
-        raise artifact.ArtifactError(f"{path} holds the model {there}; choose another by --output")
+        raise ArtifactError(f"{path} holds the model {there}; choose another by --output")
     saved = artifact.save(model, made, path)
     if as_json:
         click.echo(card.encode(saved).decode(), nl=False)

@@ -12,18 +12,15 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from infra.errors import ConfigError
+
 PREFIX = "PETAL_"
 ROOT = Path(__file__).resolve().parent.parent
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]  # infinity is no deadline
 Days = Annotated[float, Meta(ge=-1, le=36_500)]
-
-
-class ConfigError(Exception):
-    """A setting in the environment cannot be used."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,4 +191,4 @@ def load_or_exit() -> Settings:
         return load()
     except ConfigError as e:
         print(f"petalstream: {e}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from e
+        raise SystemExit(os.EX_CONFIG) from e

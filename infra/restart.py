@@ -5,14 +5,13 @@ again when it ended, with backoff, and ends itself only when it is told to (SIGT
 or when the command says that its configuration cannot work (exit code 78).
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from types import FrameType
-
-from infra.config import EXIT_CONFIG
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
 HEALTHY_SECONDS = 30.0  # after so long a run the next backoff is the first again
@@ -43,7 +42,7 @@ class Restarter:
             code = self._process.wait()
             if self._stop.is_set():
                 return max(0, code)
-            if code == EXIT_CONFIG:
+            if code == os.EX_CONFIG:
                 return code
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF

@@ -22,12 +22,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from model import card as cards
-from model.card import Card, CardError
-from model.predict import PredictError, WrongShape, classes, matrix, predict
-
-
-class ArtifactError(Exception):
-    """An artifact that is missing, altered, made by other versions, or that cannot be served."""
+from model.card import Card
+from model.errors import ArtifactError, CardError, PredictError, WrongShape
+from model.predict import classes, matrix, predict
 
 
 class Loaded(NamedTuple):

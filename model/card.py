@@ -8,16 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from model.errors import CardError, InvalidRow
+
 Label = str | int | float | bool
 Value = float | str | None
-
-
-class InvalidFeatures(Exception):
-    """Values that are no row for this model. `str()` names the feature and what is wrong."""
-
-
-class CardError(Exception):
-    """A model card that is missing or cannot be read."""
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,7 +86,7 @@ def encode(card: Card) -> bytes:
 
 
 def parse_value(feature: Feature, text: str) -> Value:
-    """A value typed by a person, for one feature; raises InvalidFeatures."""
+    """A value typed by a person, for one feature; raises InvalidRow."""
     text = text.strip()
     if not text and feature.nullable:
         return None
@@ -100,7 +94,7 @@ def parse_value(feature: Feature, text: str) -> Value:
         return _category(feature, text)
     value = _number(feature, text)
     if not math.isfinite(value):
-        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a finite number")
+        raise InvalidRow(f"{feature.name}: {text[:40]!r} is not a finite number")
     return value
 
 
@@ -109,21 +103,21 @@ def _number(feature: Feature, text: str) -> float:
         # Python reads `1_5` as 15; a person more likely missed the point's key.
         return float(text if "_" not in text else "")
     except ValueError:
-        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is not a number") from None
+        raise InvalidRow(f"{feature.name}: {text[:40]!r} is not a number") from None
 
 
 def _category(feature: Feature, text: str) -> str:
     if feature.categories and text not in feature.categories:
         allowed = ", ".join(feature.categories)
-        raise InvalidFeatures(f"{feature.name}: {text[:40]!r} is none of: {allowed}")
+        raise InvalidRow(f"{feature.name}: {text[:40]!r} is none of: {allowed}")
     return text
 
 
 def parse(card: Card, values: Sequence[str]) -> list[Value]:
-    """Raw values, one for each feature in order, as a row; raises InvalidFeatures."""
+    """Raw values, one for each feature in order, as a row; raises InvalidRow."""
     if len(values) != len(card.features):
         names = ", ".join(card.names)
-        raise InvalidFeatures(
+        raise InvalidRow(
             f"{card.name} wants {len(card.features)} values ({names}), got {len(values)}"
         )
     return [parse_value(f, v) for f, v in zip(card.features, values, strict=True)]

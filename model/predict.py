@@ -9,21 +9,7 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
-
-
-class PredictError(Exception):
-    """The estimator failed, or gave an answer that cannot be used."""
-
-
-class WrongShape(PredictError):
-    """The answer is not one label or number per row, as of a model with several outputs."""
-
-
-class NotFinite(PredictError):
-    """The answer is NaN or infinite."""
-
-    def __init__(self) -> None:
-        super().__init__("the model's answer is not finite")
+from model.errors import NotFinite, PredictError, WrongShape
 
 
 class Prediction(NamedTuple):

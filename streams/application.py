@@ -15,19 +15,20 @@ from faust.app.base import BootStrategy
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
-from infra import broker
-from infra.config import EXIT_CONFIG, ConfigError, Settings
-from model.artifact import ArtifactError
-from streams import fetcher, holes
-from streams.collector import collect_regularly, relax_garbage_collector
-from streams.producer import BATCH_BYTES
-from streams.schema import StoreError
-from streams.status import TELL_SECONDS, Lag, State, Status, StatusFile
-from streams.topics import MAX_RESULT_BYTES
-from streams.transport import LogReplaced, Transport
-from streams.watchdog import Watchdog
+from infra.broker import admin, embedded
+from infra.config import Settings
+from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
+from infra.process.gc import collect_regularly, relax_garbage_collector
+from infra.process.status import TELL_SECONDS, Lag, State, Status, StatusFile
+from infra.process.watchdog import Watchdog
+from infra.topics import MAX_RESULT_BYTES
+from model.errors import ArtifactError
+from streams import records as holes
+from streams.errors import LogReplaced, StoreError
+from streams.transport import fetcher
+from streams.transport.driver import Transport
+from streams.transport.producer import BATCH_BYTES
 
-EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a supervisor may start it again
 STOP_DEADLINE = 8.0  # seconds; a stop that waits for a broker that is gone has no end of its own
 QUIET_SECONDS = 5.0
 
@@ -66,14 +67,14 @@ class Application(faust.App):  # type: ignore[misc]
         # Not super(): it makes Faust's data directory, which only tables need.
         self._reporter = Reporter(self)
         try:
-            cluster = await broker.prepare(self.settings)
-            if broker.is_embedded(cluster):
+            cluster = await admin.prepare(self.settings)
+            if embedded.is_embedded(cluster):
                 self.transport.hole_seconds = holes.EMBEDDED_SECONDS
             await self.subject.open(cluster)
-        except (broker.TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
-            end(str(e), EXIT_CONFIG)
-        except broker.BrokerUnavailable as e:
-            end(str(e), broker.EXIT_UNAVAILABLE)
+        except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
+            end(str(e), os.EX_CONFIG)
+        except BrokerUnavailable as e:
+            end(str(e), os.EX_UNAVAILABLE)
         threadpool_limits(1)  # scale by processes; BLAS threads would fight over the cores
         fetcher.install()
         relax_garbage_collector()
@@ -81,7 +82,7 @@ class Application(faust.App):  # type: ignore[misc]
             handler.addFilter(Repeats())
 
     async def on_started(self) -> None:
-        watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, EXIT_TRY_AGAIN))
+        watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, os.EX_TEMPFAIL))
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
         self.add_future(collect_regularly())
@@ -93,14 +94,14 @@ class Application(faust.App):  # type: ignore[misc]
         if self.should_stop:
             super()._crash(reason)
         elif isinstance(reason, LogReplaced):
-            end(str(reason), EXIT_CONFIG)
+            end(str(reason), os.EX_CONFIG)
         else:
             fail("the Kafka client", reason)
 
     async def stop(self) -> None:
         self.consuming = False
         alarm = threading.Timer(
-            STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", EXIT_TRY_AGAIN)
+            STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", os.EX_TEMPFAIL)
         )
         alarm.daemon = True
         alarm.start()
@@ -183,7 +184,7 @@ def end(reason: str, code: int) -> NoReturn:
 def fail(what: str, error: BaseException) -> NoReturn:
     """End the process because of an error nobody planned for; what was in hand is read again."""
     logger.critical("%s failed", what, exc_info=error)
-    end(f"{what} failed: {type(error).__name__}: {error}", EXIT_TRY_AGAIN)
+    end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
 
 
 def create(
@@ -194,7 +195,7 @@ def create(
 ) -> Application:
     """An application of the consumer group `group` over the chunk transport.
 
-    Connects to nothing. `stored_offsets`: see `streams.transport.Transport`.
+    Connects to nothing. `stored_offsets`: see `streams.transport.driver.Transport`.
     """
     app = Application(group, **_faust_settings(settings))
     app.settings = settings

@@ -15,44 +15,24 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from infra import broker
+from infra.broker import admin, embedded
 from infra.config import Settings
+from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
 from streams import events
+from streams.errors import (
+    IdConflict,
+    PipelineUnavailable,
+    ResultTimeout,
+    TaskTooLarge,
+    UnknownOutcome,
+)
 from streams.events import Result, TableTask, new_id
-from streams.holes import EMBEDDED_SECONDS
-from streams.results import REQUEST_TIMEOUT_MS, Results
-from streams.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
+from streams.listener import REQUEST_TIMEOUT_MS, Results
+from streams.records import EMBEDDED_SECONDS
 
 # The W3C trace that tasks published in this context belong to; the worker hands it on.
 TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
-
-
-class ClientError(Exception):
-    """The pipeline could not be asked. `str()` is a sentence for people."""
-
-
-class Unavailable(ClientError):
-    """No broker; nothing was published."""
-
-
-class Unknown(ClientError):
-    """The broker did not confirm in time: the task may be published or not; same id, try again."""
-
-
-class TooLarge(ClientError):
-    """The task does not fit into one message; nothing was published."""
-
-
-class ResultTimeout(ClientError):
-    """No result within the time-out, or until `give_up`; the task is accepted and goes on."""
-
-    def __init__(self, task_id: str, timeout: float) -> None:
-        super().__init__(f"no result within {timeout:g} s for task {task_id}")
-        self.task_id = task_id
-
-
-class IdConflict(ClientError):
-    """The id was another task's; that one's answer stays."""
 
 
 class Submitted(NamedTuple):
@@ -64,11 +44,11 @@ class Submitted(NamedTuple):
 
 
 def encode_task(X: Sequence[Sequence[Any]], task_id: str, model: str | None = None) -> bytes:
-    """A task's message; `X` has shape (rows, features). Raises TooLarge."""
+    """A task's message; `X` has shape (rows, features). Raises TaskTooLarge."""
     task = TableTask(v=1, id=task_id, X=[list(r) for r in X], at=time.time(), model=model)
     value = events.encode(task)
     if len(value) > MAX_TASK_BYTES:
-        raise TooLarge(f"the task has {len(value):,} bytes, the limit is {MAX_TASK_BYTES:,}")
+        raise TaskTooLarge(f"the task has {len(value):,} bytes, the limit is {MAX_TASK_BYTES:,}")
     return value
 
 
@@ -92,13 +72,16 @@ class Client:
         await self.stop()
 
     async def start(self, wait: float | None = None) -> None:
-        """Connect the producer; raises Unavailable after `wait` seconds without a broker."""
+        """Connect the producer.
+
+        Raises PipelineUnavailable after `wait` seconds without a broker.
+        """
         try:
-            if broker.is_embedded(await broker.prepare(self._settings, wait)):
+            if embedded.is_embedded(await admin.prepare(self._settings, wait)):
                 self._results.hole_seconds = EMBEDDED_SECONDS
             self._producer = await self._new_producer()
-        except (broker.BrokerUnavailable, broker.TopicMismatch, KafkaError, OSError) as e:
-            raise Unavailable(str(e)) from e
+        except (BrokerUnavailable, TopicMismatch, KafkaError, OSError) as e:
+            raise PipelineUnavailable(str(e)) from e
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
@@ -134,20 +117,22 @@ class Client:
     ) -> Submitted:
         """Publish one task and await the broker's acknowledgement.
 
-        `X` has shape (rows, features). Raises TooLarge, or Unknown if the broker does not
-        confirm within the setting `delivery_timeout`: then submit again with the same id.
+        `X` has shape (rows, features). Raises TaskTooLarge, or UnknownOutcome if the broker does
+        not confirm within the setting `delivery_timeout`: then submit again with the same id.
         """
         task_id = task_id or new_id()
         value = encode_task(X, task_id, model)
         if self._producer is None:
-            raise Unavailable("the client is not started")
+            raise PipelineUnavailable("the client is not started")
         try:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 sent = await self._send(self._producer, task_id.encode(), value)
         except MessageSizeTooLargeError as e:
-            raise TooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
+            raise TaskTooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
-            raise Unknown(f"the broker did not confirm task {task_id} ({type(e).__name__})") from e
+            raise UnknownOutcome(
+                f"the broker did not confirm task {task_id} ({type(e).__name__})"
+            ) from e
         return Submitted(task_id, sent.partition, sent.offset)
 
     async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes) -> Any:
@@ -211,7 +196,7 @@ class Client:
             try:
                 await self._results.open(from_beginning)
             except (KafkaError, OSError, TimeoutError) as e:
-                raise Unavailable(f"cannot read results: {e!r}") from e
+                raise PipelineUnavailable(f"cannot read results: {e!r}") from e
 
 
 async def _within(timeout: float, future: asyncio.Future[Result | None], task_id: str) -> Result:

@@ -6,6 +6,7 @@ Run one per database file: `faust -A streams.sink worker -l info`.
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from typing import Any, NamedTuple
 
 from infra import config
 from infra.config import Settings
+from infra.process.status import State
+from infra.topics import RESULTS, SINK_GROUP
 from streams import application
-from streams.lock import WriterLock
-from streams.slices import Contents, Slice, read
-from streams.status import State
-from streams.store import Applied, Store
-from streams.topics import RESULTS, SINK_GROUP
+from streams.projection.blocks import Contents, Slice, read
+from streams.projection.lock import WriterLock
+from streams.projection.store import Applied, Store
 
 STANDBY_POLL_SECONDS = 0.5
 WATCH_SECONDS = 1.0
@@ -146,7 +147,7 @@ class Projection:
             await asyncio.sleep(WATCH_SECONDS)
         application.end(
             f"{self._settings.database} was moved or deleted; a sink that starts makes it anew",
-            application.EXIT_TRY_AGAIN,
+            os.EX_TEMPFAIL,
         )
 
     def next_offsets(self) -> dict[int, int]:

@@ -14,14 +14,14 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from infra import config
 from infra.config import Settings
+from infra.process.status import State
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
+from infra.tracing import Tracing, is_sampled, traceparent
 from model import artifact
 from streams import application
-from streams.answer import Answerer, Answers, Batch, DeadLetter, Message
-from streams.chunks import Chunk
 from streams.events import Result, decode_result
-from streams.status import State
-from streams.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
-from streams.tracing import Tracing, is_sampled, traceparent
+from streams.processing.processor import Answerer, Answers, Batch, DeadLetter, Message
+from streams.transport.acks import Chunk
 
 Header = tuple[str, bytes]
 PROCESS = f"process {TASKS}"

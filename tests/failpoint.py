@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from streams import worker
-from streams.chunks import ChunkMessage
-from streams.producer import Producer
-from streams.store import Store
+from streams.projection.store import Store
+from streams.transport.acks import ChunkMessage
+from streams.transport.producer import Producer
 
 WORKER_POINTS = ("fetched", "predicted", "sent", "delivered", "acked")
 SINK_POINTS = ("received", "inserted", "committing", "committed")

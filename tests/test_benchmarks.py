@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from streams.events import Position, Timings, new_id
-from tests.benchmarks import contenders, latency, rest, rig, scale, sink, throughput, wrk
+from tests.benchmarks import contenders, latency, rig, scale, sink, throughput
 from tests.benchmarks.contenders import CONTENDERS, OURS, REQUIREMENTS, parse_peers, share
 from tests.benchmarks.costs import (
     BadResults,
@@ -25,9 +25,11 @@ from tests.benchmarks.costs import (
 )
 from tests.benchmarks.figures import Sample, Turn, find_fault, measure, pairwise, ratio, report
 from tests.benchmarks.latency import Times
+from tests.benchmarks.rest import __main__ as rest
+from tests.benchmarks.rest import wrk
+from tests.benchmarks.rest.wrk import Load
 from tests.benchmarks.sink import Moment
 from tests.benchmarks.table import tables
-from tests.benchmarks.wrk import Load
 from tests.processes import ROOT
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from streams.events import new_id
-from tests.chaos import page, report
-from tests.chaos.checker import Anomaly, Floor, check, floor_for
-from tests.chaos.conduct import GRACE, SECOND, UNCOMMITTED
-from tests.chaos.history import (
+from tests.chaos.checks.checker import Anomaly, Floor, check, floor_for
+from tests.chaos.checks.conduct import GRACE, SECOND, UNCOMMITTED
+from tests.chaos.checks.history import (
     Event,
     Observed,
     Place,
@@ -20,7 +19,9 @@ from tests.chaos.history import (
     Usage,
 )
 from tests.chaos.model import answer_to
-from tests.chaos.report import Report
+from tests.chaos.report import html as page
+from tests.chaos.report import report
+from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome
 
 IDS = [new_id() for _ in range(6)]

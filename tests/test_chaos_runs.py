@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tests.chaos.__main__ import main
+from tests.chaos.faults.proxy import Proxy
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.proxy import Proxy
 from tests.processes import free_port
 
 KAFKA = os.environ.get("TEST_BROKER") == "kafka"

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra.config import EXIT_CONFIG, ROOT
+from infra.config import ROOT
 
 POM = Path(__file__).with_name("pom.xml")
 FOLDER = ROOT / "var" / "kafka"
@@ -108,7 +108,7 @@ def main() -> None:
             "come by mvn. With Docker: docker compose -f infra/compose.yaml up",
             file=sys.stderr,
         )
-        raise SystemExit(EXIT_CONFIG)
+        raise SystemExit(os.EX_CONFIG)
     lib = FOLDER / "lib"
     fetch_jars(lib)
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,9 @@ from typing import NamedTuple, Self
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infra.config import Settings
+from infra.topics import RESULTS, TASKS
 from streams.client import encode_task
 from streams.events import new_id
-from streams.topics import RESULTS, TASKS
 from tests.benchmarks.backlog import log_end, make_row
 
 ANSWER_SECONDS = 60.0

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from infra.config import Settings
+from infra.topics import RESULTS, TASKS
 from streams.client import encode_task
 from streams.events import new_id
-from streams.topics import RESULTS, TASKS
 
 POLL_SECONDS = 0.25
 QUIET_SECONDS = 2.0

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from infra import config
 from infra.config import Settings
+from infra.process.gc import relax_garbage_collector
+from infra.topics import RESULTS, TASKS
 from model import artifact
-from streams.answer import Answerer, Batch
-from streams.collector import relax_garbage_collector
-from streams.topics import RESULTS, TASKS
+from streams.processing.processor import Answerer, Batch
 
 BATCH_RECORDS = 10_000
 

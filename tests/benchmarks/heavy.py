@@ -24,10 +24,10 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from infra.config import Settings
+from infra.process.status import read_all
+from infra.topics import WORKER_GROUP
 from model import artifact as artifacts
 from model.train import load, make_card
-from streams.status import read_all
-from streams.topics import WORKER_GROUP
 from tests.benchmarks import rig
 from tests.benchmarks.backlog import Results, fill
 from tests.benchmarks.costs import Tally, rate, tally

@@ -14,10 +14,10 @@ import psutil
 
 from infra import config
 from infra.config import Settings
+from infra.process.status import read_all
+from infra.topics import SINK_GROUP, WORKER_GROUP
 from model import artifact as artifacts
 from model.train import train
-from streams.status import read_all
-from streams.topics import SINK_GROUP, WORKER_GROUP
 from tests import processes
 from tests.benchmarks.costs import Look
 from tests.processes import Pipeline, Process, wait_until

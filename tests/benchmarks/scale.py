@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infra import broker
+from infra.broker import admin
 from infra.config import Settings
-from streams.topics import SINK_GROUP, WORKER_GROUP
+from infra.topics import SINK_GROUP, WORKER_GROUP
 from tests.benchmarks import rig
 from tests.benchmarks.backlog import Results, fill
 from tests.benchmarks.costs import Look, Tally, cpu_used, evenness, highest_mb, rate, tally
@@ -96,7 +96,7 @@ def turns(size: int) -> int:
 def sizes(artifact: Path, kafka: bool, of: Sequence[int]) -> dict[str, Any]:
     """One worker and one sink over growing backlogs."""
     with rig.pipeline(artifact, kafka, **rig.holding(max(of))) as (p, settings):
-        cluster = asyncio.run(broker.prepare(settings))
+        cluster = asyncio.run(admin.prepare(settings))
         bench = Bench(settings)
         (worker,) = rig.start(p, settings, WORKER_GROUP)
         (sink,) = rig.start(p, settings, SINK_GROUP)

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from infra import broker
+from infra.broker import admin
 from infra.config import Settings
-from streams.reader import Reader
-from streams.schema import StoreError
-from streams.topics import SINK_GROUP, WORKER_GROUP
+from infra.topics import SINK_GROUP, WORKER_GROUP
+from streams.errors import StoreError
+from streams.projection.reader import Reader
 from tests.benchmarks import rig
 from tests.benchmarks.backlog import Results, fill
 from tests.benchmarks.costs import BadResults, Look, Tally, highest_mb, rate, slope, tally
@@ -172,7 +172,7 @@ def measure(artifact: Path, kafka: bool, tasks: int) -> dict[str, Any]:
     name = "kafka" if kafka else "embedded"
     found: dict[str, Any] = {"broker": name, "tasks": tasks}
     with rig.pipeline(artifact, kafka, **rig.holding(tasks)) as (p, settings):
-        cluster = asyncio.run(broker.prepare(settings))
+        cluster = asyncio.run(admin.prepare(settings))
         results = Results(settings)
         watch = Watch(settings, results, cluster)
         found["beside"] = beside(p, settings, watch, results, tasks)

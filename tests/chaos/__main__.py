@@ -19,10 +19,12 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.chaos import faults, model, report
+from tests.chaos import model
+from tests.chaos.faults import processes as faults
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.recorder import Recorder
-from tests.chaos.report import Report
+from tests.chaos.report import report
+from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome, Plan, Run, environment
 from tests.processes import Pipeline
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -9,10 +10,8 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-from infra.broker import EXIT_UNAVAILABLE
-from streams.application import EXIT_TRY_AGAIN
-from tests.chaos.history import Usage
-from tests.chaos.proxy import Proxy
+from tests.chaos.checks.history import Usage
+from tests.chaos.faults.proxy import Proxy
 from tests.chaos.recorder import Recorder
 from tests.processes import Pipeline, Process
 
@@ -141,7 +140,7 @@ class Fleet:
         code = member.process.exit_code
         if code in member.expected:
             type_ = "ok"
-        elif code in (EXIT_TRY_AGAIN, EXIT_UNAVAILABLE):
+        elif code in (os.EX_TEMPFAIL, os.EX_UNAVAILABLE):
             type_ = "info"
         else:
             type_ = "fail"

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra import config
-from streams import application, consumer
+from streams import application
 from streams import sink as sinks
 from streams import worker as workers
-from streams.answer import Answers
-from streams.chunks import Watermark
+from streams.processing.processor import Answers
+from streams.projection.blocks import Contents
+from streams.projection.store import Applied, Store
 from streams.sink import Projection
-from streams.slices import Contents
-from streams.store import Applied, Store
+from streams.transport import consumer
+from streams.transport.acks import Watermark
 from streams.worker import Inference
 
 LATE_SECONDS = 1.5  # longer than the interval of commits

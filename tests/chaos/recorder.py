@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.history import Event, Function
+from tests.chaos.checks.history import Event, Function
 
 
 class Recorder:

@@ -8,20 +8,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from infra import broker, config
+from infra import config
+from infra.broker import admin
 from tests import processes
-from tests.chaos import evidence, faults, load, rest, schedule
-from tests.chaos.checker import Verdict, check, floor_for
-from tests.chaos.evidence import LogReader
+from tests.chaos.checks import evidence
+from tests.chaos.checks.checker import Verdict, check, floor_for
+from tests.chaos.checks.evidence import LogReader
+from tests.chaos.checks.history import Observed
+from tests.chaos.faults import processes as faults
+from tests.chaos.faults import schedule
+from tests.chaos.faults.proxy import Proxy
+from tests.chaos.faults.stage import EFFECT_SECONDS, Fault, Stage, seen
 from tests.chaos.fleet import Broker, Fleet
-from tests.chaos.history import Observed
-from tests.chaos.load import Load
+from tests.chaos.load import http as rest
+from tests.chaos.load import kafka as load
+from tests.chaos.load.http import RestLoad
+from tests.chaos.load.kafka import Load
+from tests.chaos.load.pace import Pace
 from tests.chaos.mutants import Mutant
-from tests.chaos.pace import Pace
-from tests.chaos.proxy import Proxy
 from tests.chaos.recorder import Recorder
-from tests.chaos.rest import RestLoad
-from tests.chaos.stage import EFFECT_SECONDS, Fault, Stage, seen
 from tests.processes import Pipeline
 
 CALM_SECONDS = 4.0
@@ -110,7 +115,7 @@ class Run:
             self._fleet.broker.start_kafka()
         else:
             self._fleet.broker.start_embedded()
-        self._cluster = await broker.prepare(self._settings)
+        self._cluster = await admin.prepare(self._settings)
         self._tell("starting API, workers and sinks")
         for kind, number in PLACES:
             self._fleet.add(kind, number)

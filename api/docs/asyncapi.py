@@ -1,0 +1,126 @@
+"""AsyncAPI 3 of the three topics, from the types of the contract.
+
+Source: the AsyncAPI Specification 3.0.0 and its Kafka bindings 0.5.0. What a channel's
+operations say is seen from the pipeline: it receives tasks and sends results.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from api.docs.openapi import tidy
+from infra.config import Settings
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS
+from streams.events import Result, TableTask, Task, TaskId
+
+Document = dict[str, Any]
+
+REFERENCE = "#/components/schemas/{name}"
+KAFKA_BINDINGS = "0.5.0"
+
+
+class DeadLetterHeaders(Struct, rename="kebab"):
+    """Why a record could not be read, and where it stands; all are texts."""
+
+    petal_reason: str
+    petal_topic: str
+    petal_partition: str
+    petal_offset: str
+
+
+class TraceHeaders(Struct, omit_defaults=True):
+    """W3C Trace Context: of a task's record, and handed on to its result's."""
+
+    traceparent: str | None = None
+
+
+class Channel(NamedTuple):
+    """A topic: the types of its messages, their headers, and what the pipeline does with them."""
+
+    topic: str
+    about: str
+    action: str
+    messages: tuple[type, ...]
+    headers: type | None = None
+
+
+CHANNELS = (
+    Channel(TASKS, "What was asked.", "receive", (Task, TableTask)),
+    Channel(RESULTS, "What was answered, to the task's partition number.", "send", (Result,)),
+    Channel(
+        DEAD_LETTERS,
+        "Records of `tasks` that could not be read, bytes unchanged.",
+        "send",
+        (bytes,),
+        DeadLetterHeaders,
+    ),
+)
+
+
+def document(settings: Settings, version: str) -> Document:
+    """The document of the topics as these settings make them."""
+    types = [Task, TableTask, Result, DeadLetterHeaders, TraceHeaders]
+    _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    ((key,), _) = msgspec.json.schema_components([TaskId])
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "petalstream",
+            "version": version,
+            "description": "Tasks for a scikit-learn model and their results, on Kafka.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {channel.topic: _channel(channel, settings) for channel in CHANNELS},
+        "operations": {
+            f"{channel.action}-{channel.topic}": {
+                "action": channel.action,
+                "channel": {"$ref": f"#/channels/{channel.topic}"},
+            }
+            for channel in CHANNELS
+        },
+        "components": {
+            "schemas": tidy(schemas),
+            "messages": {
+                _name(kind, channel): _message(kind, channel, key)
+                for channel in CHANNELS
+                for kind in channel.messages
+            },
+        },
+    }
+
+
+def _channel(channel: Channel, settings: Settings) -> Document:
+    partitions = 1 if channel.topic == DEAD_LETTERS else settings.partitions
+    names = [_name(kind, channel) for kind in channel.messages]
+    return {
+        "address": channel.topic,
+        "description": channel.about,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+        "bindings": {
+            "kafka": {
+                "topic": channel.topic,
+                "partitions": partitions,
+                "replicas": settings.replication,
+                "bindingVersion": KAFKA_BINDINGS,
+            }
+        },
+    }
+
+
+def _name(kind: type, channel: Channel) -> str:
+    return "DeadLetter" if channel.headers else kind.__name__
+
+
+def _message(kind: type, channel: Channel, key: Document) -> Document:
+    if channel.headers is None:
+        return {
+            "headers": {"$ref": REFERENCE.format(name=TraceHeaders.__name__)},
+            "payload": {"$ref": REFERENCE.format(name=kind.__name__)},
+            "bindings": {"kafka": {"key": key, "bindingVersion": KAFKA_BINDINGS}},
+        }
+    return {
+        "contentType": "application/octet-stream",
+        "headers": {"$ref": REFERENCE.format(name=channel.headers.__name__)},
+        "payload": {"description": "the value as it stood in `tasks`, whatever it was"},
+    }

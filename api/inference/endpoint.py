@@ -1,0 +1,149 @@
+"""The inference endpoint, plain ASGI: a Request and a Response would cost a quarter of its time.
+
+So would Starlette's routing and its handling of exceptions, past which the Edge leads.
+"""
+
+import logging
+from typing import Any, NamedTuple
+
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from api import body
+from api.errors import (
+    BadRequest,
+    RequestError,
+    TooMuch,
+    TooSlow,
+    Unavailable,
+    UnknownModel,
+    Unprocessable,
+    WrongContentType,
+)
+from api.inference import request as inference
+from api.inference.request import InferenceRequest, Question
+from api.inference.response import InferenceResponse, Reply
+from api.inference.servable import Served
+from api.operation import JSON, Content, Operation
+from api.serving.repository import Repository
+from model.errors import PredictError
+
+MODELS = "Open Inference Protocol"
+PATHS = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+JSON_SIZE_NAME = "Inference-Header-Content-Length"
+JSON_SIZE = JSON_SIZE_NAME.lower().encode()
+ASKED = "bytes of the body that are JSON; binary data follows them"
+ANSWERED = "bytes of the body that are JSON, if binary data follows them"
+BINARY = "application/octet-stream"
+TYPE_JSON, TYPE_BINARY = (b"content-type", body.JSON), (b"content-type", body.BINARY)
+
+logger = logging.getLogger(__name__)
+
+
+class Headers(NamedTuple):
+    """What matters of a request's headers; `json_size` None: the whole body is JSON."""
+
+    length: bytes
+    json_size: int | None
+
+
+def path_params(scope: Scope) -> dict[str, str] | None:
+    """Model, and version where one is named, of an inference; None for any other request."""
+    if scope["method"] != "POST" or scope.get("root_path"):
+        return None
+    match scope["path"].split("/"):
+        case ["", "v2", "models", model, "infer"] if model:
+            return {"model": model}
+        case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
+            return {"model": model, "version": version}
+    return None
+
+
+class Infer:
+    """Predict rows.
+
+    With `Inference-Header-Content-Length` so many bytes of the body are JSON, and the data of
+    the tensors that have a `binary_data_size` follow it, in order.
+    """
+
+    operation = Operation(
+        MODELS,
+        {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: ANSWERED})},
+        Content({JSON: InferenceRequest, BINARY: bytes}),
+        (
+            BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
+            Unavailable,
+        ),
+        headers={JSON_SIZE_NAME: ASKED},
+    )  # fmt: skip
+
+    def __init__(self, repository: Repository, max_rows: int, seconds: float) -> None:
+        """`seconds`: that a request's body may take."""
+        self._repository = repository
+        self._max_rows = max_rows
+        self._seconds = seconds
+        self.routes = tuple(Route(f"{path}/infer", self, methods=["POST"]) for path in PATHS)
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request is an inference, which then has its path parameters and its route."""
+        names = path_params(scope)
+        if names is None:
+            return False
+        scope["path_params"] = names
+        scope["route"] = self.routes[len(names) - 1]
+        return True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with a model of the repository; raises RequestError."""
+        # Held until the answer, so a model that is unloaded meanwhile still gives it.
+        params = scope["path_params"]
+        served = self._repository.find(params["model"], params.get("version"))
+        try:
+            served.batcher.check_room()
+            headers = read_headers(scope["headers"])
+            data = await body.receive_all(receive, self._seconds, headers.length)
+            question = self._question(served, data, headers.json_size)
+            reply = served.replies.to(question, await served.batcher.submit(question.X))
+        except ClientDisconnect:
+            return
+        except (RequestError, PredictError) as e:
+            served.metrics.failure += 1
+            if isinstance(e, RequestError):
+                raise
+            logger.warning("%s cannot answer: %s", served.card.id, e)
+            raise Unprocessable("the model cannot answer for these rows") from e
+        served.metrics.success += 1
+        await send(_start(reply))
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def _question(self, served: Served, data: bytes, json_size: int | None) -> Question:
+        if json_size is None and (ordinary := served.plain.read(data, self._max_rows)):
+            return ordinary
+        return inference.parse(data, served.card, self._max_rows, json_size)
+
+
+def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
+    """The headers of an inference request; raises WrongContentType or BadRequest."""
+    length, json_size = b"", None
+    for name, value in headers:  # ASGI: the names are in lower case
+        if name == b"content-length":
+            length = value
+        elif name == b"content-type":
+            body.check_type(value, (body.JSON, body.BINARY))
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise WrongContentType("the body must not be compressed")
+        elif name == JSON_SIZE:
+            if not value.isdigit() or len(value) > 12:
+                raise BadRequest("Inference-Header-Content-Length must be a number of bytes")
+            json_size = int(value)
+    return Headers(length, json_size)
+
+
+def _start(reply: Reply) -> dict[str, Any]:
+    headers = [(b"content-length", b"%d" % len(reply.body))]
+    if reply.json_size is None:
+        headers.append(TYPE_JSON)
+    else:
+        headers += [TYPE_BINARY, (JSON_SIZE, b"%d" % reply.json_size)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}

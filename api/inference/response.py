@@ -1,0 +1,93 @@
+"""The answer to an inference: JSON, and after it the data of outputs that are wanted as binary."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from api.inference.datatypes import to_binary
+from api.inference.metadata import PREDICT, PREDICT_PROBA, label_datatype
+from api.inference.request import Question
+from model.card import Card
+from model.predict import Prediction
+
+
+class BinaryData(Struct):
+    """Says that a tensor's data follows the JSON, and with how many bytes."""
+
+    binary_data_size: int
+
+
+class OutputTensor(Struct, omit_defaults=True):
+    """A tensor of a response; `data` is flat in row-major order, or binary after the JSON."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | UnsetType = UNSET
+    parameters: BinaryData | UnsetType = UNSET
+
+
+class InferenceResponse(Struct, omit_defaults=True):
+    """The body of a response, or the part of it before the binary data."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | None = None
+
+
+class Reply(NamedTuple):
+    """A response's body; `json_size` of its bytes are JSON, None: all of them."""
+
+    body: bytes
+    json_size: int | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Replies:
+    """Writes the InferenceResponses of one version of a model around their data.
+
+    What is the same in all of them is encoded once.
+    """
+
+    def __init__(self, card: Card, version: str) -> None:
+        name = _encode(card.name), _encode(version)
+        self._head = b'{"model_name":%b,"model_version":%b,"outputs":[' % name
+        self._datatypes = {PREDICT: label_datatype(card), PREDICT_PROBA: "FP64"}
+        self._outputs = {  # each still to be given its rows and its data
+            PREDICT: b'{"name":"predict","shape":[%%d],"datatype":"%b",%%b}'
+            % self._datatypes[PREDICT].encode(),
+            PREDICT_PROBA: b'{"name":"predict_proba","shape":[%%d,%d],"datatype":"FP64",%%b}'
+            % len(card.classes),
+        }
+        self._label: Callable[[Any], Any] | None = float if card.kind == "regressor" else str
+        if all(isinstance(name, str) for name in card.classes) and card.classes:
+            self._label = None  # as the model gives them
+
+    def to(self, question: Question, prediction: Prediction) -> Reply:
+        """The reply to a question; classes are told by name, a regressor's values as FP64."""
+        outputs, binary = [], []
+        for name, is_binary in question.outputs.items():
+            values = self._values(name, prediction)
+            if is_binary:
+                binary.append(to_binary(values, self._datatypes[name]))
+                data = b'"parameters":{"binary_data_size":%d}' % len(binary[-1])
+            else:
+                data = b'"data":%b' % _encode(values)
+            outputs.append(self._outputs[name] % (len(prediction.y), data))
+        tail = b"]}" if question.id is None else b'],"id":%b}' % _encode(question.id)
+        head = b"".join((self._head, b",".join(outputs), tail))
+        return Reply(b"".join((head, *binary)), len(head)) if binary else Reply(head, None)
+
+    def _values(self, name: str, prediction: Prediction) -> Sequence[Any]:
+        if name == PREDICT:
+            return prediction.y if self._label is None else list(map(self._label, prediction.y))
+        assert prediction.proba is not None
+        if len(prediction.proba) == 1:
+            return prediction.proba[0]
+        return list(chain.from_iterable(prediction.proba))

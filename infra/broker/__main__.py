@@ -1,0 +1,61 @@
+"""`python -m infra.broker`: start the embedded broker, or wait for the configured one.
+
+Either way the topics are created. The first line of the Procfile.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from infra import config
+from infra.broker import embedded
+from infra.broker.admin import prepare
+from infra.config import Settings
+from infra.errors import BrokerUnavailable, TopicMismatch
+
+
+async def _serve(settings: Settings, advertised: str | None) -> int:
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    if not settings.broker and embedded.port_is_taken(settings.embedded_port):
+        print(
+            f"petalstream: port {settings.embedded_port} is taken; set PETAL_EMBEDDED_PORT, "
+            f"or PETAL_BROKER=127.0.0.1:{settings.embedded_port} if a broker is there",
+            file=sys.stderr,
+        )
+        return os.EX_UNAVAILABLE
+    process = None if settings.broker else embedded.start(settings.embedded_port, advertised)
+    try:
+        cluster = await prepare(settings)
+        print(f"petalstream: broker ready at {settings.bootstrap} ({cluster})", flush=True)
+        while not stop.is_set():
+            if process is not None and process.poll() is not None:
+                print(f"petalstream: the broker ended ({process.returncode})", file=sys.stderr)
+                return os.EX_UNAVAILABLE
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.2)
+        return 0
+    finally:
+        if process is not None:
+            embedded.stop(process)
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.broker", description=__doc__)
+    parser.add_argument("--advertised", help="host:port told to clients (default: the listener's)")
+    args = parser.parse_args()
+    settings = config.load_or_exit()
+    try:
+        return asyncio.run(_serve(settings, args.advertised))
+    except (BrokerUnavailable, TopicMismatch) as e:
+        print(f"petalstream: {e}", file=sys.stderr)
+        return os.EX_CONFIG if isinstance(e, TopicMismatch) else os.EX_UNAVAILABLE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

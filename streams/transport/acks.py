@@ -1,0 +1,47 @@
+"""A chunk of consecutive records as one Faust event, and the watermark that its ack moves."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from faust.types import ConsumerMessage
+
+from streams.transport.fetcher import FetchedRecord
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one partition; offsets from `first` on that are not among them
+    do not exist in the log."""
+
+    topic: str
+    partition: int
+    first: int
+    records: Sequence[FetchedRecord]
+
+
+class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
+    """Stands for the offsets `first` to `last`; its final ack covers them all."""
+
+    __slots__ = ("first", "last", "mark")
+    first: int
+    last: int
+    mark: "Watermark"
+
+    def on_final_ack(self, consumer: Any) -> bool:
+        return bool(consumer.ack_chunk(self))
+
+
+class Watermark:
+    """The next offset to commit of one partition in one generation of the group."""
+
+    __slots__ = ("base", "done", "generation", "next")
+
+    def __init__(self, base: int, generation: int) -> None:
+        self.base = self.next = base
+        self.generation = generation
+        self.done: dict[int, int] = {}
+
+    def ack(self, first: int, last: int) -> None:
+        """Note a handled range; move over it once everything before it is handled."""
+        self.done[first] = last
+        while self.next in self.done:
+            self.next = self.done.pop(self.next) + 1

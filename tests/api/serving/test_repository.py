@@ -1,0 +1,208 @@
+"""Models by name and version, loaded and let go while the service runs."""
+
+import asyncio
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from api.inference.servable import Served
+from api.metrics import ModelMetrics
+from api.serving.batcher import Limits
+from api.serving.repository import Repository
+from infra.config import Settings
+from model import artifact as artifacts
+from model.artifact import Loaded
+from model.card import Feature
+from model.errors import ArtifactError
+from model.train import make_card
+from tests.processes import free_port
+from tests.service import QUESTION, call, in_thread
+
+
+def line(slope: float, path: Path, name: str = "line") -> None:
+    """A regressor that answers `slope` times its only feature, saved."""
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
+    artifacts.save(model, make_card(name, model, [Feature(name="x")]), path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`line` in the versions 2 and 10, `flat` in one."""
+    line(2.0, tmp_path / "line" / "2.joblib")
+    line(10.0, tmp_path / "line" / "10.joblib")
+    line(0.0, tmp_path / "flat.joblib", "flat")
+    return tmp_path
+
+
+@contextmanager
+def service(artifact: Path, folder: Path) -> Iterator[str]:
+    settings = Settings(model=artifact, models=folder, embedded_port=free_port())
+    with in_thread(settings) as url:
+        yield url
+
+
+def ask(url: str, path: str) -> tuple[str, float]:
+    """The version that answers, and what it answers for 1."""
+    tensor = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.0]}
+    reply = call("POST", f"{url}/v2/models/{path}/infer", json={"inputs": [tensor]})
+    assert reply.status == 200, reply
+    return reply.json["model_version"], round(reply.json["outputs"][0]["data"][0], 6)
+
+
+def index(url: str, **body: Any) -> list[tuple[str, str, str]]:
+    entries = call("POST", f"{url}/v2/repository/index", json=body).json
+    return sorted((e["name"], e["version"], e["state"]) for e in entries)
+
+
+def change(url: str, name: str, verb: str) -> tuple[int, Any]:
+    reply = call("POST", f"{url}/v2/repository/models/{name}/{verb}")
+    return reply.status, reply.json
+
+
+def test_models_stand_side_by_side_and_the_highest_version_answers(
+    artifact: Path, folder: Path
+) -> None:
+    with service(artifact, folder) as url:
+        assert ask(url, "line") == ("10", 10.0)
+        assert ask(url, "line/versions/2") == ("2", 2.0)
+        assert ask(url, "flat")[1] == 0.0
+        assert call("GET", f"{url}/v2/models/line").json["versions"] == ["10", "2"]
+        assert call("GET", f"{url}/v2/models/iris/ready").status == 200
+
+
+def test_a_version_that_comes_is_served_after_a_load_and_all_go_with_an_unload(
+    artifact: Path, folder: Path
+) -> None:
+    with service(artifact, folder) as url:
+        line(11.0, folder / "line" / "11.joblib")
+        assert ask(url, "line") == ("10", 10.0)
+        assert ("line", "11", "UNAVAILABLE") in index(url)
+        assert change(url, "line", "load") == (200, {})
+        assert ask(url, "line") == ("11", 11.0)
+        assert ask(url, "line/versions/2") == ("2", 2.0)
+        assert change(url, "line", "unload") == (200, {})
+        assert call("GET", f"{url}/v2/models/line/ready").status == 404
+        assert {name for name, _, _ in index(url, ready=True)} == {"flat", "iris"}
+        assert change(url, "line", "unload") == (404, {"error": "no model 'line' is served here"})
+
+
+@pytest.mark.parametrize("name", ["..%2Fline", "%2Fetc%2Fpasswd", "line%2F2", "nothing"])
+def test_only_what_lies_in_the_folder_can_be_loaded(
+    artifact: Path, folder: Path, name: str
+) -> None:
+    with service(artifact, folder) as url:
+        assert change(url, name, "load")[0] == 404
+
+
+class Canary:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._path),)
+
+
+def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_stays(
+    artifact: Path, folder: Path
+) -> None:
+    with service(artifact, folder) as url:
+        canary = folder / "canary"
+        (folder / "flat.joblib").write_bytes(pickle.dumps(Canary(canary)))
+        status, body = change(url, "flat", "load")
+        assert status == 400
+        assert body["error"].startswith("flat.joblib is not the file its card was made for")
+        assert str(folder) not in body["error"]
+        assert not canary.exists()
+        assert ask(url, "flat")[1] == 0.0
+
+
+def test_a_folder_that_is_gone_is_no_fault_of_the_clients_and_is_not_named(
+    artifact: Path, folder: Path
+) -> None:
+    with service(artifact, folder) as url:
+        folder.rename(folder.with_name("elsewhere"))
+        for path in ("index", "models/line/load"):
+            reply = call("POST", f"{url}/v2/repository/{path}")
+            assert (reply.status, reply.json) == (
+                503,
+                {"error": "the folder of models cannot be read at this moment"},
+            )
+        assert ask(url, "line") == ("10", 10.0)
+
+
+def test_the_pipelines_model_has_further_versions_and_answers_who_names_none(
+    artifact: Path, folder: Path, loaded: Loaded
+) -> None:
+    (folder / "iris").mkdir()
+    shutil.copy(artifact, folder / "iris" / "3.joblib")
+    shutil.copy(artifact.with_suffix(".json"), folder / "iris" / "3.json")
+    own = loaded.card.sha256[:12]
+    with service(artifact, folder) as url:
+        for path, version in (
+            ("iris", own),
+            ("iris/versions/3", "3"),
+            (f"iris/versions/{own}", own),
+        ):
+            reply = call("POST", f"{url}/v2/models/{path}/infer", json=QUESTION)
+            assert reply.json["model_version"] == version
+        assert call("GET", f"{url}/v2/models/iris").json["versions"] == [own, "3"]
+
+
+def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder: Path) -> None:
+    shutil.copy(folder / "flat.joblib", folder / "other.joblib")
+    shutil.copy(folder / "flat.json", folder / "other.json")
+    with ThreadPoolExecutor(1) as executor:
+        limits = Limits(1, 1, 1.0)
+        opening = Repository(artifact, folder).open(
+            lambda loaded, version: Served(loaded, version, executor, limits, ModelMetrics())
+        )
+        with pytest.raises(ArtifactError, match=r"other\.joblib is the model flat by its card"):
+            asyncio.run(opening)
+
+
+def test_a_repository_request_that_is_none_is_refused(artifact: Path, folder: Path) -> None:
+    with service(artifact, folder) as url:
+        for data in (b"[]", b"{", b'{"ready": 1}', b"\xff"):
+            reply = call("POST", f"{url}/v2/repository/index", data=data)
+            assert reply.status == 400
+            assert reply.json["error"].startswith("not a request to the repository: ")
+
+
+def test_what_was_begun_is_answered_by_the_model_it_was_begun_with(
+    artifact: Path, folder: Path
+) -> None:
+    """Rows of a large request are read while the model is replaced."""
+    with service(artifact, folder) as url:
+        asyncio.run(_replaced_amid(url, folder))
+
+
+async def _replaced_amid(url: str, folder: Path) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    tensor = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.0]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    head = f"POST /v2/models/flat/infer HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
+    await writer.drain()
+    # A second connection's answer tells that the server has read the first's head.
+    assert (await asyncio.to_thread(ask, url, "flat"))[1] == 0.0
+    line(5.0, folder / "flat.joblib", "flat")
+    assert (await asyncio.to_thread(change, url, "flat", "load"))[0] == 200
+    assert (await asyncio.to_thread(ask, url, "flat"))[1] == 5.0
+    assert (await asyncio.to_thread(change, url, "flat", "unload"))[0] == 200
+    writer.write(body[10:])
+    answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+    writer.close()
+    assert np.round(answer["outputs"][0]["data"], 6) == [0.0]

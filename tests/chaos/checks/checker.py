@@ -1,0 +1,131 @@
+"""The verdict of a run: a pure function of its history and of what the logs and rows hold.
+
+Exit codes: 0 valid, 1 an anomaly, 2 the run did too little to prove anything.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from tests.chaos.checks import conduct, promises
+from tests.chaos.checks.conduct import BROKER_FAULTS, repeats
+from tests.chaos.checks.history import Event, Observed, events, first_results, ids
+
+
+class Floor(NamedTuple):
+    """What a run must have done to prove anything."""
+
+    acked: int = 0
+    answers: int = 0  # of each client that awaits
+    poison: int = 0
+    duplicates: int = 0
+    unknown: int = 0
+    conflicts: int = 0
+    faults: int = 0
+    handovers: int = 0
+
+
+class Anomaly(NamedTuple):
+    """A broken promise; `of` says which tasks, places or processes."""
+
+    name: str
+    of: list[str]
+
+
+class Verdict(NamedTuple):
+    """`vacuous` says what the run did not do; `counts` are for the report."""
+
+    anomalies: list[Anomaly]
+    vacuous: list[str]
+    counts: dict[str, int]
+
+    @property
+    def names(self) -> set[str]:
+        return {anomaly.name for anomaly in self.anomalies}
+
+    @property
+    def exit_code(self) -> int:
+        """0 valid, 1 anomaly, 2 vacuous."""
+        return 1 if self.anomalies else 2 if self.vacuous else 0
+
+
+def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
+    """The floor of a run; `rate`: planned tasks a second, all clients; each fault at least once.
+
+    A client's rate falls while the broker or the service is away, so the floor is well below
+    the plan. Only a fault that ends or cuts off a worker leaves repeats and moves partitions.
+    """
+    names = set(faults)
+    cut = names & BROKER_FAULTS
+    hard = names & {"kill-worker", "kill-workers", "kill-burst", "pause-worker"}
+    return Floor(
+        acked=int(seconds * rate * 0.3),
+        answers=int(seconds * 0.8),
+        poison=int(seconds / 5),
+        duplicates=1 if hard else 0,
+        unknown=5 * len(cut),
+        conflicts=int(seconds / 30),
+        faults=len(names),
+        handovers=len(hard),
+    )
+
+
+def check(seen: Observed, floor: Floor) -> Verdict:
+    """Name every anomaly that the run shows; each promise and each rule of conduct is looked at."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for look in (*promises.LOOKS, *conduct.LOOKS):
+        for name, of in look(seen):
+            found[name].append(of)
+    counts = count(seen)
+    return Verdict(
+        [Anomaly(name, of) for name, of in found.items()],
+        list(_vacuous(seen, counts, floor)),
+        counts,
+    )
+
+
+def count(seen: Observed) -> dict[str, int]:
+    """Figures of the run."""
+    return {
+        "attempts": len(events(seen, "submit", "invoke")),
+        "acked": len(events(seen, "submit", "ok")),
+        "unknown": len(events(seen, "submit", "info")),
+        "refused": len(events(seen, "submit", "fail")),
+        "answers": len(events(seen, "await", "ok")),
+        "unanswered": len(events(seen, "await", "info")),
+        "poison": len(events(seen, "poison", "ok")),
+        "conflicts": seen.database.conflicts,
+        "refused_conflicts": len(events(seen, "conflict", "ok")),
+        "faults": len(events(seen, "fault", "ok", "info")),
+        "own_restarts": len(events(seen, "exit", "info")),
+        "tasks": len(seen.tasks),
+        "results": len(seen.results),
+        "duplicates": len(list(repeats(seen))),
+        "handovers": _handovers(seen),
+        "letters": len(seen.letters),
+        "rows": len(seen.database.rows),
+    }
+
+
+def _handovers(seen: Observed) -> int:
+    """How often a partition went on with another worker."""
+    firsts = first_results(seen).values()
+    return sum(a.place[0] == b.place[0] and a.pid != b.pid for a, b in pairwise(firsts))
+
+
+def _vacuous(seen: Observed, counts: dict[str, int], floor: Floor) -> Iterator[str]:
+    for name, least in floor._asdict().items():
+        if name != "answers" and counts[name] < least:
+            yield f"{name}: {counts[name]} of at least {least}"
+    asked = events(seen, "await")
+    answers = Counter(event.proc for event in asked if event.type == "ok")
+    for proc in sorted(_procs(asked)):
+        if answers[proc] < floor.answers:
+            yield f"answers of {proc}: {answers[proc]} of at least {floor.answers}"
+    for name in sorted(ids(events(seen, "fault")) - ids(events(seen, "fault", "ok"))):
+        yield f"the fault {name} had no effect"
+
+
+def _procs(found: Sequence[Event]) -> set[str]:
+    return {event.proc for event in found}

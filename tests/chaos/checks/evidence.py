@@ -1,0 +1,152 @@
+"""What the logs and the projection hold, read by another client library than the product's."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from infra.config import Settings
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS
+from streams.events import is_id
+from tests.chaos.checks import replay
+from tests.chaos.checks.history import Event, Observed, Place, ResultRecord, TaskRecord, Usage
+
+READ_SECONDS = 30.0
+FEATURES = 2  # of the fingerprint model
+READ_SIZE = 2000
+
+
+class CannotRead(Exception):
+    """A log could not be read to its end; the harness has nothing to judge."""
+
+
+class LogReader:
+    """Reads all records of the topics, on from where it was at each `read`. Not for two threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.records: dict[str, list[Any]] = {TASKS: [], RESULTS: [], DEAD_LETTERS: []}
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.bootstrap,
+                "group.id": "chaos-reads-without-a-group",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "reconnect.backoff.max.ms": 500,
+                "error_cb": lambda _error: None,  # it says so in `consume` too
+                "log_level": 0,
+            }
+        )
+        topics = {TASKS: settings.partitions, RESULTS: settings.partitions, DEAD_LETTERS: 1}
+        self._open = {(topic, p) for topic, count in topics.items() for p in range(count)}
+        self._consumer.assign([TopicPartition(topic, p, 0) for topic, p in sorted(self._open)])
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._consumer.close()
+
+    def read_to_end(self) -> None:
+        """Read until each partition has said once that it ends here; raises CannotRead."""
+        deadline = time.monotonic() + READ_SECONDS
+        while self._open:
+            if time.monotonic() > deadline:
+                raise CannotRead(f"{sorted(self._open)} not read to the end in {READ_SECONDS:g} s")
+            self.read(0.5)
+
+    def read(self, seconds: float) -> None:
+        """Read what there is, at most READ_SIZE records; waits up to `seconds` for a first one."""
+        for record in self._consumer.consume(READ_SIZE, timeout=seconds):
+            error = record.error()
+            if error is None:
+                self.records[record.topic()].append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._open.discard((record.topic(), record.partition()))
+
+
+def place_of(record: Any) -> Place:
+    """Where a record stands."""
+    return record.partition(), record.offset()
+
+
+def _monotonic(record: Any) -> int:
+    """A record's timestamp as the history's clock would have it, nanoseconds."""
+    _, ms = record.timestamp()
+    return int(ms) * 1_000_000 - (time.time_ns() - time.monotonic_ns())
+
+
+def task_of(record: Any) -> TaskRecord:
+    """A record of `tasks`, with the right answer to its rows."""
+    key = (record.key() or b"").decode()
+    valid = is_id(key)
+    y = None
+    if valid:
+        X = msgspec.json.decode(record.value())["X"]
+        y = [round(row[0]) for row in X] if all(len(row) == FEATURES for row in X) else None
+    return TaskRecord(place_of(record), key, valid, y, _monotonic(record))
+
+
+def result_of(record: Any) -> ResultRecord:
+    """A record of `results`."""
+    value = msgspec.json.decode(record.value())
+    error = value.get("error")
+    return ResultRecord(
+        place_of(record),
+        value["id"],
+        (value["task"]["partition"], value["task"]["offset"]),
+        value.get("y"),
+        error and error["code"],
+        value.get("input"),
+        int(value["worker"].rpartition("-")[2]),
+        _monotonic(record),
+    )
+
+
+def letter_of(record: Any) -> Place:
+    """Where in `tasks` a dead letter was read."""
+    headers = dict(record.headers())
+    return int(headers["petal-partition"]), int(headers["petal-offset"])
+
+
+def is_done(records: Mapping[str, Sequence[Any]], stored: Mapping[int, int]) -> bool:
+    """Whether every task has its end and the database, read up to `stored`, every result."""
+    answered = {result_of(r).task for r in records[RESULTS]}
+    answered |= {letter_of(r) for r in records[DEAD_LETTERS]}
+    ends = _ends(records[RESULTS])
+    return answered >= {place_of(r) for r in records[TASKS]} and all(
+        stored.get(partition, 0) >= end for partition, end in ends.items()
+    )
+
+
+def _ends(records: Sequence[Any]) -> dict[int, int]:
+    ends: dict[int, int] = {}
+    for record in records:
+        ends[record.partition()] = max(record.offset() + 1, ends.get(record.partition(), 0))
+    return ends
+
+
+def gather(
+    settings: Settings, cluster: str, history: Sequence[Event], usage: Sequence[Usage]
+) -> Observed:
+    """All that the verdict rests on. The broker must be up, all else down."""
+    with contextlib.closing(LogReader(settings)) as reader:
+        reader.read_to_end()
+    records = {topic: sorted(found, key=place_of) for topic, found in reader.records.items()}
+    return Observed(
+        history,
+        [task_of(r) for r in records[TASKS]],
+        [result_of(r) for r in records[RESULTS]],
+        [letter_of(r) for r in records[DEAD_LETTERS]],
+        replay.project(settings.database, cluster, records[RESULTS]),
+        _ends(records[RESULTS]),
+        usage,
+    )
+
+
+def stored_offsets(database: Path, cluster: str) -> Mapping[int, int]:
+    """The next offset of each partition in the database; none while it cannot be read."""
+    return replay.offsets(database, cluster)

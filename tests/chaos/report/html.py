@@ -1,0 +1,106 @@
+"""report.html: one page that needs nothing else, for people."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from tests.chaos.checks.history import Observed, events
+from tests.chaos.report import timeline
+
+SHOWN = 20  # of each anomaly
+COLORS = {"valid": "#2e7d4f", "anomaly": "#c0392b", "vacuous": "#b9770e"}
+TEXTS = {
+    "valid": "Every promise was kept under these faults.",
+    "anomaly": "A promise was broken.",
+    "vacuous": "Nothing broke, but the run did too little to prove anything.",
+}
+COUNTS = {
+    "attempts": "tasks asked", "acked": "accepted", "unknown": "left in doubt",
+    "refused": "refused", "answers": "answers seen by clients", "unanswered": "never answered",
+    "poison": "unreadable records sent", "letters": "dead letters",
+    "conflicts": "id conflicts in the database", "refused_conflicts": "id conflicts refused (409)",
+    "faults": "faults", "own_restarts": "exits that ask for a restart", "tasks": "records in tasks",
+    "results": "records in results", "duplicates": "of them repeats", "rows": "rows in SQLite",
+    "handovers": "partitions handed over",
+}  # fmt: skip
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; background: #fafbfc;
+  max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
+header { display: flex; align-items: center; gap: 1rem; }
+.word { color: #fff; border-radius: 6px; padding: .15rem .7rem; font-weight: 600; }
+.sub { color: #5d6d7a; margin: .3rem 0 0; }
+.card { background: #fff; border: 1px solid #e3e8ec; border-radius: 8px; padding: 1rem; }
+.counts { display: grid; grid-template-columns: repeat(auto-fill, minmax(158px, 1fr)); gap: .6rem; }
+.counts div { background: #fff; border: 1px solid #e3e8ec; border-radius: 8px;
+  padding: .5rem .8rem; color: #5d6d7a; font-size: .82rem; line-height: 1.3; }
+.counts b { display: block; font-size: 1.25rem; color: #22303c; font-weight: 600; }
+table { border-collapse: collapse; width: 100%; background: #fff; font-size: .88rem; }
+th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #e3e8ec; }
+th { color: #5d6d7a; font-weight: 500; } td.n { text-align: right; }
+code, pre { font: .85rem/1.5 ui-monospace, monospace; }
+pre { background: #fff; border: 1px solid #e3e8ec; border-radius: 8px; padding: .8rem 1rem;
+  overflow-x: auto; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.bad { border-left: 4px solid #c0392b; } .bad h3 { margin: 0 0 .4rem; font-size: 1rem; }
+.bad + .bad { margin-top: .6rem; }
+svg { display: block; width: 100%; height: auto; }
+"""
+
+
+def render(said: Mapping[str, Any], seen: Observed) -> str:
+    """The page of a report (`report.facts`) and what it rests on."""
+    word = said["verdict"]
+    parts = [
+        f"<header><h1>Chaos run, seed {said['seed']}, {escape(said['broker'])}</h1>",
+        f'<span class="word" style="background:{COLORS[word]}">{word}</span></header>',
+        f'<p class="sub">{TEXTS[word]}</p>',
+        *_problems(said),
+        "<h2>What happened when</h2>",
+        f'<div class="card">{timeline.draw(seen)}</div>',
+        f'<h2>Counts</h2><div class="counts">{"".join(_counts(said["counts"]))}</div>',
+        f"<h2>Faults</h2>{_table(('at', 'fault', 'lasted', 'effect'), _faults(seen))}",
+        f"<h2>How to reproduce</h2><pre>{escape(said['command'])}</pre>",
+        '<p class="sub">The seed fixes the tasks and the order of the faults; the processes\' own '
+        "timing it cannot fix. Beside this page: report.json, history.jsonl and every log.</p>",
+    ]
+    title = f"Chaos run, seed {said['seed']}: {word}"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _problems(said: Mapping[str, Any]) -> Iterable[str]:
+    if said["anomalies"]:
+        yield "<h2>Anomalies</h2>"
+    for name, of in said["anomalies"]:
+        lines = "\n".join(of[:SHOWN] + [f"and {len(of) - SHOWN} more"] * (len(of) > SHOWN))
+        yield f'<div class="card bad"><h3>{name} ({len(of)})</h3><pre>{escape(lines)}</pre></div>'
+    if said["vacuous"]:
+        yield f"<h2>Too little</h2><pre>{escape(chr(10).join(said['vacuous']))}</pre>"
+
+
+def _counts(counts: Mapping[str, int]) -> Iterable[str]:
+    for name, count in counts.items():
+        yield f"<div><b>{count:,}</b>{COUNTS[name]}</div>"
+
+
+def _faults(seen: Observed) -> Iterable[tuple[str, ...]]:
+    begin = timeline.begin(seen)
+    starts = {e.id: e.t for e in events(seen, "fault", "invoke")}
+    for e in events(seen, "fault", "ok", "info"):
+        start = starts[e.id]
+        effect = "seen" if e.type == "ok" else "NOT SEEN"
+        yield (
+            f"{(start - begin) / 1e9:.1f} s", e.id.rpartition(" ")[2],
+            f"{(e.t - start) / 1e9:.1f} s", effect,
+        )  # fmt: skip
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><tr>{header}</tr>{body}</table>"

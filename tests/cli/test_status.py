@@ -1,0 +1,106 @@
+"""`petal status`: honest about broker, workers and sink, with real processes."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.process.status import Lag, Status, StatusFile, faults, read_all, uncovered
+from tests.processes import Pipeline, wait_until
+
+NOW = 1_000_000.0
+
+
+def worker(pid: int, **fields: Any) -> Status:
+    said: dict[str, Any] = {
+        "group": "petal-worker", "host": "h", "pid": pid, "state": "ready", "model": "iris@1",
+        "partitions": [Lag(0, 5, 7), Lag(1, 3, 3)], "progress_at": NOW, "at": NOW,
+    }  # fmt: skip
+    return Status(**{**said, **fields})
+
+
+@pytest.mark.parametrize(
+    ("statuses", "fault"),
+    [
+        ([], "no process of petal-worker is ready"),
+        ([worker(1, group="petal-sink")], "no process of petal-worker is ready"),
+        ([worker(1, state="starting")], "petal-worker h-1 is starting"),
+        ([worker(1), worker(2, state="rebalancing")], "petal-worker h-2 is rebalancing"),
+        ([worker(1), worker(2, state="paused")], "petal-worker h-2 is paused"),
+        ([worker(1), worker(2, at=NOW - 9)], "petal-worker h-2 has been silent for 9 s"),
+        ([worker(1, pending=True, progress_at=NOW - 20)], "2 records wait, no progress for 20 s"),
+        ([worker(1), worker(2, model="iris@2")], "different models: iris@1, iris@2"),
+    ],
+)
+def test_what_is_wrong_is_said(statuses: list[Status], fault: str) -> None:
+    [said] = faults(statuses, "petal-worker", NOW)
+    assert fault in said
+
+
+def test_work_that_moves_or_a_standby_is_no_fault() -> None:
+    moving = worker(1, pending=True, progress_at=NOW - 1)
+    idle = worker(2, progress_at=NOW - 900)
+    standby = worker(3, state="standby", model=None)
+    assert faults([moving, idle, standby], "petal-worker", NOW) == []
+
+
+def test_partitions_of_nobody_are_found() -> None:
+    assert uncovered([worker(1), worker(2, group="petal-sink")], "petal-worker", 4) == [2, 3]
+
+
+def test_a_file_says_what_was_written_last_and_goes_with_its_process(tmp_path: Path) -> None:
+    file = StatusFile(tmp_path, "petal-worker")
+    file.write(worker(1, model="m" * 2000))
+    file.write(worker(2))
+    assert read_all(tmp_path) == [worker(2)]
+    left = tmp_path / "petal-worker-h-9.json"
+    left.write_bytes(b"{}")
+    assert read_all(tmp_path) == [worker(2)], "the dead are not read"
+    StatusFile(tmp_path, "petal-sink").remove()
+    assert not left.exists()
+    file.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def ask(pipeline: Pipeline, *options: str) -> tuple[int, dict[str, Any]]:
+    done = pipeline.run("status", "--json", *options)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_the_pipeline_is_ready_when_all_of_it_is(pipeline: Pipeline) -> None:
+    code, said = ask(pipeline)
+    assert (code, said["ready"]) == (69, False)
+    assert [f"no process of petal-{part} is ready" for part in ("worker", "sink")] == said["faults"]
+    answering, sink = pipeline.worker(), pipeline.sink()
+    code, said = ask(pipeline, "--wait", "20")
+    assert (code, said["faults"]) == (0, [])
+    assert [p["pid"] for p in said["processes"]] == [sink.pid, answering.pid]
+    assert [len(p["partitions"]) for p in said["processes"]] == [4, 4]
+    assert said["processes"][1]["model"] == "iris@" + said["processes"][1]["model"][5:]
+    lines = pipeline.run("status").stdout.splitlines()
+    assert lines[-1] == "ready"
+    assert "partitions 0,1,2,3\tlag 0\tiris@" in lines[1]
+    answering.send(signal.SIGSTOP)
+    wait_until(lambda: ask(pipeline)[0] == 69, 15, "the frozen worker is noticed")
+    assert "has been silent for" in ask(pipeline, "--only", "worker")[1]["faults"][0]
+    assert ask(pipeline, "--only", "sink")[0] == 0
+    answering.kill()
+    code, said = ask(pipeline)
+    assert (code, said["faults"]) == (69, ["no process of petal-worker is ready"])
+    assert sink.stop() == 0
+    assert [p.name for p in Path(pipeline.env["PETAL_STATUS"]).glob("petal-sink*")] == []
+
+
+def test_without_a_broker_nothing_is_ready(shell: Pipeline) -> None:
+    start = time.monotonic()
+    done = shell.run("status")
+    assert done.returncode == 69
+    assert f"no Kafka broker at 127.0.0.1:{shell.env['PETAL_EMBEDDED_PORT']}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - start < 10
+    assert os.listdir(shell.folder) == []
