@@ -13,7 +13,7 @@ from cli import exit_codes as exits
 from cli import output as answer
 from cli.output import Answer
 from infra import config
-from model import card as cards
+from model import rows
 from model.card import Card, Feature, Value
 from model.errors import InvalidRow
 
@@ -92,9 +92,9 @@ async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
         if not values:
             continue
         try:
-            yield cards.parse(card, values)
+            yield rows.parse(card, values)
         except InvalidRow as e:
-            yield InvalidRow(f"line {number}: {e}")
+            yield InvalidRow(e.code, f"line {number}: {e}")
 
 
 async def _prompted(card: Card) -> AsyncIterator[Row]:
@@ -106,7 +106,7 @@ async def _prompted(card: Card) -> AsyncIterator[Row]:
             text = await _prompt(feature)
             if text is None:
                 return
-            row.append(cards.parse_value(feature, text))
+            row.append(rows.parse_value(feature, text))
         yield row
 
 
@@ -116,7 +116,7 @@ async def _prompt(feature: Feature) -> str | None:
 
     def valid(text: str) -> bool | str:
         try:
-            cards.parse_value(feature, text)
+            rows.parse_value(feature, text)
         except InvalidRow as e:
             return not text.strip() or str(e)
         return True

@@ -9,6 +9,7 @@ from cli import output as answer
 from cli.output import Answer
 from infra.config import Settings
 from model import card as cards
+from model import rows
 from model.card import Card, Label, Value
 
 LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
@@ -201,7 +202,7 @@ def open_way(name: str, settings: Settings) -> tuple[Local | Rest | Queue | Topi
 def ask_once(name: str, settings: Settings, values: tuple[str, ...], timeout: float) -> Answer:
     """Parse one row of raw values and ask it; raises InvalidFeatures and the way's errors."""
     way, card = open_way(name, settings)
-    row = cards.parse(card, values)
+    row = rows.parse(card, values)
 
     async def run() -> Answer:
         async with way:

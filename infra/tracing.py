@@ -7,6 +7,7 @@ attributes: its semantic conventions.
 """
 
 import threading
+from contextvars import ContextVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
@@ -19,6 +20,9 @@ from infra.topics import TRACE_HEADER
 
 FLUSH_SECONDS = 1.0  # at the end, for a collector that may be away
 W3C = TraceContextTextMapPropagator()
+
+# The `traceparent` of the request that is served in this context; its tasks carry it on.
+TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 
 class Tracing:

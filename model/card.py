@@ -1,14 +1,12 @@
 """The model card: what a model expects and answers, and the digest of its artifact."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from model.errors import CardError, InvalidRow
+from model.errors import CardError
 
 Label = str | int | float | bool
 Value = float | str | None
@@ -83,41 +81,3 @@ def read(artifact: Path) -> Card:
 def encode(card: Card) -> bytes:
     """The card as indented JSON, a line at the end."""
     return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
-
-
-def parse_value(feature: Feature, text: str) -> Value:
-    """A value typed by a person, for one feature; raises InvalidRow."""
-    text = text.strip()
-    if not text and feature.nullable:
-        return None
-    if feature.type == "text":
-        return _category(feature, text)
-    value = _number(feature, text)
-    if not math.isfinite(value):
-        raise InvalidRow(f"{feature.name}: {text[:40]!r} is not a finite number")
-    return value
-
-
-def _number(feature: Feature, text: str) -> float:
-    try:
-        # Python reads `1_5` as 15; a person more likely missed the point's key.
-        return float(text if "_" not in text else "")
-    except ValueError:
-        raise InvalidRow(f"{feature.name}: {text[:40]!r} is not a number") from None
-
-
-def _category(feature: Feature, text: str) -> str:
-    if feature.categories and text not in feature.categories:
-        allowed = ", ".join(feature.categories)
-        raise InvalidRow(f"{feature.name}: {text[:40]!r} is none of: {allowed}")
-    return text
-
-
-def parse(card: Card, values: Sequence[str]) -> list[Value]:
-    """Raw values, one for each feature in order, as a row; raises InvalidRow."""
-    if len(values) != len(card.features):
-        names = ", ".join(card.names)
-        raise InvalidRow(
-            f"{card.name} wants {len(card.features)} values ({names}), got {len(values)}"
-        )
-    return [parse_value(f, v) for f, v in zip(card.features, values, strict=True)]

@@ -18,7 +18,14 @@ class ArtifactError(Exception):
 
 
 class InvalidRow(Exception):
-    """Values that are no row for this model. `str()` names the feature and what is wrong."""
+    """Values that are not a row for this model, or too many rows.
+
+    `code` is stable; `str()` names the feature, what came and what is allowed.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class PredictError(Exception):

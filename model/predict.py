@@ -1,7 +1,8 @@
 """The only place that calls scikit-learn to answer. Pure: no I/O, no clock."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.base import is_classifier
 from model import logistic
 from model.errors import NotFinite, PredictError, WrongShape
 
+MAX_STEP = 8.0  # one slow call is more often the machine's fault than the model's
+
 
 class Prediction(NamedTuple):
     """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor."""
@@ -19,7 +22,11 @@ class Prediction(NamedTuple):
     proba: list[list[float]] | None
 
 
-def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> np.ndarray[Any, Any]:
+Array = np.ndarray[Any, Any]
+Predict = Callable[[Array], Prediction]
+
+
+def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> Array:
     """Rows as an array of shape (rows, features): float64, or object for a mixed table.
 
     In a mixed table a missing value, None, becomes NaN, as scikit-learn's estimators want it.
@@ -29,7 +36,7 @@ def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> np.ndarray[Any, Any]:
     return np.array([[np.nan if v is None else v for v in row] for row in X], dtype=object)
 
 
-def _as_fitted(model: Any, X: np.ndarray[Any, Any]) -> Any:
+def _as_fitted(model: Any, X: Array) -> Any:
     """`X` in the form the model was fitted on: a DataFrame where it knows its columns by name."""
     names = getattr(model, "feature_names_in_", None)
     if names is None:
@@ -47,7 +54,7 @@ def classes(model: Any) -> tuple[Any, ...]:
     return tuple(np.asarray(model.classes_, dtype=object).tolist())
 
 
-def predict(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
+def predict(model: Any, X: Array) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
     `y` is what `model.predict` gives, not the arg max of `predict_proba`: the two may differ.
@@ -66,16 +73,14 @@ def predict(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
     return Prediction(y.tolist(), None if proba is None else proba.tolist())
 
 
-def _answer_one(model: Any, X: np.ndarray[Any, Any]) -> Prediction:
+def _answer_one(model: Any, X: Array) -> Prediction:
     label, proba = logistic.answer_one(model, X)
     if not math.isfinite(proba[0]):
         raise NotFinite
     return Prediction([label], [proba])
 
 
-def _answer(
-    model: Any, X: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
     if logistic.is_known(model, X):
         return logistic.answer(model, X)
     rows = _as_fitted(model, X)
@@ -93,10 +98,60 @@ def _answer(
     return y, proba
 
 
-def _check_finite(y: np.ndarray[Any, Any], proba: np.ndarray[Any, Any] | None) -> None:
+def _check_finite(y: Array, proba: Array | None) -> None:
     for values in (y, proba):
         if values is None or values.dtype.kind != "f":
             continue
         # As `all()`, which for one row would take as long as the model's arithmetic.
         if not np.logical_and.reduce(np.isfinite(values), axis=None):
             raise NotFinite
+
+
+class Joint(NamedTuple):
+    """What one call gave: the answer for so many `parts` together, or why a single part failed."""
+
+    parts: int
+    outcome: Prediction | PredictError
+
+
+def predict_together(predict: Predict, X: Array, counts: Sequence[int]) -> list[Joint]:
+    """Predict the rows of several askers in one call; where it fails, in calls for halves.
+
+    `counts` has the number of rows of each part, `X` the shape (sum(counts), features). So a part
+    that the model fails for gets its error, and the others their answers. In the order of parts.
+    """
+    try:
+        return [Joint(len(counts), predict(X))]
+    except PredictError as e:
+        if len(counts) == 1:
+            return [Joint(1, e)]
+    half = len(counts) // 2
+    rows = sum(counts[:half])
+    return [
+        *predict_together(predict, X[:rows], counts[:half]),
+        *predict_together(predict, X[rows:], counts[half:]),
+    ]
+
+
+def split(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
+    """The values of each part, which has `counts` rows."""
+    if len(values) == len(counts):  # a row each, as most have: a quarter of the cost of slices
+        return [[value] for value in values]
+    ends = accumulate(counts)
+    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+class CostEstimate:
+    """Guesses the seconds of a call from the last one; a size is in rows, or in bytes."""
+
+    def __init__(self) -> None:
+        self._size, self._seconds = 1, math.inf
+
+    def guess(self, size: int) -> float:
+        """The seconds of a call of that size; infinite before the first."""
+        return self._seconds * max(1.0, size / self._size)
+
+    def observe(self, size: int, seconds: float) -> None:
+        """Keep what a call cost."""
+        self._seconds = min(seconds, MAX_STEP * self.guess(size))
+        self._size = max(1, size)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -19,7 +19,8 @@ from infra.broker import admin, embedded
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
-from streams import events
+from infra.tracing import TRACEPARENT
+from streams import codec
 from streams.errors import (
     IdConflict,
     PipelineUnavailable,
@@ -30,9 +31,6 @@ from streams.errors import (
 from streams.events import Result, TableTask, new_id
 from streams.listener import REQUEST_TIMEOUT_MS, Results
 from streams.records import EMBEDDED_SECONDS
-
-# The W3C trace that tasks published in this context belong to; the worker hands it on.
-TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 
 class Submitted(NamedTuple):
@@ -46,7 +44,7 @@ class Submitted(NamedTuple):
 def encode_task(X: Sequence[Sequence[Any]], task_id: str, model: str | None = None) -> bytes:
     """A task's message; `X` has shape (rows, features). Raises TaskTooLarge."""
     task = TableTask(v=1, id=task_id, X=[list(r) for r in X], at=time.time(), model=model)
-    value = events.encode(task)
+    value = codec.encode(task)
     if len(value) > MAX_TASK_BYTES:
         raise TaskTooLarge(f"the task has {len(value):,} bytes, the limit is {MAX_TASK_BYTES:,}")
     return value
@@ -175,7 +173,7 @@ class Client:
         with self._results.expected(task_id) as future:
             await self.submit(X, task_id, model)
             result = await _within(timeout, future, task_id)
-        if result.input not in (None, events.input_digest(X)):
+        if result.input not in (None, codec.input_digest(X)):
             raise IdConflict(f"the id {task_id} is another task's; nothing of it is changed")
         return result
 

@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 
 from infra.config import Settings
 from infra.topics import RESULTS
-from streams.events import Result, decode_result
+from streams.codec import decode_result
+from streams.events import Result
 from streams.records import Holes, find_hole
 
 REQUEST_TIMEOUT_MS = 10_000

@@ -7,19 +7,54 @@ shown only after their successor.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 EMBEDDED_SECONDS = 1.0  # that a hole in the embedded broker's log must last to be one
 
 
 class Record(Protocol):
-    """What is known of a record here."""
+    """A record as aiokafka gives it; `timestamp` in milliseconds since the epoch."""
 
     @property
     def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-def find_hole(records: Sequence[Record], first: int) -> int | None:
+class Columns(NamedTuple):
+    """The records of a chunk as columns of equal length."""
+
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one partition, in offset order.
+
+    Offsets from `first` on that are not among the records do not exist in the log.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    records: Sequence[Any]  # each a Record
+
+    @property
+    def columns(self) -> Columns:
+        records = self.records
+        return Columns(
+            [r.offset for r in records], [r.key for r in records], [r.value for r in records]
+        )
+
+
+def find_hole(records: Sequence[Any], first: int) -> int | None:
     """How many of the records come before the first hole of a log that is read from the offset
     `first` on; None without one. The records are in the order of their offsets."""
     if not records or records[-1].offset - first == len(records) - 1:

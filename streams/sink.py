@@ -17,7 +17,7 @@ from infra.config import Settings
 from infra.process.status import State
 from infra.topics import RESULTS, SINK_GROUP
 from streams import application
-from streams.projection.blocks import Contents, Slice, read
+from streams.projection.blocks import Contents, read
 from streams.projection.lock import WriterLock
 from streams.projection.store import Applied, Store
 
@@ -87,7 +87,7 @@ class Backlog:
 
     async def put(self, event: Any) -> None:
         """Read a chunk and add it once there is room."""
-        contents = read(Slice(*event.value[1:]))
+        contents = read(event.value)
         event.value = None  # its records take more memory than what was read of them
         new = Waiting(event, contents, contents.records, contents.bytes)
         async with self._changed:

@@ -19,9 +19,10 @@ from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROU
 from infra.tracing import Tracing, is_sampled, traceparent
 from model import artifact
 from streams import application
-from streams.events import Result, decode_result
-from streams.processing.processor import Answerer, Answers, Batch, DeadLetter, Message
-from streams.transport.acks import Chunk
+from streams.codec import decode_result
+from streams.events import Result
+from streams.processing.processor import Answerer, Answers, DeadLetter, Message
+from streams.records import Chunk
 
 Header = tuple[str, bytes]
 PROCESS = f"process {TASKS}"
@@ -79,13 +80,12 @@ class Inference:
         finishing.add_done_callback(self._finishing.discard)
 
     async def _answer(self, chunk: Chunk) -> Answers:
-        records = chunk.records
-        batch = Batch(
-            [r.offset for r in records], [r.key for r in records], [r.value for r in records]
+        columns = chunk.columns
+        if self._answerer.seconds(columns) < SLOW_SECONDS:
+            return self._answerer.answer(chunk.partition, columns)
+        answers: Answers = await application.off_loop(
+            self._answerer.answer, chunk.partition, columns
         )
-        if self._answerer.seconds(batch) < SLOW_SECONDS:
-            return self._answerer.answer(chunk.partition, batch)
-        answers: Answers = await application.off_loop(self._answerer.answer, chunk.partition, batch)
         return answers
 
     async def _finish(

@@ -10,8 +10,9 @@ from msgspec import Meta, Raw, Struct, field
 
 from api.errors import BadRequest, quote
 from api.inference.datatypes import BYTES, DATATYPES, Array, DataError, from_binary
+from model import rows as valid
 from model.card import Card, Feature
-from model.rows import fault
+from model.errors import InvalidRow
 
 # No body holds as much; JSON's numbers have no end, and an answer may repeat this one.
 Size = Annotated[int, Meta(ge=0, le=2**31)]
@@ -159,8 +160,10 @@ def _place(tensor: InputTensor) -> str:
 def _checked_texts(array: Array, features: Sequence[Feature]) -> Array:
     for (row, column), text in np.ndenumerate(array):
         feature = features[column]
-        if message := fault(feature, text):
-            raise BadRequest(f"row {row}, {feature.name}: {message}")
+        try:
+            valid.check_value(feature, text, valid.place_of(row, len(array)))
+        except InvalidRow as e:
+            raise BadRequest(str(e)) from e
         if text is None:
             array[row, column] = np.nan  # as `model.predict.matrix` tells a missing text
     return array

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from streams.client import TRACEPARENT
+from infra.tracing import TRACEPARENT
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 FIELDS = "petal"  # the attribute of a log record that holds further fields

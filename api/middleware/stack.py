@@ -21,8 +21,8 @@ from api.middleware import logging as logs
 from api.middleware.auth import Guard
 from infra.errors import ConfigError
 from infra.topics import TRACE_HEADER
+from infra.tracing import TRACEPARENT
 from model.errors import ArtifactError
-from streams.client import TRACEPARENT
 
 SAFETY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 REQUEST_ID = b"x-request-id"

@@ -6,8 +6,9 @@ import msgspec
 from starlette.requests import Request
 
 from api.errors import BadRequest, TooMuch, Unprocessable, short
+from model import rows
 from model.card import Card, Value
-from model.rows import first_fault
+from model.errors import InvalidRow
 from streams.events import Row, TableRow, TaskId, new_id
 
 LONGEST_WAIT = 60  # seconds
@@ -59,10 +60,12 @@ def parse(data: bytes, card: Card, max_rows: int) -> Question:
         raise Unprocessable("$.X: no rows")
     if len(task.X) > max_rows:
         raise TooMuch(f"$.X: {len(task.X)} rows are more than the limit of {max_rows}")
-    rows: Any = task.X
-    if message := first_fault(card, rows):
-        raise Unprocessable(message)
-    return Question(task.id or new_id(), rows, task.model, task.id is not None)
+    X: Any = task.X
+    try:
+        rows.check(card, X)
+    except InvalidRow as e:
+        raise Unprocessable(str(e)) from e
+    return Question(task.id or new_id(), X, task.model, task.id is not None)
 
 
 def wait_wanted(request: Request) -> int | None:

@@ -34,6 +34,7 @@ from api.tasks.idempotency import Claims
 from api.tasks.request import LONGEST_WAIT, MixedTask, NumericTask, Question, parse, wait_wanted
 from infra.config import Settings
 from streams import client
+from streams.codec import input_digest
 from streams.errors import (
     IdConflict,
     PipelineUnavailable,
@@ -42,7 +43,7 @@ from streams.errors import (
     TaskTooLarge,
     UnknownOutcome,
 )
-from streams.events import Result, TaskId, input_digest, is_id
+from streams.events import Result, TaskId, is_id
 from streams.projection.reader import Reader, to_result
 
 TASKS = "Tasks"

@@ -9,6 +9,7 @@ from infra.broker import admin
 from infra.config import Settings
 from infra.topics import RESULTS
 from streams.maintenance.scan import open_log
+from streams.projection.blocks import read
 from streams.projection.lock import WriterLock
 from streams.projection.reader import Reader
 from streams.projection.store import Applied, Store
@@ -54,8 +55,8 @@ async def _replay(settings: Settings, store: Store, old: Path, progress: Progres
             with Reader(old):  # refuses a file that is no projection
                 pass
             kept = await asyncio.to_thread(store.carry_over, old, log.starts)
-        async for part in log.slices():
-            applied = await asyncio.to_thread(store.apply, *part)
+        async for part in log.chunks():
+            applied = await asyncio.to_thread(store.apply_all, [read(part)])
             total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
             done += len(part.records)
             progress(done, log.records)

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from infra.broker.admin import pipeline_topics
 from infra.config import Settings
 from infra.topics import MAX_RESULT_BYTES
-from streams.projection.blocks import Slice
+from streams.records import Chunk
 
 FETCH_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ class Log:
                     self.ends[partition] = end
         await self._consumer.seek_to_beginning()
 
-    async def slices(self) -> AsyncIterator[Slice]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         """The records up to `ends`, in offset order within each partition."""
         read = dict(self.starts)
         while any(read[p] < self.ends[p] for p in read):
@@ -51,7 +51,7 @@ class Log:
                 end = self.ends[tp.partition]
                 wanted = [r for r in records if r.offset < end]
                 if wanted:
-                    yield Slice(tp.partition, read[tp.partition], wanted)
+                    yield Chunk(tp.topic, tp.partition, read[tp.partition], wanted)
                     read[tp.partition] = wanted[-1].offset + 1
                 if len(wanted) < len(records):
                     read[tp.partition] = end

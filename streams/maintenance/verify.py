@@ -11,11 +11,11 @@ from aiokafka import AIOKafkaProducer
 from infra.broker import admin
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from streams.codec import DECODE_ERRORS, decode_result
 from streams.errors import StoreError
-from streams.events import DECODE_ERRORS, decode_result
 from streams.maintenance.scan import open_log
-from streams.projection.blocks import Slice
 from streams.projection.reader import Reader, to_result
+from streams.records import Chunk
 
 Progress = Callable[[int, int], None]  # records read, records in all
 
@@ -60,11 +60,11 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
             raise StoreError(f"{settings.database} has nothing of this broker's log; start a sink")
         stored = reader.next_offsets(log_id)
         async with open_log(settings, RESULTS) as log:
-            async for part in log.slices():
+            async for part in log.chunks():
                 known = [r for r in part.records if r.offset < stored.get(part.partition, 0)]
                 pending += len(part.records) - len(known)
                 if known:
-                    found = _compare(reader, log_id, Slice(part.partition, part.first, known))
+                    found = _compare(reader, log_id, part._replace(records=known))
                     for ids, more in zip((missing, different, extra), found, strict=True):
                         ids += more
                 done += len(part.records)
@@ -76,7 +76,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
     )
 
 
-def _compare(reader: Reader, log_id: int, part: Slice) -> tuple[list[str], list[str], list[str]]:
+def _compare(reader: Reader, log_id: int, part: Chunk) -> tuple[list[str], list[str], list[str]]:
     """Of one slice: (missing, different, extra)."""
     last = part.records[-1].offset
     rows = {row["offset"]: row for row in reader.between(log_id, part.partition, part.first, last)}
@@ -121,12 +121,12 @@ async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
     await admin.prepare(settings)
     before_ms = (time.time() - older_than) * 1000
     async with open_log(settings, RESULTS) as log:
-        answered = {r.key async for part in log.slices() for r in part.records}
+        answered = {r.key async for part in log.chunks() for r in part.records}
     async with open_log(settings, DEAD_LETTERS) as log:
-        dead = {position(r) async for part in log.slices() for r in part.records}
+        dead = {position(r) async for part in log.chunks() for r in part.records}
     found = []
     async with open_log(settings, TASKS) as log:
-        async for part in log.slices():
+        async for part in log.chunks():
             for r in part.records:
                 task_id = _task_id(r)
                 if (
@@ -213,6 +213,6 @@ async def dead_letters(settings: Settings) -> Sequence[Letter]:
                 r.key,
                 r.value,
             )
-            async for part in log.slices()
+            async for part in log.chunks()
             for r in part.records
         ]

@@ -17,34 +17,20 @@ from infra.topics import MAX_RESULT_BYTES
 from model.artifact import Loaded
 from model.errors import PredictError
 from model.predict import Prediction, matrix, predict
-from streams.events import (
+from streams.codec import (
     DECODE_ERRORS,
-    Answered,
-    Failure,
-    Position,
-    Result,
-    TableTask,
-    Task,
-    Timings,
-    are_ids,
+    ResultColumns,
     decode_result,
     digest_bytes,
     encode,
-    encode_answered,
+    encode_columns,
     input_digest,
-    is_id,
 )
+from streams.events import Failure, Position, Result, TableTask, Task, Timings, are_ids, is_id
 from streams.processing.decoder import Refused, Unreadable, explain
+from streams.records import Columns
 
 AnyTask = Task | TableTask
-
-
-class Batch(NamedTuple):
-    """Records of one partition of `tasks`, in offset order, as columns of equal length."""
-
-    offsets: Sequence[int]
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
 
 
 Message = tuple[bytes, bytes]  # a result's key and value
@@ -81,13 +67,13 @@ class Answerer:
         # may have one row or thousands.
         self._last: tuple[int, float] | None = None
 
-    def seconds(self, batch: Batch) -> float:
+    def seconds(self, batch: Columns) -> float:
         """A guess of what `answer` will take for a chunk; infinite before the first."""
         if self._last is None:
             return math.inf
         return self._last[1] * max(1.0, _bytes(batch) / self._last[0])
 
-    def answer(self, partition: int, batch: Batch) -> Answers:
+    def answer(self, partition: int, batch: Columns) -> Answers:
         """Answer the records of one partition of `tasks`; the order of results is theirs."""
         start = time.perf_counter()
         tasks = self._read_all(batch)
@@ -98,7 +84,7 @@ class Answerer:
         self._last = max(1, _bytes(batch)), time.perf_counter() - start
         return answers
 
-    def _read_all(self, batch: Batch) -> list[AnyTask] | None:
+    def _read_all(self, batch: Columns) -> list[AnyTask] | None:
         """One decode for the whole chunk, or None if any record needs a look of its own."""
         values = [value or b"" for value in batch.values]
         try:
@@ -119,7 +105,7 @@ class Answerer:
             return None
         return tasks
 
-    def _answer_singly_read(self, partition: int, batch: Batch) -> Answers:
+    def _answer_singly_read(self, partition: int, batch: Columns) -> Answers:
         tasks: list[AnyTask] = []
         offsets: list[int] = []
         refusals: dict[int, Message] = {}
@@ -201,7 +187,7 @@ class Answerer:
         (y, proba), digests = predicted
         counts = [len(task.X) for task in tasks]
         queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
-        columns = Answered(
+        columns = ResultColumns(
             ids=[task.id.encode() for task in tasks],
             y=_parts(y, counts),
             proba=None if proba is None else _parts(proba, counts),
@@ -209,7 +195,7 @@ class Answerer:
             offsets=offsets,
             queue_ms=queued.clip(0).round(3).tolist(),
         )
-        values = encode_answered(columns, partition, self._card.id, self._worker, infer_ms)
+        values = encode_columns(columns, partition, self._card.id, self._worker, infer_ms)
         messages = list(zip(columns.ids, values, strict=True))
         if max(map(len, values)) > MAX_RESULT_BYTES:
             return [self._short_enough(message, partition) for message in messages]
@@ -238,7 +224,7 @@ class Answerer:
         return self._refusal(refused, partition, result.task.offset)
 
 
-def _bytes(batch: Batch) -> int:
+def _bytes(batch: Columns) -> int:
     return sum(map(len, filter(None, batch.values)))
 
 

@@ -1,37 +1,19 @@
-"""Slices of `results`: which of their records are results, and which are none."""
+"""Chunks of `results`: which of their records are results, and which are none."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from streams.events import DECODE_ERRORS, Result, decode_result, decode_results, encode
+from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode
+from streams.events import Result
+from streams.records import Chunk
 
 ID_LENGTH = 36
 # Whoever looks for one result reads its whole block. Four blocks fill a page of the database,
 # and a little is left for what SQLite keeps beside each.
 BLOCK_ROWS, BLOCK_BYTES = 32, 4050
 UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
-
-
-class Record(Protocol):
-    """What the store needs of a Kafka record; times in milliseconds since the epoch."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def value(self) -> bytes | None: ...
-
-
-class Slice(NamedTuple):
-    """Consecutive records of one partition; offsets from `first` on that are not among them
-    do not exist in the log. The store needs of each no more than `Record` has."""
-
-    partition: int
-    first: int
-    records: Sequence[Any]
 
 
 class Unreadable(NamedTuple):
@@ -51,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What is in a slice that ends before the offset `end`. Its results are columns of equal
+    """What is in a chunk that ends before the offset `end`. Its results are columns of equal
     length, in the order of offsets; `ids` has 36 bytes for each."""
 
     partition: int
@@ -110,17 +92,17 @@ class Contents(NamedTuple):
                 yield Block(self.offsets[n], self.timestamps[n], answers.decode())
 
 
-def read(part: Slice) -> Contents:
-    """What is in a slice; of a value with another notation than ours, its result in ours."""
-    values = [record.value or b"" for record in part.records]
+def read(chunk: Chunk) -> Contents:
+    """What is in a chunk; of a value with another notation than ours, its result in ours."""
+    values = [record.value or b"" for record in chunk.records]
     results = decode_results(values)
     if results is None:
-        return _read_singly(part)
-    return _contents(part, part.records, results, values, [])
+        return _read_singly(chunk)
+    return _contents(chunk, chunk.records, results, values, [])
 
 
-def _read_singly(part: Slice) -> Contents:
-    found = [(record, _read_one(record.value)) for record in part.records]
+def _read_singly(chunk: Chunk) -> Contents:
+    found = [(record, _read_one(record.value)) for record in chunk.records]
     good = [(record, result) for record, result in found if isinstance(result, Result)]
     results = [result for _, result in good]
     unreadable = [
@@ -129,20 +111,20 @@ def _read_singly(part: Slice) -> Contents:
         if isinstance(reason, str)
     ]
     records = [record for record, _ in good]
-    return _contents(part, records, results, [encode(r) for r in results], unreadable)
+    return _contents(chunk, records, results, [encode(r) for r in results], unreadable)
 
 
 def _contents(
-    part: Slice,
+    chunk: Chunk,
     records: Sequence[Any],
     results: Sequence[Result],
     values: Sequence[bytes],
     unreadable: Sequence[Unreadable],
 ) -> Contents:
     return Contents(
-        part.partition,
-        part.first,
-        part.records[-1].offset + 1 if part.records else part.first,
+        chunk.partition,
+        chunk.first,
+        chunk.records[-1].offset + 1 if chunk.records else chunk.first,
         [record.offset for record in records],
         [record.timestamp for record in records],
         "".join([result.id for result in results]).encode(),

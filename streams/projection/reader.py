@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import sqlite_utils
 
+from streams.codec import decode_result
 from streams.errors import StoreError
-from streams.events import Result, decode_result
+from streams.events import Result
 from streams.projection.blocks import BLOCK_ROWS
 from streams.projection.schema import MAX_OFFSET, check_file, position_of
 

@@ -17,13 +17,14 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from infra.topics import RESULTS
+from streams.codec import decode_result
 from streams.errors import OffsetGap, StoreError
-from streams.events import decode_result
 from streams.projection import database as bulk
 from streams.projection.backfill import carry_over
-from streams.projection.blocks import Contents, Record, Slice, read
+from streams.projection.blocks import Contents, read
 from streams.projection.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -34,6 +35,7 @@ from streams.projection.schema import (
     position_of,
 )
 from streams.projection.task_index import Keys, Repeat, Span
+from streams.records import Chunk
 
 # All at once: readers must not take half of it for a database of another program.
 CREATE = f"""
@@ -134,9 +136,9 @@ class Store:
         query = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
         return dict(self._db.execute(query, (self._log,)))
 
-    def apply(self, partition: int, first: int, records: Sequence[Record]) -> Applied:
+    def apply(self, partition: int, first: int, records: Sequence[Any]) -> Applied:
         """Store one slice of the log; see `apply_all`."""
-        return self.apply_all([read(Slice(partition, first, records))])
+        return self.apply_all([read(Chunk(RESULTS, partition, first, records))])
 
     def apply_all(self, parts: Sequence[Contents]) -> Applied:
         """Store slices of the log in one transaction, each partition's in offset order.

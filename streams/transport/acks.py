@@ -1,21 +1,8 @@
 """A chunk of consecutive records as one Faust event, and the watermark that its ack moves."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from faust.types import ConsumerMessage
-
-from streams.transport.fetcher import FetchedRecord
-
-
-class Chunk(NamedTuple):
-    """Consecutive records of one partition; offsets from `first` on that are not among them
-    do not exist in the log."""
-
-    topic: str
-    partition: int
-    first: int
-    records: Sequence[FetchedRecord]
 
 
 class ChunkMessage(ConsumerMessage):  # type: ignore[misc]

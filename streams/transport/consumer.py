@@ -26,8 +26,8 @@ from faust.types import TP
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from streams.records import Holes, find_hole
-from streams.transport.acks import Chunk, ChunkMessage, Watermark
+from streams.records import Chunk, Holes, find_hole
+from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0

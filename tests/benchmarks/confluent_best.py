@@ -19,7 +19,8 @@ from infra.config import Settings
 from infra.process.gc import relax_garbage_collector
 from infra.topics import RESULTS, TASKS
 from model import artifact
-from streams.processing.processor import Answerer, Batch
+from streams.processing.processor import Answerer
+from streams.records import Columns
 
 BATCH_RECORDS = 10_000
 
@@ -64,7 +65,7 @@ def handle(answerer: Answerer, producer: Producer, messages: list[Any]) -> None:
     for message in messages:
         by_partition[message.partition()].append(message)
     for partition, part in by_partition.items():
-        batch = Batch(
+        batch = Columns(
             [m.offset() for m in part], [m.key() for m in part], [m.value() for m in part]
         )
         for key, value in answerer.answer(partition, batch).results:

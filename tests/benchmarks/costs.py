@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.events import Result, decode_result
+from streams.codec import decode_result
+from streams.events import Result
 
 SETTLE_MS = 20.0  # after the last result its delivery is awaited and acknowledged
 MB = 1_000_000

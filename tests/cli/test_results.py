@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from streams.events import Failure, Position, Result, Timings, encode
+from streams.codec import encode
+from streams.events import Failure, Position, Result, Timings
 from streams.projection.store import Store
 from tests.processes import Pipeline
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from model import card as cards
+from model import rows
 from model.artifact import Loaded
 from model.card import Card, Feature
 from model.errors import CardError, InvalidRow
@@ -23,12 +24,12 @@ MIXED = Card(
 
 
 def test_numbers_are_parsed_in_the_order_of_the_features(loaded: Loaded) -> None:
-    assert cards.parse(loaded.card, ["5.1", "-3", " 1.4e0 ", "0"]) == [5.1, -3.0, 1.4, 0.0]
+    assert rows.parse(loaded.card, ["5.1", "-3", " 1.4e0 ", "0"]) == [5.1, -3.0, 1.4, 0.0]
 
 
 def test_a_wrong_count_names_all_features(loaded: Loaded) -> None:
     with pytest.raises(InvalidRow) as refused:
-        cards.parse(loaded.card, ["1", "2"])
+        rows.parse(loaded.card, ["1", "2"])
     assert str(refused.value) == (
         "iris wants 4 values (sepal_length, sepal_width, petal_length, petal_width), got 2"
     )
@@ -51,14 +52,14 @@ def test_a_value_that_is_no_finite_number_names_its_feature(
     loaded: Loaded, text: str, fault: str
 ) -> None:
     with pytest.raises(InvalidRow) as refused:
-        cards.parse(loaded.card, ["5.1", text, "1.4", "0.2"])
+        rows.parse(loaded.card, ["5.1", text, "1.4", "0.2"])
     assert str(refused.value) == f"sepal_width: {fault}"
 
 
 def test_texts_and_missing_values_follow_the_card() -> None:
-    assert cards.parse(MIXED, ["80", "heat pump", ""]) == [80.0, "heat pump", None]
+    assert rows.parse(MIXED, ["80", "heat pump", ""]) == [80.0, "heat pump", None]
     with pytest.raises(InvalidRow, match="heating: 'coal' is none of: gas, heat pump"):
-        cards.parse(MIXED, ["80", "coal", "1990"])
+        rows.parse(MIXED, ["80", "coal", "1990"])
 
 
 def test_a_card_knows_its_id_its_names_and_whether_it_is_numeric(loaded: Loaded) -> None:

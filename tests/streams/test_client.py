@@ -30,7 +30,7 @@ def test_a_submitted_task_stands_where_the_broker_said(pipeline: Pipeline) -> No
         async with open_log(settings, TASKS) as log:
             found = {
                 (part.partition, record.offset): record.key
-                async for part in log.slices()
+                async for part in log.chunks()
                 for record in part.records
             }
         return sent, found

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from infra import config
+from infra.broker.admin import prepare
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS
 from model import artifact as artifacts
@@ -24,8 +25,9 @@ from model.artifact import Loaded
 from model.predict import predict
 from model.train import describe, make_card
 from streams.client import Client
+from streams.codec import decode_result
 from streams.errors import StoreError
-from streams.events import Failure, Position, Result, decode_result, new_id
+from streams.events import Failure, Position, Result, new_id
 from streams.maintenance.scan import open_log
 from streams.projection.reader import Audit, Reader
 from tests.estimators import ENDLESS, Sleeper
@@ -71,7 +73,7 @@ def produce(settings: Settings, values: Sequence[tuple[bytes | None, bytes | Non
 def read_topic(settings: Settings, topic: str) -> list[Any]:
     async def run() -> list[Any]:
         async with open_log(settings, topic) as log:
-            return [record async for part in log.slices() for record in part.records]
+            return [record async for part in log.chunks() for record in part.records]
 
     return asyncio.run(run())
 
@@ -438,7 +440,7 @@ def make_again(settings: Settings, topic: str) -> None:
                     await asyncio.sleep(0.1)
         finally:
             await admin.close()
-        await admin.prepare(settings)
+        await prepare(settings)
 
     asyncio.run(run())
 

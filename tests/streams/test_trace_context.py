@@ -11,7 +11,7 @@ from infra.topics import RESULTS, TASKS, TRACE_HEADER
 from streams import worker
 from streams.events import new_id
 from streams.processing.processor import DeadLetter
-from streams.transport.acks import Chunk
+from streams.records import Chunk
 from tests.service import record_headers, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

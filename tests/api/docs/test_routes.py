@@ -22,11 +22,11 @@ from api.docs.asyncapi import DeadLetterHeaders
 from api.docs.openapi import Undescribed, described
 from infra.config import Settings
 from model.artifact import Loaded
-from streams.transport.acks import Chunk
-from tests.processes import clean_environ
+from streams.records import Chunk
+from tests.processes import ROOT, clean_environ
 from tests.service import Service, serving
 
-ASYNCAPI = Path(__file__).parent / "data" / "asyncapi-3.0.0.json.gz"
+ASYNCAPI = ROOT / "tests" / "data" / "asyncapi-3.0.0.json.gz"
 
 
 @pytest.fixture(scope="module")

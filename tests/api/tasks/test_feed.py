@@ -12,7 +12,8 @@ import pytest
 
 from api.errors import BadRequest
 from api.tasks.feed import Feed, cursor, event_id
-from streams.events import Position, Result, Timings, encode, new_id
+from streams.codec import encode
+from streams.events import Position, Result, Timings, new_id
 from streams.projection.store import Store
 from tests.processes import wait_until
 from tests.service import Service, serving

@@ -21,17 +21,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from api.tasks import routes as tasks
 from infra.topics import TASKS
 from model.artifact import Loaded
-from streams.events import (
-    Failure,
-    Position,
-    Result,
-    Task,
-    Timings,
-    encode,
-    input_digest,
-    is_id,
-    new_id,
-)
+from streams.codec import encode, input_digest
+from streams.events import Failure, Position, Result, Task, Timings, is_id, new_id
 from streams.projection.store import Store
 from tests.processes import Pipeline, Process, settings_for, wait_until
 from tests.service import call, serving

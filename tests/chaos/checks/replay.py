@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infra.topics import RESULTS
 from streams.errors import StoreError
-from streams.projection.blocks import Slice
 from streams.projection.reader import Reader
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.chaos.checks.history import Projected, Row
 
 RECORDS_AT_ONCE = 1000
@@ -74,14 +75,14 @@ def _copy(database: Path, target: Path) -> None:
         source.backup(copy)
 
 
-def _slices(records: Sequence[Any]) -> Iterator[Slice]:
+def _slices(records: Sequence[Any]) -> Iterator[Chunk]:
     """All records, by partition and offset, in parts from each partition's beginning."""
     for partition, of_partition in groupby(records, key=lambda r: r.partition()):
         stored = [Stored(r.offset(), r.timestamp()[1], r.value()) for r in of_partition]
         first = 0
         for n in range(0, len(stored), RECORDS_AT_ONCE):
             part = stored[n : n + RECORDS_AT_ONCE]
-            yield Slice(int(partition), first, part)
+            yield Chunk(RESULTS, int(partition), first, part)
             first = part[-1].offset + 1
 
 
@@ -90,7 +91,7 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
     try:
         with contextlib.closing(Store(database, cluster)) as store:
             for part in _slices(records):
-                store.apply(*part)
+                store.apply(*part[1:])
     except (sqlite3.Error, StoreError) as e:
         return f"the log cannot be applied: {e}"
     return _difference(before, digests(database))

@@ -11,16 +11,10 @@ import pytest
 
 from model.artifact import Loaded
 from model.predict import predict
-from streams.events import (
-    Failure,
-    Position,
-    Result,
-    decode_result,
-    decode_results,
-    input_digest,
-    new_id,
-)
-from streams.processing.processor import Answerer, Batch, DeadLetter
+from streams.codec import decode_result, decode_results, input_digest
+from streams.events import Failure, Position, Result, new_id
+from streams.processing.processor import Answerer, DeadLetter
+from streams.records import Columns
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
@@ -35,9 +29,9 @@ def task(X: Any, **fields: Any) -> dict[str, Any]:
     return {"v": 1, "id": ID, "X": X, "at": 1763920000.0, **fields}
 
 
-def batch(*values: Any, keys: Sequence[bytes | None] | None = None, first: int = 40) -> Batch:
+def batch(*values: Any, keys: Sequence[bytes | None] | None = None, first: int = 40) -> Columns:
     raw = [v if v is None or isinstance(v, bytes) else json.dumps(v).encode() for v in values]
-    return Batch(range(first, first + len(raw)), keys or [ID.encode()] * len(raw), raw)
+    return Columns(range(first, first + len(raw)), keys or [ID.encode()] * len(raw), raw)
 
 
 def errors(answerer: Answerer, *values: Any) -> list[Failure | None]:
@@ -46,7 +40,7 @@ def errors(answerer: Answerer, *values: Any) -> list[Failure | None]:
     return [decode_result(value).error for _, value in answers.results]
 
 
-def many(count: int) -> tuple[list[str], Batch]:
+def many(count: int) -> tuple[list[str], Columns]:
     ids = [new_id() for _ in range(count)]
     tasks = [task([ROWS[n % 3]], id=i) for n, i in enumerate(ids)]
     return ids, batch(*tasks, keys=[i.encode() for i in ids])
@@ -88,7 +82,7 @@ def test_one_bad_record_changes_no_neighbours_answer(answerer: Answerer) -> None
     alone = [decode_result(v).y for _, v in answerer.answer(0, good).results]
     values = [*good.values[:20], b"{", *good.values[20:]]
     keys = [*good.keys[:20], b"poison", *good.keys[20:]]
-    mixed = answerer.answer(0, Batch(range(51), keys, values))
+    mixed = answerer.answer(0, Columns(range(51), keys, values))
     assert [key.decode() for key, _ in mixed.results] == ids
     assert [decode_result(v).y for _, v in mixed.results] == alone
     offsets = [decode_result(v).task.offset for _, v in mixed.results]
@@ -192,7 +186,7 @@ def test_a_task_that_the_model_fails_on_is_found_among_many(answerer: Answerer) 
     ids, good = many(33)
     values = list(good.values)
     values[17] = json.dumps(task([[1e308] * 4], id=ids[17])).encode()
-    answers = answerer.answer(0, Batch(good.offsets, good.keys, values))
+    answers = answerer.answer(0, Columns(good.offsets, good.keys, values))
     failed = [key.decode() for key, v in answers.results if decode_result(v).error]
     assert failed == [ids[17]]
     assert [key.decode() for key, _ in answers.results] == ids

@@ -7,8 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.artifact import Loaded
-from streams.events import Result, decode_result, encode, new_id
-from streams.processing.processor import Answerer, Answers, Batch
+from streams.codec import decode_result, encode
+from streams.events import Result, new_id
+from streams.processing.processor import Answerer, Answers
+from streams.records import Columns
 
 GOOD_ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
 GOOD_ROW = [5.1, 3.5, 1.4, 0.2]
@@ -41,7 +43,7 @@ def task(task_id: str) -> dict[str, Any]:
     return {"v": 1, "id": task_id, "X": [GOOD_ROW], "at": 1763920000.0}
 
 
-def check_ends(answers: Answers, batch: Batch) -> None:
+def check_ends(answers: Answers, batch: Columns) -> None:
     """Each offset in exactly one end, in order; results are valid; letters are unchanged."""
     results = [(key, decode_result(value)) for key, value in answers.results]
     offsets = [result.task.offset for _, result in results]
@@ -67,7 +69,7 @@ def test_every_record_gets_exactly_one_end(
 ) -> None:
     answerer = Answerer(loaded, "host-1", max_rows=3)
     keys = [id_in(value) if keyed else None for value in chunk]
-    batch = Batch(range(7, 7 + len(chunk)), keys, chunk)
+    batch = Columns(range(7, 7 + len(chunk)), keys, chunk)
     check_ends(answerer.answer(3, batch), batch)
 
 
@@ -82,7 +84,7 @@ def test_a_good_task_gets_its_answer_whatever_stands_around_it(
     good = encode(task(GOOD_ID))
     chunk = [*before, good, *after]
     keys = [GOOD_ID.encode() if value is good else None for value in chunk]
-    answers = answerer.answer(0, Batch(range(len(chunk)), keys, chunk))
+    answers = answerer.answer(0, Columns(range(len(chunk)), keys, chunk))
     [found] = [
         result
         for result in map(read, answers.results)

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from streams.codec import encode, input_digest
 from streams.errors import OffsetGap, StoreError
-from streams.events import Failure, Position, Result, Timings, encode, input_digest, new_id
-from streams.projection.blocks import Slice, read
+from streams.events import Failure, Position, Result, Timings, new_id
+from streams.projection.blocks import read
 from streams.projection.lock import WriterLock
 from streams.projection.reader import Audit, Reader, to_result
 from streams.projection.store import Applied, Store
+from streams.records import Chunk
 
 
 class Record(NamedTuple):
@@ -84,15 +86,20 @@ def test_replaying_what_is_stored_changes_nothing(path: Path) -> None:
 def test_slices_of_several_partitions_are_stored_together_or_not_at_all(path: Path) -> None:
     store = Store(path, "cluster")
     slices = [
-        Slice(0, 0, records(result(0), result(1))),
-        Slice(1, 5, records(result(5), first=5)),
-        Slice(0, 2, records(result(2), first=2)),
+        Chunk("results", 0, 0, records(result(0), result(1))),
+        Chunk("results", 1, 5, records(result(5), first=5)),
+        Chunk("results", 0, 2, records(result(2), first=2)),
     ]
     assert store.apply_all([read(s) for s in slices]) == Applied(new=4)
     assert store.next_offsets() == {0: 3, 1: 6}
     before = dump(path)
     with pytest.raises(OffsetGap):
-        store.apply_all([read(Slice(0, 3, records(result(3), first=3))), read(Slice(1, 9, []))])
+        store.apply_all(
+            [
+                read(Chunk("results", 0, 3, records(result(3), first=3))),
+                read(Chunk("results", 1, 9, [])),
+            ]
+        )
     assert dump(path) == before
 
 
@@ -309,8 +316,8 @@ def test_repeated_answers_amid_a_large_transaction_are_found(path: Path) -> None
     store = Store(path, "cluster")
     store.apply(0, 0, records(*answers[:60]))
     slices = [
-        Slice(0, 60, records(*answers[60:], answers[3], other, first=60)),
-        Slice(1, 0, records(*answers[290:])),
+        Chunk("results", 0, 60, records(*answers[60:], answers[3], other, first=60)),
+        Chunk("results", 1, 0, records(*answers[290:])),
     ]
     assert store.apply_all([read(s) for s in slices]) == Applied(
         new=240, duplicates=12, conflicts=1

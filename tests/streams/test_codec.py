@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import events
-from streams.events import Answered, Failure, Position, Result, TableTask, Task, Timings
+from streams import codec, events
+from streams.codec import ResultColumns
+from streams.events import Failure, Position, Result, TableTask, Task, Timings
 
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
 TASK = b'{"v":1,"id":"%s","X":[[5.1,3.5,1.4,0.2]],"at":1763920000.123}' % ID.encode()
@@ -44,7 +45,7 @@ def answer(**fields: Any) -> Result:
 def test_messages_are_on_the_wire_as_the_contract_says(
     message: Task | Result, encoded: bytes
 ) -> None:
-    assert events.encode(message) == encoded
+    assert codec.encode(message) == encoded
     assert msgspec.json.decode(encoded, type=type(message)) == message
     jsonschema.validate(json.loads(encoded), msgspec.json.schema(type(message)))
 
@@ -58,14 +59,14 @@ def test_the_schema_refuses_what_the_decoder_refuses(field: str) -> None:
 
 
 def test_a_regressors_answer_holds_numbers_and_no_probabilities() -> None:
-    fields = json.loads(events.encode(answer(y=[2.5, 3.0])))
+    fields = json.loads(codec.encode(answer(y=[2.5, 3.0])))
     expected = {key: value for key, value in json.loads(RESULT).items() if key != "proba"}
     assert fields == expected | {"y": [2.5, 3.0]}
 
 
 def test_a_table_task_carries_texts_and_missing_values() -> None:
     task = TableTask(v=1, id=ID, X=[["red", None, 1.5]], at=1.0, model="houses")
-    assert msgspec.json.decode(events.encode(task), type=TableTask) == task
+    assert msgspec.json.decode(codec.encode(task), type=TableTask) == task
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_only_lower_case_uuid4_are_ids(text: str) -> None:
     assert not events.is_id(text)
     assert not events.are_ids([ID, text])
     with pytest.raises(msgspec.ValidationError):
-        events.decode_result(RESULT.replace(ID.encode(), json.dumps(text)[1:-1].encode()))
+        codec.decode_result(RESULT.replace(ID.encode(), json.dumps(text)[1:-1].encode()))
 
 
 def test_new_ids_are_ids_and_differ() -> None:
@@ -119,12 +120,12 @@ def test_the_schema_tells_readers_what_an_id_is() -> None:
 
 
 def test_the_input_digest_is_of_the_numbers_and_not_of_their_notation() -> None:
-    assert events.input_digest([[1, 2.5]]) == "98eb799f799c2713"
-    assert events.input_digest([[1.0, 2.5]]) == events.input_digest([[1, 2.5]])
-    assert events.input_digest([[2.5, 1]]) != events.input_digest([[1, 2.5]])
-    mixed = events.input_digest([["red", 1, None]])
-    assert mixed == events.input_digest([["red", 1.0, None]])
-    assert mixed != events.input_digest([["red", None, 1]])
+    assert codec.input_digest([[1, 2.5]]) == "98eb799f799c2713"
+    assert codec.input_digest([[1.0, 2.5]]) == codec.input_digest([[1, 2.5]])
+    assert codec.input_digest([[2.5, 1]]) != codec.input_digest([[1, 2.5]])
+    mixed = codec.input_digest([["red", 1, None]])
+    assert mixed == codec.input_digest([["red", 1.0, None]])
+    assert mixed != codec.input_digest([["red", None, 1]])
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -144,11 +145,11 @@ def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
     rows: list[Any], has_proba: bool, name: str, infer_ms: float
 ) -> None:
     ids, y, proba, digests, offsets, queue_ms = zip(*rows, strict=True)
-    columns = Answered(
+    columns = ResultColumns(
         [i.encode() for i in ids], y, proba if has_proba else None, digests, offsets, queue_ms
     )
     one_by_one = [
-        events.encode(
+        codec.encode(
             Result(
                 v=1, id=i, y=labels, proba=p if has_proba else None, input=digest, model=name,
                 worker=f"{name}-1", task=Position(2, offset), ms=Timings(queue, infer_ms),
@@ -156,4 +157,4 @@ def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
         )
         for i, labels, p, digest, offset, queue in rows
     ]  # fmt: skip
-    assert events.encode_answered(columns, 2, name, f"{name}-1", infer_ms) == one_by_one
+    assert codec.encode_columns(columns, 2, name, f"{name}-1", infer_ms) == one_by_one
