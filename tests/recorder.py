@@ -27,7 +27,18 @@ from streams.reader import Reader
 from streams.schema import StoreError
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
-from tests.recording import FOLDER, MAIN, TABLE, TOPICS, Exchange, Kind, Record, Sent, request
+from tests.recording import (
+    FOLDER,
+    MAIN,
+    MOST_ROWS,
+    TABLE,
+    TOPICS,
+    Exchange,
+    Kind,
+    Record,
+    Sent,
+    request,
+)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 STRANGE = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a"  # of ids that the recording chooses; two digits more
@@ -62,14 +73,19 @@ class Recorder:
 
     @contextmanager
     def serving(self, model: str) -> Iterator[None]:
-        """A worker and a REST service with a model."""
+        """A REST service with a model."""
         self._model = model
         self._pipeline.env["PETAL_MODEL"] = str(self._folder / f"{model}.joblib")
+        with self._pipeline.start(sys.executable, "-m", "api") as service:
+            wait_until(self._listens, 30, "the service listens")
+            yield
+            service.stop()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A worker with the same model."""
         with self._pipeline.worker() as worker:
-            with self._pipeline.start(sys.executable, "-m", "api") as service:
-                wait_until(self._listens, 30, "the service listens")
-                yield
-                service.stop()
+            yield
             worker.stop()
 
     def _listens(self) -> bool:
@@ -80,12 +96,21 @@ class Recorder:
 
     def call(self, kind: Kind, method: str, path: str, body: Any = None, **headers: str) -> None:
         """One exchange; a body that is no bytes is sent as JSON."""
+        self._exchange(kind, method, path, body, None, headers)
+
+    def listen(self, kind: Kind, path: str, size: int, **headers: str) -> None:
+        """The first bytes of a stream that has no end."""
+        self._exchange(kind, "GET", path, None, size, headers)
+
+    def _exchange(
+        self, kind: Kind, method: str, path: str, body: Any, size: int | None, headers: Any
+    ) -> None:
         data = b"" if body is None else body if isinstance(body, bytes) else _json(body)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             names.setdefault("content-type", "application/json")
         sent = Sent(method, path, names, data)
-        answer = request(self._settings.api_port, sent, EVENTS if kind == "stream" else None)
+        answer = request(self._settings.api_port, sent, size)
         self.exchanges.append(Exchange(self._model, kind, sent, answer))
 
     def produce(self, topic: str, *sent: tuple[bytes | None, bytes | None]) -> None:
@@ -161,7 +186,8 @@ def strange_tasks() -> list[tuple[bytes | None, bytes | None]]:
         (chosen(1).encode(), spaced.encode()), (None, nan.encode()),
         (b"another key", task(3)[1]), task(4, X=[]), task(5, X=[[1.0, 2.0]]), task(6, v=2),
         task(7, at=None), task(8, X="rows"), task(9, model="été"), task(10, X=[["a", 1, 1, 1]]),
-        task(11, X=[[1e308] * 4]), task(12, X=[[1e-7, 123456789.125, 1e16, 5e-324]]),
+        task(13, X=IRIS * 34), task(11, X=[[1e308] * 4]),
+        task(12, X=[[1e-7, 123456789.125, 1e16, 5e-324]]),
     ]  # fmt: skip
 
 
@@ -176,6 +202,8 @@ def strange_results(kept: Record) -> list[tuple[bytes | None, bytes | None]]:
 
 def record_iris(recorder: Recorder) -> None:
     with recorder.serving(MAIN):
+        wait(recorder)
+    with recorder.serving(MAIN), recorder.working():
         infer(recorder)
         describe(recorder)
         recorder.call("task", "POST", "/tasks", {"X": IRIS}, traceparent=TRACE)
@@ -195,6 +223,16 @@ def record_iris(recorder: Recorder) -> None:
         recorder.strangers += len(strange)
         recorder.settle()
         stored(recorder)
+
+
+def wait(recorder: Recorder) -> None:
+    """What is told of a task that no worker has answered."""
+    task_id = chosen(33)
+    pending = f'event: pending\ndata: {{"id":"{task_id}","status":"pending"}}\n\n'
+    recorder.call("pending", "POST", "/tasks", {"X": IRIS[:1], "id": task_id})
+    recorder.call("pending", "GET", f"/tasks/{task_id}")
+    recorder.listen("pending", f"/tasks/{task_id}/events", len(pending))
+    recorder.call("pending", "POST", "/tasks", {"X": IRIS[:1], "id": task_id}, prefer="wait=1")
 
 
 def infer(recorder: Recorder) -> None:
@@ -251,6 +289,7 @@ def describe(recorder: Recorder) -> None:
     recorder.call("refused", "POST", "/v2/models/iris/infer", {"inputs": []})
     recorder.call("refused", "POST", "/tasks", b"{")
     recorder.call("refused", "POST", "/tasks", {"X": [[1, 2]]})
+    recorder.call("refused", "POST", "/tasks", {"X": IRIS * 34})
     recorder.call("refused", "POST", "/tasks", b"1,2", content_type="text/csv")
     recorder.call("refused", "GET", "/tasks/7")
     recorder.call("refused", "GET", f"/tasks/{chosen(0xFF)}")
@@ -265,24 +304,33 @@ def stored(recorder: Recorder) -> None:
     recorder.call("stored", "POST", "/tasks", {"X": IRIS, "id": chosen(31)})
     recorder.call("stored", "POST", "/tasks", {"X": IRIS[:1], "id": chosen(30)}, prefer="wait=5")
     recorder.call("refused", "POST", "/tasks", {"X": IRIS[2:], "id": chosen(31)})
-    recorder.call("stream", "GET", "/results", last_event_id="0")
+    recorder.listen("stream", "/results", EVENTS, last_event_id="0")
+    recorder.listen("stream", "/results", EVENTS, last_event_id="1/0/9,1/1/3")
+    found = recorder.exchanges[-1].answer.body  # the last event of it is not whole
+    [seen, *_] = [line[4:] for line in found.decode().splitlines() if line.startswith("id: ")]
+    recorder.listen("stream", "/results", EVENTS, last_event_id=seen)
+    line = _json({"X": IRIS, "id": chosen(31)}) + b"\n"
+    recorder.call("stored", "POST", "/tasks", line, content_type="application/jsonl")
+    recorder.call(
+        "stored", "POST", "/tasks", line, content_type="application/jsonl", prefer="wait=5"
+    )
 
 
 def record_others(recorder: Recorder) -> None:
     """Tasks to the models with text, without classes, and with two."""
-    with recorder.serving(TABLE):
+    with recorder.serving(TABLE), recorder.working():
         tasks = [VOYAGE, VOYAGE[:1], VOYAGE[1:2], [["李", "b", None]], [["Zoë", "a"]]]
         recorder.submit(*((X, chosen(40 + n), None) for n, X in enumerate(tasks)))
         recorder.call("task", "POST", "/tasks", {"X": VOYAGE, "model": TABLE})
         recorder.call("refused", "POST", "/tasks", {"X": [["Zoë", "z", 1.0]]})
         recorder.settle()
         recorder.call("stored", "GET", f"/tasks/{chosen(40)}")
-    with recorder.serving("line"):
+    with recorder.serving("line"), recorder.working():
         numbers = [0.0, -0.0, 3.0, 1e22, 1e-7, -5e-324, 123456789.123456789]
         recorder.submit(*(([[x]], None, None) for x in numbers))
         recorder.submit(([[x] for x in numbers], None, "line"))
         recorder.settle()
-    with recorder.serving("flag"):
+    with recorder.serving("flag"), recorder.working():
         recorder.submit(([[1, 2], [-3, 4]], None, None), ([[1.0, 1.0]], None, None))
         recorder.settle()
 
@@ -310,7 +358,7 @@ def main() -> None:
         folder = Path(name)
         saved = save_models(folder / "models")
         settings = settings_for(folder, folder / "models" / f"{MAIN}.joblib")
-        settings["PETAL_MODELS"] = str(folder / "models")
+        settings |= {"PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(MOST_ROWS)}
         with Pipeline(folder, settings) as pipeline:
             pipeline.broker()
             sink = pipeline.sink()

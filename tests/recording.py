@@ -30,7 +30,8 @@ FOLDER = Path(__file__).resolve().parent / "data" / "recorded"
 TOPICS = ("tasks", "results", "dead-letters")
 MAIN = "iris"  # the model of PETAL_MODEL when the inference exchanges were recorded
 VOLATILE = {"date", "server", "x-request-id", "connection"}
-Kind = Literal["inference", "model", "task", "stored", "stream", "refused"]
+Kind = Literal["inference", "model", "pending", "task", "stored", "stream", "refused"]
+MOST_ROWS = 100  # in one task or request
 TABLE = "voyage"  # a model with text, categories and missing values
 
 

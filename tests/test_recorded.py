@@ -132,7 +132,7 @@ def answers(request: pytest.FixtureRequest) -> tuple[dict[Any, Any], dict[Any, A
     """What this version makes of the recorded tasks: results and dead letters by position."""
     models = recording.models()
     answerers = {
-        name: Answerer(Loaded(models[name].model, card), "another-1", 100_000)
+        name: Answerer(Loaded(models[name].model, card), "another-1", recording.MOST_ROWS)
         for name, card in CARDS.items()
     }
     results: dict[Any, Any] = {}
@@ -158,7 +158,7 @@ def test_every_recorded_task_gets_its_recorded_answer(answers: Any) -> None:
 def test_every_refused_task_is_told_the_recorded_sentence(answers: Any) -> None:
     made, _ = answers
     refused = [result for _, result in ANSWERED if result.error]
-    assert len({result.error.code for result in refused if result.error}) == 10
+    assert len({result.error.code for result in refused if result.error}) == 11
     for result in refused:
         _, value = made[result.task.partition, result.task.offset]
         assert decode_result(value).error == result.error
@@ -196,7 +196,7 @@ def test_recorded_tasks_are_encoded_again_to_the_same_bytes() -> None:
         made = encode_task(fields["X"], fields["id"], fields.get("model"))
         assert with_recorded(ASKED_AT, made, task.value or b"") == task.value
         compared += 1
-    assert compared == 124
+    assert compared == 126
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_the_recorded_database_is_read_and_holds_the_recorded_results(database: 
     } == expected
     assert all(encode(to_result(row)).decode() == row["value"] for row in rows)
     assert audit == Audit(
-        len(expected), duplicates=3, unreadable=3, records=len(RESULTS), conflicts=1
+        len(expected), duplicates=4, unreadable=3, records=len(RESULTS), conflicts=1
     )
 
 
@@ -309,7 +309,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
             folder / "models" / f"line.{ending}", folder / "models" / "line" / f"3.{ending}"
         )
     settings = settings_for(folder, folder / "models" / f"{MAIN}.joblib")
-    settings["PETAL_MODELS"] = str(folder / "models")
+    settings |= {
+        "PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(recording.MOST_ROWS)
+    }  # fmt: skip
     recording.database(folder / "petal.sqlite")
     with Pipeline(folder, settings) as pipeline:
         pipeline.broker()
@@ -411,6 +413,18 @@ def test_a_refused_request_gets_its_recorded_sentence(
     assert answer_of(ports, broker, exchange).body == exchange.answer.body
 
 
+def test_a_task_without_an_answer_is_pending_as_it_was(broker: Pipeline, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        nothing_known = {**broker.env, "PETAL_DATABASE": str(tmp_path / "none.sqlite")}
+        port = _port(stack, nothing_known, MAIN)
+        for exchange in recording.exchanges("pending"):
+            recorded = exchange.answer
+            answer = recording.request(port, exchange.sent, len(recorded.body))
+            assert answer.status == recorded.status
+            assert without_length(answer.headers) == without_length(recorded.headers)
+            assert with_recorded(OFFSET, answer.body, recorded.body) == recorded.body
+
+
 @pytest.mark.parametrize("exchange", recording.exchanges("task"), ids=named)
 def test_a_recorded_task_is_accepted_and_published_as_it_was(
     broker: Pipeline, tmp_path: Path, exchange: Exchange
@@ -462,7 +476,8 @@ def test_a_worker_writes_the_recorded_results_and_dead_letters(
     expected = [record for record, result in ANSWERED if result.model == CARDS[MAIN].id]
     asked = {(r.task.partition, r.task.offset) for _, r in ANSWERED if r.model == CARDS[MAIN].id}
     asked |= {place(letter) for letter in DEAD_LETTERS}
-    own = {**settings_for(tmp_path, Path(broker.env["PETAL_MODEL"]))}
+    own = settings_for(tmp_path, Path(broker.env["PETAL_MODEL"]))
+    own["PETAL_MAX_ROWS"] = broker.env["PETAL_MAX_ROWS"]
     with Pipeline(tmp_path, own) as pipeline:
         pipeline.broker()
         settings = config.load(own)
