@@ -319,7 +319,7 @@ def stored(recorder: Recorder) -> None:
 def record_others(recorder: Recorder) -> None:
     """Tasks to the models with text, without classes, and with two."""
     with recorder.serving(TABLE), recorder.working():
-        tasks = [VOYAGE, VOYAGE[:1], VOYAGE[1:2], [["李", "b", None]], [["Zoë", "a"]]]
+        tasks = [VOYAGE, VOYAGE[:1], VOYAGE[1:2], [["李", "b", 7]], [["Zoë", "a"]]]
         recorder.submit(*((X, chosen(40 + n), None) for n, X in enumerate(tasks)))
         recorder.call("task", "POST", "/tasks", {"X": VOYAGE, "model": TABLE})
         recorder.call("refused", "POST", "/tasks", {"X": [["Zoë", "z", 1.0]]})
