@@ -114,7 +114,7 @@ class Recorder:
         self.exchanges.append(Exchange(self._model, kind, sent, answer))
 
     def produce(self, topic: str, *sent: tuple[bytes | None, bytes | None]) -> None:
-        """Write raw (key, value) records, as a stranger would."""
+        """Write raw (key, value) records, as another program would."""
 
         async def run() -> None:
             async with AIOKafkaProducer(bootstrap_servers=self._settings.bootstrap) as producer:
@@ -143,10 +143,10 @@ class Recorder:
                 stored = reader.audit()
         except StoreError:
             return False
-        answered = stored.records - self.strangers + counts["dead-letters"]
+        answered = stored.records - self.others + counts["dead-letters"]
         return stored.records == counts["results"] and answered == counts["tasks"]
 
-    strangers = 0  # records of `results` that no worker wrote
+    others = 0  # records of `results` that no worker wrote
 
     def read(self, topic: str) -> list[Record]:
         """All records of a topic, by partition and offset."""
@@ -220,13 +220,13 @@ def record_iris(recorder: Recorder) -> None:
         recorder.settle()
         strange = strange_results(recorder.read("results")[0])
         recorder.produce("results", *strange)
-        recorder.strangers += len(strange)
+        recorder.others += len(strange)
         recorder.settle()
         stored(recorder)
 
 
 def wait(recorder: Recorder) -> None:
-    """What is told of a task that no worker has answered."""
+    """The answers about a task that no worker has answered."""
     task_id = chosen(33)
     pending = f'event: pending\ndata: {{"id":"{task_id}","status":"pending"}}\n\n'
     recorder.call("pending", "POST", "/tasks", {"X": IRIS[:1], "id": task_id})

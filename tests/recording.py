@@ -56,7 +56,7 @@ class Sent(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """A response, its headers without those that tell the time or the server."""
+    """A response, its headers without those that name the time or the server."""
 
     status: int
     headers: dict[str, str]

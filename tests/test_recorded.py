@@ -52,6 +52,8 @@ TIMINGS = re.compile(rb'"ms":\{"queue":[^,}]*,"infer":[^,}]*\}')
 MESSAGE = re.compile(rb'"message":' + TEXT)
 ASKED_AT = re.compile(rb'"at":[0-9.e]+')
 OFFSET = re.compile(rb'"offset":\d+')
+# Sentences for people that were changed on purpose since the recording: as it was, as it is.
+REWORDED: dict[str, str] = {}
 FLOAT = re.compile(rb"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
 
 
@@ -105,7 +107,7 @@ def of_workers() -> Iterator[tuple[Record, Result]]:
         if result is None:
             continue
         asked = ASKED[result.task.partition, result.task.offset]
-        if result.id.encode() in (asked.value or b""):  # otherwise a stranger's
+        if result.id.encode() in (asked.value or b""):  # otherwise another program's
             yield record, result
 
 
@@ -163,13 +165,19 @@ def test_every_recorded_task_gets_its_recorded_answer(answers: Any) -> None:
     assert len(made) == len(ANSWERED)
 
 
-def test_every_refused_task_is_told_the_recorded_sentence(answers: Any) -> None:
+def test_every_refused_task_gets_its_recorded_sentence(answers: Any) -> None:
     made, _ = answers
-    refused = [result for _, result in ANSWERED if result.error]
-    assert len({result.error.code for result in refused if result.error}) == 11
-    for result in refused:
+    refused = [(result, result.error) for _, result in ANSWERED if result.error]
+    assert len({error.code for _, error in refused}) == 11
+    for result, error in refused:
         _, value = made[result.task.partition, result.task.offset]
-        assert decode_result(value).error == result.error
+        now = decode_result(value).error
+        assert now is not None
+        assert now.message == reworded(error.message)
+
+
+def reworded(sentence: str) -> str:
+    return REWORDED.get(sentence, sentence)
 
 
 def test_what_could_not_be_read_still_cannot_and_for_the_same_reason(answers: Any) -> None:
@@ -183,7 +191,7 @@ def test_what_could_not_be_read_still_cannot_and_for_the_same_reason(answers: An
         assert headers["petal-topic"] == b"tasks"
 
 
-def test_recorded_results_are_encoded_again_to_the_same_bytes() -> None:
+def test_recorded_results_encode_to_the_same_bytes() -> None:
     values = [record.value or b"" for record, _ in ANSWERED]
     assert [encode(result) for _, result in ANSWERED] == values
     numeric = [value for value in values if b"\\" not in value]
@@ -192,7 +200,7 @@ def test_recorded_results_are_encoded_again_to_the_same_bytes() -> None:
     assert [encode(result) for result in together] == numeric
 
 
-def test_recorded_tasks_are_encoded_again_to_the_same_bytes() -> None:
+def test_recorded_tasks_encode_to_the_same_bytes() -> None:
     asked = list(of_clients())
     assert len(asked) == 126
     for task, fields in asked:
@@ -207,12 +215,12 @@ def of_clients() -> Iterator[tuple[Record, Any]]:
             fields = json.loads(task.value or b"")
         except (ValueError, RecursionError):
             continue
-        # A stranger's tell another time.
+        # Those of other programs have another time.
         if isinstance(fields, dict) and abs(fields.get("at", 0) * 1000 - task.timestamp) < 1e5:
             yield task, fields
 
 
-def test_a_client_tells_its_own_rows_by_the_recorded_digest() -> None:
+def test_a_client_computes_the_recorded_digests() -> None:
     digests = {(r.task.partition, r.task.offset): r.input for _, r in ANSWERED}
     for task, fields in of_clients():
         assert input_digest(fields["X"]) == digests[task.partition, task.offset]
@@ -429,7 +437,9 @@ def test_a_refused_request_gets_its_recorded_status(
 def test_a_refused_request_gets_its_recorded_sentence(
     ports: dict[str, int], broker: Pipeline, exchange: Exchange
 ) -> None:
-    assert answer_of(ports, broker, exchange).body == exchange.answer.body
+    recorded = json.loads(exchange.answer.body)
+    expected = {**recorded, "error": reworded(recorded["error"])}
+    assert json.loads(answer_of(ports, broker, exchange).body) == expected
 
 
 def test_a_task_without_an_answer_is_pending_as_it_was(broker: Pipeline, tmp_path: Path) -> None:
