@@ -22,9 +22,9 @@ from aiokafka import AIOKafkaProducer
 from infra import config
 from model import artifact as artifacts
 from streams.client import Client
-from streams.log import open_log
-from streams.reader import Reader
-from streams.schema import StoreError
+from streams.errors import StoreError
+from streams.maintenance.scan import open_log
+from streams.projection.reader import Reader
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import (
@@ -153,7 +153,7 @@ class Recorder:
 
         async def run() -> list[Record]:
             async with open_log(self._settings, topic) as log:
-                found = [_record(r) async for part in log.slices() for r in part.records]
+                found = [_record(r) async for part in log.chunks() for r in part.records]
             return sorted(found, key=lambda record: (record.partition, record.offset))
 
         return asyncio.run(run())

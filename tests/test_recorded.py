@@ -25,22 +25,16 @@ from infra.config import Settings
 from model import artifact as artifacts
 from model import card as cards
 from model.artifact import Loaded
-from streams.answer import Answerer, Batch
 from streams.client import encode_task
-from streams.events import (
-    DECODE_ERRORS,
-    Result,
-    decode_result,
-    decode_results,
-    encode,
-    input_digest,
-    new_id,
-)
-from streams.log import open_log
-from streams.reader import Audit, Reader, to_result
-from streams.rebuild import rebuild
-from streams.schema import APPLICATION_ID, SCHEMA_VERSION
-from streams.store import Applied, Store
+from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode, input_digest
+from streams.events import Result, new_id
+from streams.maintenance.rebuild import rebuild
+from streams.maintenance.scan import open_log
+from streams.processing.processor import Answerer
+from streams.projection.reader import Audit, Reader, to_result
+from streams.projection.schema import APPLICATION_ID, SCHEMA_VERSION
+from streams.projection.store import Applied, Store
+from streams.records import Columns
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import MAIN, Answer, Exchange, Record, Sent
@@ -133,8 +127,8 @@ def batches(together: bool) -> list[tuple[str, int, list[Record]]]:
     return [(name, partition, tasks) for (name, partition, _), tasks in chunks.items()]
 
 
-def columns(tasks: Sequence[Record]) -> Batch:
-    return Batch([t.offset for t in tasks], [t.key for t in tasks], [t.value for t in tasks])
+def columns(tasks: Sequence[Record]) -> Columns:
+    return Columns([t.offset for t in tasks], [t.key for t in tasks], [t.value for t in tasks])
 
 
 @pytest.fixture(scope="module", params=["one by one", "together"])
@@ -480,7 +474,7 @@ def read(settings: Settings, topic: str) -> list[Any]:
 
     async def run() -> list[Any]:
         async with open_log(settings, topic) as log:
-            found = [record async for part in log.slices() for record in part.records]
+            found = [record async for part in log.chunks() for record in part.records]
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     return asyncio.run(run())
