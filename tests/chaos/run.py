@@ -12,6 +12,9 @@ from infra import broker, config
 from tests import processes
 from tests.chaos import evidence, faults, load, rest, schedule
 from tests.chaos.checker import Verdict, check, floor_for
+from tests.chaos.delivery.backlog import Backlog
+from tests.chaos.delivery.situations import CHUNK_RECORDS
+from tests.chaos.delivery.wire import Wire
 from tests.chaos.evidence import LogReader
 from tests.chaos.fleet import Broker, Fleet
 from tests.chaos.history import Observed
@@ -28,7 +31,7 @@ CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
 PLANNED_RATE = 3 * load.RATE + 2 * rest.RATE
 SETTINGS = {
-    "PETAL_CHUNK_RECORDS": "5",  # small, so that faults hit work in hand
+    "PETAL_CHUNK_RECORDS": str(CHUNK_RECORDS),  # small, so that faults hit work in hand
     "PETAL_DELIVERY_TIMEOUT": "10",
 }
 
@@ -90,11 +93,12 @@ class Run:
         self._load = Load(self._settings, self._pace)
         self._rest = RestLoad(self._settings, self._pace)
         self._fleet = Fleet(pipeline, record, commands(pipeline.env, plan.mutant))
+        self._wire = Wire()
 
     async def run(self) -> Outcome:
         """Raises whatever keeps the harness from judging."""
         listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
-        async with Proxy(listen, target) as proxy:
+        async with Proxy(listen, target, self._wire) as proxy:
             self._fleet.broker = Broker(self._pipeline, target, proxy, listen)
             await self._start()
             await self._break()
@@ -124,7 +128,8 @@ class Run:
         self._tell("calm")
         until = time.monotonic() + self._plan.seconds
         await asyncio.sleep(CALM_SECONDS)
-        stage = Stage(self._fleet, self._load, random.Random(self._plan.seed))
+        rng, backlog = random.Random(self._plan.seed), Backlog(self._settings, self._pace)
+        stage = Stage(self._fleet, self._load, rng, backlog, self._wire)
         await schedule.inject(stage, self._plan.chosen, self._pace, until, self._tell)
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         self._pace.stop.set()
@@ -158,6 +163,7 @@ class Run:
         found = evidence.gather(
             self._settings, self._cluster, self._record.events, self._fleet.usage
         )
-        observed = found._replace(drained=self._drained)
+        wire = self._wire
+        observed = found._replace(drained=self._drained, batches=wire.batches, fetches=wire.fetches)
         floor = floor_for(self._plan.seconds, PLANNED_RATE, list(self._plan.chosen))
         return Outcome(check(observed, floor), observed)

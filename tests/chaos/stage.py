@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from tests.chaos.delivery.backlog import Backlog
+from tests.chaos.delivery.wire import Wire
 from tests.chaos.fleet import Fleet
 from tests.chaos.history import Event
 from tests.chaos.load import Load
@@ -27,6 +29,8 @@ class Stage(NamedTuple):
     fleet: Fleet
     load: Load
     rng: random.Random
+    backlog: Backlog
+    wire: Wire
 
     def answers_since(self, t: int) -> Iterator[Event]:
         """What c4 has read from `results` after a moment, the latest first."""
