@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -29,7 +30,6 @@ class Sent(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[Header]
-    size: int
 
 
 class Broker(AIOKafkaProducer):  # type: ignore[misc]
@@ -64,7 +64,7 @@ def _records(data: bytes) -> Iterator[Sent]:
     batch = MemoryRecords(data).next_batch()
     assert batch is not None
     for r in batch:
-        yield Sent(r.offset, r.key, r.value, list(r.headers), r.size if hasattr(r, "size") else 0)
+        yield Sent(r.offset, r.key, r.value, list(r.headers))
 
 
 async def send(messages: Sequence[tuple[bytes, bytes]], headers: Sequence[list[Header]]) -> Broker:
@@ -109,7 +109,8 @@ def test_a_batch_is_full_before_the_next_one_begins() -> None:
     assert all(a + b > BATCH_BYTES for a, b in pairwise(sizes[:3]))
 
 
-class Record(NamedTuple):
+@dataclass
+class Record:
     """A record of `tasks` as the consumer gives it."""
 
     offset: int

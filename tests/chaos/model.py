@@ -29,8 +29,8 @@ def owner_of(value: float) -> int:
 
 
 def bulk_id(task_id: str) -> str:
-    """This id as that of a task with many rows."""
-    return task_id[: -len(BULK)] + BULK
+    """This id as that of a task with many rows; its numbers are long."""
+    return f"f{task_id[1 : -len(BULK)]}{BULK}"
 
 
 def answer_to(task_id: str, other: bool = False) -> list[int]:
