@@ -5,6 +5,7 @@ fetch from `tasks`. All other frames pass unread.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.protocol import fetch, produce
@@ -62,7 +63,7 @@ class Wire:
 
     @property
     def has_refused(self) -> bool:
-        """Whether a batch was refused since it was last asked for."""
+        """Whether the batch was refused that was to be."""
         return not self._refusing
 
     def accept_all(self) -> None:
@@ -93,26 +94,23 @@ class Dialogue:
         body = REQUEST.size + max(0, length)
         if key == PRODUCE and version <= MOST_PRODUCE:
             kind = getattr(produce, f"ProduceRequest_v{version}")
-            return frame[:body] + self._produce(kind.decode(frame[body:]), correlation)
+            asked = kind.decode(frame[body:])
+            refused = self._note_request(asked, correlation)
+            return frame[:body] + _without(refused, asked) if refused else frame
         if key == FETCH and version <= MOST_FETCH:
             kind = getattr(fetch, f"FetchRequest_v{version}")
             if TASKS in [topic for topic, _ in kind.decode(frame[body:]).topics]:
                 self._asked[correlation] = kind.RESPONSE_TYPE
         return frame
 
-    def _produce(self, asked: Any, correlation: int) -> bytes:
+    def _note_request(self, asked: Any, correlation: int) -> list[Batch]:
+        """Returns the batches to refuse."""
         batches = [batch for batch in _batches(asked.topics) if batch.topic != TASKS]
         refused = [batch for batch in batches if self._wire.must_refuse(batch)]
         if batches:
             self._asked[correlation] = asked.RESPONSE_TYPE
             self._sent[correlation], self._refused[correlation] = batches, refused
-        gone = {(batch.topic, batch.partition) for batch in refused}
-        asked.topics = [
-            (topic, kept)
-            for topic, parts in asked.topics
-            if (kept := [part for part in parts if (topic, part[0]) not in gone])
-        ]
-        return bytes(asked.encode())
+        return refused
 
     def response(self, frame: bytes) -> bytes:
         """What to pass on to the client in place of a reply."""
@@ -122,25 +120,39 @@ class Dialogue:
             return frame
         reply = kind.decode(frame[4:])
         if kind.API_KEY == PRODUCE:
-            self._add_refused(reply, correlation)
-            self._note(reply, self._sent.pop(correlation))
-            return frame[:4] + bytes(reply.encode())
+            refused = self._refused.pop(correlation)
+            _add(refused, reply)
+            self._note_reply(reply, self._sent.pop(correlation))
+            return frame[:4] + bytes(reply.encode()) if refused else frame
         having = [part for _, parts in reply.topics for part in parts if part[-1]]
         if having:
             self._wire.fetches.append(len(having))
         return frame
 
-    def _add_refused(self, reply: Any, correlation: int) -> None:
-        columns = 2 + (1 if reply.API_VERSION < 2 else 2 if reply.API_VERSION < 5 else 3)
-        for batch in self._refused.pop(correlation):
-            part = (batch.partition, REFUSED, *[-1] * (columns - 2))
-            reply.topics.append((batch.topic, [part]))
-
-    def _note(self, reply: Any, sent: list[Batch]) -> None:
+    def _note_reply(self, reply: Any, sent: list[Batch]) -> None:
         errors = {(topic, part[0]): part[1] for topic, parts in reply.topics for part in parts}
         for batch in sent:
             error = errors[batch.topic, batch.partition]
             self._wire.batches.append(batch._replace(error=error))
+
+
+def _without(refused: Sequence[Batch], asked: Any) -> bytes:
+    """A produce request with no batch for these partitions."""
+    gone = {(batch.topic, batch.partition) for batch in refused}
+    asked.topics = [
+        (topic, kept)
+        for topic, parts in asked.topics
+        if (kept := [part for part in parts if (topic, part[0]) not in gone])
+    ]
+    return bytes(asked.encode())
+
+
+def _add(refused: Sequence[Batch], reply: Any) -> None:
+    """Have a reply say that these batches were refused."""
+    columns = 3 if reply.API_VERSION < 2 else 4 if reply.API_VERSION < 5 else 5
+    for batch in refused:
+        part = (batch.partition, REFUSED, *[-1] * (columns - 2))
+        reply.topics.append((batch.topic, [part]))
 
 
 def _batches(topics: Topics) -> list[Batch]:
