@@ -24,9 +24,10 @@ from tests.chaos.pace import Pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.recorder import Recorder
 from tests.chaos.rest import RestLoad
-from tests.chaos.stage import EFFECT_SECONDS, Fault, Stage, seen
+from tests.chaos.stage import Fault, Stage, seen
 from tests.processes import Pipeline
 
+START_SECONDS = 90.0  # five processes at once, on a machine that may have other work
 CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
 PLANNED_RATE = 3 * load.RATE + 2 * rest.RATE
@@ -118,10 +119,10 @@ class Run:
         self._tell("starting API, workers and sinks")
         for kind, number in PLACES:
             self._fleet.add(kind, number)
-        if not await seen(lambda: self._fleet.whole):
+        if not await seen(lambda: self._fleet.whole, START_SECONDS):
             late = [m for m in self._fleet.members.values() if not m.ready and m.kind != "sink"]
             logs = ", ".join(f"{m.name} ({m.process.log})" for m in late)
-            raise RuntimeError(f"not ready in {EFFECT_SECONDS:g} s: {logs or 'any sink'}")
+            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {logs or 'any sink'}")
 
     async def _break(self) -> None:
         loading = [asyncio.create_task(part.run()) for part in (self._load, self._rest)]

@@ -40,9 +40,9 @@ class Stage(NamedTuple):
 Fault = Callable[[Stage], Awaitable[Effect]]
 
 
-async def seen(true: Callable[[], object]) -> bool:
+async def seen(true: Callable[[], object], seconds: float = EFFECT_SECONDS) -> bool:
     """Whether something becomes true in time."""
-    deadline = time.monotonic() + EFFECT_SECONDS
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             return False
