@@ -4,6 +4,8 @@ import time
 
 from tests.chaos.stage import Effect, Stage, seen
 
+BACK_SECONDS = 60.0  # workers may have to start twice, and form a group each time
+
 
 async def backlog(stage: Stage) -> Effect:
     """kill -9 all workers, publish a backlog, start them: all of it is answered."""
@@ -38,6 +40,8 @@ async def _answer_a_backlog(stage: Stage) -> tuple[list[int], bool]:
     wanted = set(await stage.backlog.publish())
     for member in killed:
         fleet.add(member.kind, member.number)
-    answered = await seen(lambda: wanted <= {e.id for e in stage.answers_since(start)})
+    answered = await seen(
+        lambda: wanted <= {e.id for e in stage.answers_since(start)}, BACK_SECONDS
+    )
     whole = await seen(lambda: fleet.whole)
     return [member.process.pid for member in killed], answered and whole
