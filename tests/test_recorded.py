@@ -237,7 +237,10 @@ def contents(path: Path) -> dict[str, list[Any]]:
     tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable", "result")
     with sqlite3.connect(path) as db:
         found = {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
-    return {**found, "result": [row[:-1] for row in found["result"]]}  # without the block's position
+    return {
+        **found,
+        "result": [row[:-1] for row in found["result"]],
+    }  # without the block's position
 
 
 def shape(path: Path) -> list[Any]:

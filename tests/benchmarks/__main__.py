@@ -5,7 +5,6 @@ prints its progress. The last line is one JSON object: the throughput figures, w
 of the other parts under their names.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def measure(artifact: Path, quick: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Print the progress and, last, the figures as one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks", __doc__)
     parser.add_argument(
         "--quick",
         action="store_true",

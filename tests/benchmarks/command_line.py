@@ -1,4 +1,4 @@
-"""What the command lines of all benchmarks share: the choice of a broker, progress, the model."""
+"""The shared parts of the command lines: parser, choice of the broker, progress, model."""
 
 import argparse
 import contextlib
@@ -10,6 +10,15 @@ from typing import Any
 
 from model import artifact as artifacts
 from model.train import train
+
+
+def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m name`, whose help shows the module's docstring as it is."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_broker_options(parser: argparse.ArgumentParser) -> None:

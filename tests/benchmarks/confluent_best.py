@@ -54,7 +54,7 @@ def clients(settings: Settings) -> tuple[Consumer, Producer]:
 
 
 def handle(answerer: Answerer, producer: Producer, messages: list[Any]) -> None:
-    """Process one batch and await every delivery; raises KafkaException if one failed."""
+    """Answer one batch and await every delivery."""
     failed: list[Any] = []
 
     def delivered(error: Any, _message: Any) -> None:

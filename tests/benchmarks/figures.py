@@ -21,10 +21,7 @@ BYTES_PER_MB = 1_000_000
 
 
 class Sample(NamedTuple):
-    """What a process has used at a time in milliseconds since the epoch.
-
-    CPU in seconds, resident memory in bytes.
-    """
+    """CPU seconds and resident bytes of a process, at a time in milliseconds since the epoch."""
 
     at_ms: float
     cpu: float

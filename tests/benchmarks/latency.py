@@ -2,11 +2,11 @@
 
 `python -m tests.benchmarks.latency --pairs 5`, on Apache Kafka with `--kafka`. One client
 (`client.py`) publishes a task and awaits that task's own result, with 1 and with 16 tasks in
-flight. The two workers of a pair run on the same broker and topics, one after the other. The
-second one first processes the tasks of the other, because it has a consumer group of its own;
-the warm-up waits for that. The embedded broker responds more slowly as its log grows, so each
-pair gets a new one. On Kafka all pairs share one warm broker. A ratio is ours over the echo's:
-the median of the ratios of the pairs.
+flight. The two workers of a pair run on the same broker and topics, one after the other, each
+in its own consumer group. So a worker first processes the tasks that were published while the
+other one ran; the warm-up waits for that. The embedded broker responds more slowly as its log
+grows, so each pair gets a new one. On Kafka all pairs share one warm broker. A ratio is ours
+over the echo's: the median of the ratios of the pairs.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def _line(head: str, name: str, found: Mapping[int, Percentiles]) -> str:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks.latency", __doc__)
     parser.add_argument("--pairs", type=int, default=5, help="runs of each worker")
     parser.add_argument("--trips", type=int, default=2000, help="round trips in each measurement")
     command_line.add_broker_options(parser)

@@ -71,7 +71,7 @@ def check_running(running: list[Process], deadline: float = float("inf")) -> Non
 
 
 def pause_settings(rows: int) -> dict[str, str]:
-    """Settings for processes that are paused while so many rows are published.
+    """Settings for processes that are paused while `rows` rows are published.
 
     A paused process must keep its partitions, and must not take the pause for a stall. The
     session timeout is no longer than needed, because the embedded broker forms a group only
@@ -102,7 +102,7 @@ def sample(process: Process) -> Sample:
 def cpu_seconds(pid: int) -> float:
     """CPU seconds of a process, on Linux in nanoseconds (see clock_getcpuclockid(3)).
 
-    psutil counts in hundredths of a second, which is an eighth of what 10,000 tasks take.
+    psutil counts in hundredths of a second, an eighth of the time that 10,000 tasks take.
     """
     if psutil.LINUX:
         return time.clock_gettime((~pid << 3) | 2)

@@ -1,4 +1,4 @@
-"""What a task costs as backlogs, workers, rows per task and the model grow.
+"""The cost of a task as backlogs, workers, rows per task and the model grow.
 
 `python -m tests.benchmarks.scale --only sizes,workers,rows,heavy`, on Apache Kafka with
 `--kafka`. In the first three parts warm processes process one backlog after the other. They
@@ -208,7 +208,7 @@ def measure(artifact: Path, kafka: bool, args: argparse.Namespace) -> dict[str, 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; `only` becomes the list of parts."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks.scale", __doc__)
     parser.add_argument("--only", default=",".join(PARTS), help=f"from: {','.join(PARTS)}")
     parser.add_argument("--most", type=int, default=SIZES[-1], help="largest backlog in tasks")
     command_line.add_broker_options(parser)

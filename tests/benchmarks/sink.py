@@ -188,7 +188,7 @@ def measure(artifact: Path, kafka: bool, tasks: int) -> dict[str, Any]:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks.sink", __doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000, help="tasks in the backlog")
     command_line.add_broker_options(parser)
     return parser.parse_args(arguments)

@@ -144,7 +144,7 @@ def _line(broker: str, n: int, pairs: int, name: str, done: Run) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; `peers` becomes the list of names."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks.throughput", __doc__)
     parser.add_argument("--tasks", type=int, default=100_000, help="tasks in each run")
     parser.add_argument("--pairs", type=int, default=5, help="runs of each worker")
     which = parser.add_mutually_exclusive_group()

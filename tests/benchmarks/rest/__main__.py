@@ -22,6 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from model import artifact as artifacts
 from model.train import load, make_card, train
+from tests.benchmarks import command_line
 from tests.benchmarks.figures import ratio
 from tests.benchmarks.rest import servers, wrk
 from tests.benchmarks.rest.servers import CEILING, SERVERS
@@ -121,7 +122,7 @@ def save_forest(path: Path) -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; `peers` becomes the list of names."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.make_parser("tests.benchmarks.rest", __doc__)
     peers = [name for name in SERVERS if name != OURS]
     parser.add_argument("--peers", default=",".join(peers), help=f"from: {','.join(peers)}")
     parser.add_argument("--rounds", type=int, default=5, help="loads of each server")
