@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: Annotated[
         Path | None,
         Meta(
-            description="directory of more models to serve over REST: `NAME.joblib`, `NAME/3.joblib`"
+            description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"
         ),
     ] = None
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (

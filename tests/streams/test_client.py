@@ -8,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from infra import config
+from infra.broker import admin
 from infra.config import Settings
 from infra.topics import TASKS
 from streams import client
@@ -27,7 +28,8 @@ def test_a_submitted_task_stands_where_the_broker_said(pipeline: Pipeline) -> No
     async def run() -> tuple[list[Submitted], dict[tuple[int, int], bytes]]:
         async with Client(settings) as asker:
             sent = [await asker.submit([ROW]) for _ in range(20)]
-        async with open_log(settings, TASKS) as log:
+        cluster = await admin.prepare(settings)
+        async with open_log(settings, TASKS, cluster) as log:
             found = {
                 (part.partition, record.offset): record.key
                 async for part in log.chunks()
@@ -63,7 +65,7 @@ def test_without_a_worker_a_question_times_out_and_names_its_task(pipeline: Pipe
             with pytest.raises(ResultTimeout) as late:
                 await asker.ask([ROW], timeout=0.5, task_id=task_id)
             assert late.value.task_id == task_id
-            assert asker._results._waiting == {}, "a waiter that gave up is kept"
+            assert asker._listener._waiting == {}, "a waiter that gave up is kept"
 
     asyncio.run(run())
 
@@ -95,7 +97,7 @@ def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
         asker = Client(config.load(pipeline.env))
         await asker.start()
         asking = asyncio.create_task(asker.ask([ROW], timeout=60))
-        while not asker._results._waiting:
+        while not asker._listener._waiting:
             await asyncio.sleep(0.01)
         await asker.stop()
         with pytest.raises(asyncio.CancelledError):

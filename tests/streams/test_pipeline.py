@@ -72,7 +72,8 @@ def produce(settings: Settings, values: Sequence[tuple[bytes | None, bytes | Non
 
 def read_topic(settings: Settings, topic: str) -> list[Any]:
     async def run() -> list[Any]:
-        async with open_log(settings, topic) as log:
+        cluster = await prepare(settings)
+        async with open_log(settings, topic, cluster) as log:
             return [record async for part in log.chunks() for record in part.records]
 
     return asyncio.run(run())
@@ -473,7 +474,7 @@ def test_a_sink_refuses_to_mix_results_of_a_topic_that_was_made_again(pipeline: 
     again = pipeline.sink(ready=False)
     wait_until(lambda: again.exit_code is not None, 30, "the sink's end")
     assert again.exit_code == 78
-    assert "the topic was made again" in again.output.splitlines()[-1]
+    assert "the topic was recreated" in again.output.splitlines()[-1]
     assert set(labels_of(read_rows(settings))) == set(asked)
 
 
