@@ -53,9 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     models: Annotated[
         Path | None,
-        Meta(
-            description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"
-        ),
+        Meta(description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"),
     ] = None
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
         ROOT / "var" / "petal.sqlite"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from infra.broker import embedded
 
 LATE_SECONDS = 1.0  # within which the embedded broker shows a record
-# After a change of its leader a log may for a moment claim to end before what was read of it.
+# After a change of its leader, a log may for a moment claim to end before records that were read.
 SHORT_LOG_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,6 @@ class OffsetPolicy:
         return True
 
     def clear(self) -> None:
-        """Forget what was seen: partitions may be lost, or fetched records were dropped."""
+        """Forget all gaps and short logs, because partitions or fetched records may be lost."""
         self._gaps.clear()
         self._short.clear()

@@ -50,7 +50,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
                     f"no Kafka broker at {settings.bootstrap} ({type(e).__name__}); "
                     "start one (make up) or set PETAL_BROKER"
                 ) from e
-        if not reported and backoff >= 0.4:  # no line for a broker that comes at once
+        if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
             print(f"petalstream: waiting for the broker at {settings.bootstrap}", file=sys.stderr)
             reported = True
         await asyncio.sleep(backoff)

@@ -20,7 +20,7 @@ def relax_garbage_collector() -> None:
 async def collect_regularly() -> None:
     """Collect all garbage once a second, until cancelled.
 
-    With collections of young objects so rare, full ones never come by themselves, and every
+    Collections of young objects are so rare that a full one never starts by itself, and every
     fetch response in a cycle would stay: 155 bytes a task in measurements. Start-up objects are
     frozen, so a collection takes milliseconds.
     """

@@ -69,8 +69,8 @@ class StatusFile:
         self._path = folder / f"{group}-{socket.gethostname()}-{os.getpid()}.json"
         new = self._path.with_suffix(".new")
         self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        # fcntl, not filelock: readers test this lock without taking it, to tell the dead from the
-        # silent, and it lies on the file itself.
+        # Not by filelock, which only excludes: this lock is on the status file itself, and readers
+        # try it to distinguish a dead process from a silent one.
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._length = 0
         new.rename(self._path)  # readers never see the file without its lock

@@ -27,8 +27,11 @@ def refuse_replaced(partition: Partition, expected: int) -> None:
 
 
 class Log:
-    """One topic. `starts` and `ends` hold, for each partition, the first offset and the one after
-    the last, as they were when it was opened."""
+    """One topic.
+
+    `starts` and `ends`: the first offset of each partition, and the one after its last, at the
+    time when the log was opened.
+    """
 
     def __init__(
         self, consumer: AIOKafkaConsumer, policy: OffsetPolicy, starts: dict[int, int]
@@ -45,8 +48,10 @@ class Log:
         return sum(self.ends.values()) - sum(self.starts.values())
 
     async def find_ends(self) -> None:
-        """Learn the high watermarks. They come with a fetch: the embedded broker's answer to
-        `end_offsets` is short by up to a batch."""
+        """Learn the high watermarks from fetches.
+
+        The embedded broker's answer to `end_offsets` is short by up to a batch.
+        """
         topic = next(iter(self._consumer.assignment())).topic
         while len(self.ends) < len(self.starts):
             await self._consumer.getmany(timeout_ms=int(FETCH_SECONDS * 100), max_records=1)

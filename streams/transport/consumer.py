@@ -255,5 +255,5 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     @override
     def _new_consumer_thread(self) -> Any:
-        """Use our thread, which is none."""
+        """Use `ConsumerThread`, which runs in the application's loop."""
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -14,7 +14,7 @@ from streams.transport.producer import Producer
 
 
 def refuse_replaced(tp: TP, expected: int) -> None:
-    """Raise LogReplaced: a database cannot tell rows of two logs under one name apart."""
+    """Raise LogReplaced: in a database, rows of two logs with one name look alike."""
     raise LogReplaced(
         f"{tp.topic}[{tp.partition}] ends before offset {expected}, which the database has read: "
         "the topic was recreated; move the database aside and the sink builds a new one"

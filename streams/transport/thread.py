@@ -41,7 +41,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @override
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Set on aiokafka's consumer what Faust has no setting for."""
+        """Set the longest wait of a fetch, for which Faust has no setting."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer

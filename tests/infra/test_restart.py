@@ -53,7 +53,7 @@ def test_a_process_whose_configuration_cannot_work_is_not_restarted(
         assert (keeper.exit_code, keeper.output) == (code, "")
 
 
-def test_a_stop_between_two_starts_starts_nothing_more(tmp_path: Path) -> None:
+def test_after_a_stop_between_two_runs_there_is_no_other_run(tmp_path: Path) -> None:
     with restarting(tmp_path, "raise SystemExit(1)") as keeper:
         keeper.wait_for("restarting in 2 s")
         assert keeper.stop() == 0

@@ -58,6 +58,6 @@ def test_verify_agrees_with_a_true_projection_and_names_what_was_changed(
     assert sorted(found["missing"]) == sorted([gone, moved])  # type: ignore[call-overload]
     assert (found["different"], found["extra"]) == ([changed], [])
     assert (found["consistent"], found["agrees"]) == (False, False)
-    told = pipeline.run("verify")
-    assert told.returncode == 1
-    assert f"missing\t{gone}" in told.stdout
+    printed = pipeline.run("verify")
+    assert printed.returncode == 1
+    assert f"missing\t{gone}" in printed.stdout
