@@ -15,7 +15,7 @@ class Watched(Protocol):
     @property
     def progress(self) -> int: ...
     def pending(self) -> bool: ...
-    def read_again(self) -> None: ...
+    def reread_dropped(self) -> None: ...
 
 
 class Watchdog:
@@ -50,7 +50,7 @@ class Watchdog:
             self._beat = now = time.monotonic()
             if consumer.progress != progress or not consumer.pending():
                 if consumer.progress == progress:
-                    consumer.read_again()
+                    consumer.reread_dropped()
                 progress, since = consumer.progress, now
             elif now - since > self._timeout:
                 self._end(f"no progress for {now - since:.0f} s with work pending")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from infra.broker import admin
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS
 from streams.maintenance.scan import open_log
@@ -22,8 +21,7 @@ class Letter(NamedTuple):
 
 async def dead_letters(settings: Settings) -> Sequence[Letter]:
     """All dead letters, the oldest first."""
-    cluster = await admin.prepare(settings)
-    async with open_log(settings, DEAD_LETTERS, cluster) as log:
+    async with open_log(settings, DEAD_LETTERS) as log:
         return [
             Letter(
                 r.offset,

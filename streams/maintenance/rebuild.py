@@ -33,7 +33,7 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
         _remove(part)
         store = Store(part, cluster)
         try:
-            rebuilt = await _replay(settings, cluster, store, progress)
+            rebuilt = await _replay(settings, store, progress)
         except BaseException:
             store.close()
             _remove(part)
@@ -44,11 +44,11 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
     return rebuilt
 
 
-async def _replay(settings: Settings, cluster: str, store: Store, progress: Progress) -> Rebuilt:
+async def _replay(settings: Settings, store: Store, progress: Progress) -> Rebuilt:
     total = Applied()
     done = kept = 0
     old = settings.database
-    async with open_log(settings, RESULTS, cluster) as log:
+    async with open_log(settings, RESULTS) as log:
         if old.exists():
             with Reader(old):  # refuses a file that is not a projection
                 pass

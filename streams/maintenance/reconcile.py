@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from infra.broker import admin, connection
+from infra.broker import connection
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
 from streams.maintenance.dead_letters import source_of
@@ -24,14 +24,13 @@ class Unanswered(NamedTuple):
 
 async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
     """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
-    cluster = await admin.prepare(settings)
     before_ms = (time.time() - older_than) * 1000
-    async with open_log(settings, RESULTS, cluster) as log:
+    async with open_log(settings, RESULTS) as log:
         answered = {r.key async for part in log.chunks() for r in part.records}
-    async with open_log(settings, DEAD_LETTERS, cluster) as log:
+    async with open_log(settings, DEAD_LETTERS) as log:
         dead = {source_of(r) async for part in log.chunks() for r in part.records}
     found = []
-    async with open_log(settings, TASKS, cluster) as log:
+    async with open_log(settings, TASKS) as log:
         async for part in log.chunks():
             for r in part.records:
                 task_id = _task_id(r)

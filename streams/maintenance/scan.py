@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import connection
-from infra.broker.admin import pipeline_topics
+from infra.broker.admin import pipeline_topics, prepare
 from infra.config import Settings
 from streams.errors import LogReplaced
 from streams.records import Chunk, OffsetPolicy, Partition
@@ -98,10 +98,10 @@ class Log:
 
 
 @asynccontextmanager
-async def open_log(settings: Settings, topic: str, cluster: str) -> AsyncIterator[Log]:
-    """A topic of the broker with the id `cluster`, as `prepare` returned it."""
+async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
+    """One of the pipeline's topics; raises BrokerUnavailable or TopicMismatch."""
     policy = OffsetPolicy(refuse_replaced)
-    policy.learn(cluster)
+    policy.learn(await prepare(settings))
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
     async with connection.connected(consumer):
         partitions = _partitions(settings, topic)

@@ -51,7 +51,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
         if log_id is None:
             raise StoreError(f"{settings.database} has no rows of this broker's log; start a sink")
         stored = reader.next_offsets(log_id)
-        async with open_log(settings, RESULTS, cluster) as log:
+        async with open_log(settings, RESULTS) as log:
             async for chunk in log.chunks():
                 known = [r for r in chunk.records if r.offset < stored.get(chunk.partition, 0)]
                 pending += len(chunk.records) - len(known)

@@ -29,7 +29,7 @@ from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0
-QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
+MAX_QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
 ROOM_POLL_SECONDS = 0.001
 
 
@@ -109,8 +109,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         mark = self._marks.get(tp)
         return mark.next if mark is not None else self._read_offset[tp]
 
-    def read_again(self) -> None:
-        """Go back to the end of the delivered records, if the log claims to go on there.
+    def reread_dropped(self) -> None:
+        """Go back to the end of the delivered records, if the log claims to continue there.
 
         Either it has a gap there (a transaction's marker), or fetched records were dropped.
         """
@@ -225,7 +225,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._forget_log(tp)
         if reading.records:
             for channel in channels:
-                while channel.queue.qsize() >= QUEUED_CHUNKS and current():  # noqa: ASYNC110
+                while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
                     await asyncio.sleep(ROOM_POLL_SECONDS)  # Faust's queue has no wait for room
             if not current():
                 return False

@@ -8,7 +8,6 @@ import pytest
 from aiokafka import TopicPartition
 
 from infra import config
-from infra.broker import admin
 from infra.config import Settings
 from infra.topics import TASKS
 from streams import client
@@ -29,8 +28,7 @@ def test_a_submitted_task_has_the_place_that_the_broker_returned(pipeline: Pipel
     async def run() -> tuple[list[Submitted], dict[tuple[int, int], bytes]]:
         async with Client(settings) as asker:
             sent = [await asker.submit([ROW]) for _ in range(20)]
-        cluster = await admin.prepare(settings)
-        async with open_log(settings, TASKS, cluster) as log:
+        async with open_log(settings, TASKS) as log:
             found = {
                 (part.partition, record.offset): record.key
                 async for part in log.chunks()

@@ -72,8 +72,7 @@ def produce(settings: Settings, values: Sequence[tuple[bytes | None, bytes | Non
 
 def read_topic(settings: Settings, topic: str) -> list[Any]:
     async def run() -> list[Any]:
-        cluster = await prepare(settings)
-        async with open_log(settings, topic, cluster) as log:
+        async with open_log(settings, topic) as log:
             return [record async for part in log.chunks() for record in part.records]
 
     return asyncio.run(run())

@@ -28,7 +28,7 @@ class Consumer:
     def pending(self) -> bool:
         return self._work
 
-    def read_again(self) -> None:
+    def reread_dropped(self) -> None:
         self.reread += 1
 
 
