@@ -14,7 +14,7 @@ from cli import output as answer
 from infra import config
 
 if TYPE_CHECKING:
-    from streams.maintenance.verify import Letter
+    from streams.maintenance.dead_letters import Letter
 
 SHOWN_IDS = 20
 SHOWN_CHARACTERS = 2000
@@ -83,7 +83,7 @@ def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
 
     Safe to repeat: everything is keyed by task id.
     """
-    from streams.maintenance import verify as operations
+    from streams.maintenance import reconcile as operations
 
     settings = config.load()
 
@@ -108,7 +108,7 @@ def dead_letters() -> None:
 
 
 def _letters() -> "list[Letter]":
-    from streams.maintenance import verify as operations
+    from streams.maintenance import dead_letters as operations
 
     return list(asyncio.run(operations.dead_letters(config.load())))
 
@@ -175,7 +175,7 @@ def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
 
     What still cannot be read becomes a dead letter again.
     """
-    from streams.maintenance import verify as operations
+    from streams.maintenance import reconcile as operations
 
     if bool(offsets) == every:
         raise click.UsageError("give offsets, or --all")
