@@ -1,4 +1,4 @@
-"""The message contract: what is asked (`Task`) and what is answered (`Result`), JSON on the wire.
+"""The message contract: `Task` and `Result`, JSON on the wire.
 
 Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
 """
@@ -16,7 +16,7 @@ TaskId = Annotated[
     # The length, because Python's `$` also matches before a newline at the end.
     Meta(pattern=f"^{_UUID4}$", max_length=36, description="lower-case UUID4"),
 ]
-# In the schema alike, but checked by `are_ids` and `are_digests` for a whole chunk at once.
+# The same in the schema, but checked by `are_ids` and `are_digests` for a whole chunk at once.
 UncheckedTaskId = Annotated[
     str, Meta(description="lower-case UUID4", extra_json_schema={"pattern": f"^{_UUID4}$"})
 ]
@@ -100,10 +100,10 @@ def is_id(text: str) -> bool:
 
 
 def are_ids(texts: Sequence[str]) -> bool:
-    """Whether every one of `texts` can be a task id.
+    """Whether all `texts` can be task ids.
 
-    Looks at all of them as one string: its n-th characters are every 36th. A regular
-    expression for each would be two thirds of a task's decoding time.
+    Looks at all of them as one string, in which every 36th character is the n-th of an id. A
+    regular expression for each would take two thirds of a task's decoding time.
     """
     count = len(texts)
     if set(map(len, texts)) - {36}:

@@ -54,7 +54,7 @@ async def _replay(settings: Settings, store: Store, old: Path, progress: Progres
         if old.exists():  # noqa: ASYNC240 - one stat of a local file
             with Reader(old):  # refuses a file that is no projection
                 pass
-            kept = await asyncio.to_thread(store.carry_over, old, log.starts)
+            kept = await asyncio.to_thread(store.backfill, old, log.starts)
         async for part in log.chunks():
             applied = await asyncio.to_thread(store.apply_all, [read(part)])
             total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))

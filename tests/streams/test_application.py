@@ -5,7 +5,7 @@ import sys
 import time
 from logging import INFO, LogRecord
 
-from streams.application import Repeats
+from streams.application import RepeatFilter
 from tests.processes import ROOT, clean_environ
 
 
@@ -38,11 +38,11 @@ def test_a_client_library_says_the_same_thing_once_in_five_seconds() -> None:
     def record(name: str, message: str) -> LogRecord:
         return LogRecord(name, INFO, "", 0, message, None, None)
 
-    repeats = Repeats()
+    repeats = RepeatFilter()
     said = [repeats.filter(record("aiokafka.conn", "Unable to connect")) for _ in range(1000)]
     assert said.count(True) == 1
     assert repeats.filter(record("aiokafka.conn", "something else"))
     assert all(repeats.filter(record("petalstream", "ours")) for _ in range(3))
     later = time.monotonic() - 6
-    repeats._said = dict.fromkeys(repeats._said, later)
+    repeats._logged = dict.fromkeys(repeats._logged, later)
     assert repeats.filter(record("aiokafka.conn", "Unable to connect"))
