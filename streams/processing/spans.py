@@ -42,7 +42,7 @@ class ChunkSpans:
 
     def __init__(self, tracing: Tracing, model: str, partition: int, begun: int) -> None:
         self._tracing = tracing
-        self._attributes = {
+        self._attributes: dict[str, str | int] = {
             **ATTRIBUTES,
             "messaging.destination.partition.id": str(partition),
             "petal.model": model,
@@ -63,7 +63,7 @@ class ChunkSpans:
         return spans
 
     def _start(self, task_id: str, offset: int, parent: bytes) -> Span:
-        attributes = {
+        attributes: dict[str, str | int] = {
             **self._attributes,
             "messaging.kafka.offset": offset,
             "messaging.message.id": task_id,

@@ -64,9 +64,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def _connect(name: str, path: Path, **options: Any) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(name, **options)
+        db: sqlite3.Connection = sqlite3.connect(name, **options)
     except sqlite3.OperationalError as e:
         raise StoreError(f"{path} cannot be opened as a database: {e}") from e
+    return db
 
 
 @contextmanager
