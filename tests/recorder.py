@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
+from streams.log import open_log
+from streams.reader import Reader
+from streams.schema import StoreError
 
 from infra import config
 from model import artifact as artifacts
 from streams.client import Client
-from streams.log import open_log
-from streams.reader import Reader
-from streams.schema import StoreError
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import (

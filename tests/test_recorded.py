@@ -19,13 +19,18 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
+from streams.answer import Answerer, Batch
+from streams.log import open_log
+from streams.reader import Audit, Reader, to_result
+from streams.rebuild import rebuild
+from streams.schema import APPLICATION_ID, SCHEMA_VERSION
+from streams.store import Applied, Store
 
 from infra import config
 from infra.config import Settings
 from model import artifact as artifacts
 from model import card as cards
 from model.artifact import Loaded
-from streams.answer import Answerer, Batch
 from streams.client import encode_task
 from streams.events import (
     DECODE_ERRORS,
@@ -36,11 +41,6 @@ from streams.events import (
     input_digest,
     new_id,
 )
-from streams.log import open_log
-from streams.reader import Audit, Reader, to_result
-from streams.rebuild import rebuild
-from streams.schema import APPLICATION_ID, SCHEMA_VERSION
-from streams.store import Applied, Store
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import MAIN, Answer, Exchange, Record, Sent
