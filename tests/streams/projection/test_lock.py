@@ -15,7 +15,8 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from streams.projection.lock import WriterLock
-print(WriterLock(Path(sys.argv[1])).try_acquire(), flush=True)
+lock = WriterLock(Path(sys.argv[1]))
+print(lock.try_acquire(), flush=True)
 time.sleep(60)
 """
 
