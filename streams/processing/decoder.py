@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from model import rows
 from model.card import Card
 from model.errors import InvalidRow
+from model.rows import check, check_count
 from streams.codec import DECODE_ERRORS, input_digest
 from streams.events import Failure, TableTask, Task, are_ids, is_id
 from streams.records import Columns
@@ -43,11 +43,19 @@ class DeadLetter(NamedTuple):
     reason: str
 
 
-class Decoded(NamedTuple):
-    """A chunk's tasks with their offsets, and its other records, each list in its order."""
+class Batch(NamedTuple):
+    """Valid tasks with their offsets and numbers of rows, and the rows of all of them."""
 
     tasks: Sequence[AnyTask]
     offsets: Sequence[int]
+    counts: Sequence[int]
+    rows: list[Sequence[Any]]
+
+
+class Decoded(NamedTuple):
+    """The valid tasks of a chunk, and its other records, each list in the chunk's order."""
+
+    batch: Batch
     invalid: list[tuple[int, InvalidTask]]
     dead_letters: list[DeadLetter]
 
@@ -64,36 +72,35 @@ class Decoder:
         self._decode_tasks = msgspec.json.Decoder(list[kind]).decode
 
     def decode(self, columns: Columns) -> Decoded:
-        tasks = self._decode_together(columns)
-        if tasks is not None:
-            return Decoded(tasks, columns.offsets, [], [])
-        return self._decode_singly(columns)
+        """Decode records of one partition of `tasks`."""
+        batch = self._decode_together(columns)
+        return self._decode_singly(columns) if batch is None else Decoded(batch, [], [])
 
-    def _decode_together(self, columns: Columns) -> list[AnyTask] | None:
-        """The tasks, or None if any record needs a look of its own."""
+    def _decode_together(self, columns: Columns) -> Batch | None:
+        """The tasks, or None if any record must be decoded alone."""
         values = [value or b"" for value in columns.values]
         try:
             tasks: list[AnyTask] = self._decode_tasks(b"[" + b",".join(values) + b"]")
         except DECODE_ERRORS:
             return None
-        counts = [len(task.X) for task in tasks]
+        batch = _batch(tasks, columns.offsets)
         ids = [task.id for task in tasks]
         # The keys show that no value passed for two, as `{…},{…}` would.
         if (
             [i.encode() for i in ids] != list(columns.keys)
             or not are_ids(ids)
             or not {task.model for task in tasks} <= {None, self._card.name}
-            or not 0 < min(counts) <= max(counts) <= self._max_rows
-            or not self._are_valid([row for task in tasks for row in task.X])
+            or not 0 < min(batch.counts) <= max(batch.counts) <= self._max_rows
+            or not self._are_valid(batch.rows)
         ):
             return None
-        return tasks
+        return batch
 
     def _are_valid(self, X: list[Sequence[Any]]) -> bool:
         if self._numeric:  # the decoder has checked types and finiteness
             return set(map(len, X)) == {len(self._card.features)}
         try:
-            rows.check(self._card, X)
+            check(self._card, X)
         except InvalidRow:
             return False
         return True
@@ -111,7 +118,7 @@ class Decoder:
                 letters.append(DeadLetter(key, value, offset, str(e)))
             except InvalidTask as e:
                 invalid.append((offset, e))
-        return Decoded(tasks, offsets, invalid, letters)
+        return Decoded(_batch(tasks, offsets), invalid, letters)
 
     def _decode_one(self, key: bytes | None, value: bytes | None) -> AnyTask:
         if value is None:
@@ -139,8 +146,8 @@ class Decoder:
     def _find_invalid_row(self, X: Any) -> Failure | None:
         try:
             if isinstance(X, list):
-                rows.check_count(len(X), self._max_rows)
-            rows.check(self._card, X)
+                check_count(len(X), self._max_rows)
+            check(self._card, X)
         except InvalidRow as e:
             return Failure(e.code, str(e))
         return None
@@ -153,6 +160,11 @@ class Decoder:
         fields = _read_fields(value)
         failure = _find_invalid_field(fields) or self._find_invalid_row(fields["X"])
         return InvalidTask(fields["id"], failure or Failure("wrong_type", detail[:200]))
+
+
+def _batch(tasks: Sequence[AnyTask], offsets: Sequence[int]) -> Batch:
+    rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
+    return Batch(tasks, offsets, [len(task.X) for task in tasks], rows)
 
 
 def _read_fields(value: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from model.predict import (
 )
 from streams.codec import ResultColumns, digest_bytes, encode, encode_columns, input_digest
 from streams.events import Failure, Position, Result, Timings
-from streams.processing.decoder import AnyTask, DeadLetter, Decoder, InvalidTask
+from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoder, InvalidTask
 from streams.records import Columns
 
 KeyValue = tuple[bytes, bytes]  # of a record to publish
@@ -60,32 +60,31 @@ class Processor:
     def process(self, partition: int, columns: Columns) -> Processed:
         """Process records of one partition of `tasks`."""
         start = time.perf_counter()
-        tasks, offsets, invalid, dead_letters = self._decoder.decode(columns)
+        batch, invalid, dead_letters = self._decoder.decode(columns)
         results = ResultBuilder(partition, self._card.id, self._worker)
         for offset, task in invalid:
             results.add_error(offset, task)
-        if tasks:
-            self._predict_all(tasks, offsets, results)
+        if batch.tasks:
+            self._predict_all(batch, results)
         processed = results.build(dead_letters)
         self._cost.observe(_count_bytes(columns), time.perf_counter() - start)
         return processed
 
-    def _predict_all(
-        self, tasks: Sequence[AnyTask], offsets: Sequence[int], results: "ResultBuilder"
-    ) -> None:
+    def _predict_all(self, batch: Batch, results: "ResultBuilder") -> None:
+        tasks, offsets, counts, rows = batch
         start = time.perf_counter()
-        X = matrix([row for task in tasks for row in task.X], self._card.numeric)
-        joints = predict_together(self._predict, X, [len(task.X) for task in tasks])
+        X = matrix(rows, self._card.numeric)
+        joints = predict_together(self._predict, X, counts)
         infer_ms = round((time.perf_counter() - start) * 1000, 3)
         digests = _digests(tasks, X)
         for part, outcome in _outcomes(joints):
-            some = tasks[part], offsets[part], digests[part]
             if isinstance(outcome, PredictError):
-                ([task], [offset], [digest]) = some
+                ([task], [offset], [digest]) = tasks[part], offsets[part], digests[part]
                 failure = Failure("predict_failed", str(outcome))
                 results.add_error(offset, InvalidTask(task.id, failure, digest))
             else:
-                results.add(_columns(*some, outcome), infer_ms)
+                columns = _columns(tasks[part], counts[part], outcome, digests[part], offsets[part])
+                results.add(columns, infer_ms)
 
 
 class ResultBuilder:
@@ -154,9 +153,12 @@ def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | Pre
 
 
 def _columns(
-    tasks: Sequence[AnyTask], offsets: Sequence[int], digests: Sequence[str], predicted: Prediction
+    tasks: Sequence[AnyTask],
+    counts: Sequence[int],
+    predicted: Prediction,
+    digests: Sequence[str],
+    offsets: Sequence[int],
 ) -> ResultColumns:
-    counts = [len(task.X) for task in tasks]
     queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
     return ResultColumns(
         ids=[task.id.encode() for task in tasks],

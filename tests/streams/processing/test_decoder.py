@@ -72,8 +72,10 @@ def fault(X: Any) -> Failure:
 
 def test_valid_rows_are_decoded_as_they_are(decoder: Decoder) -> None:
     decoded = decode(decoder, VALID, [GOOD])
-    assert [task.X for task in decoded.tasks] == [VALID, [GOOD]]
-    assert (list(decoded.offsets), decoded.invalid, decoded.dead_letters) == ([0, 1], [], [])
+    batch = decoded.batch
+    assert [task.X for task in batch.tasks] == [VALID, [GOOD]]
+    assert (list(batch.offsets), batch.counts, batch.rows) == ([0, 1], [3, 1], [*VALID, GOOD])
+    assert (decoded.invalid, decoded.dead_letters) == ([], [])
 
 
 @pytest.mark.parametrize(("row", "code"), INVALID)
@@ -85,7 +87,7 @@ def test_a_row_that_is_refused_elsewhere_is_refused_here(
     [(offset, task)] = decoded.invalid
     assert (offset, task.failure) == (1, fault(X))
     assert task.failure.code == code
-    assert decoded.offsets == [0, 2]
+    assert decoded.batch.offsets == [0, 2]
 
 
 def test_the_digest_of_refused_rows_is_known_where_they_are_of_the_contracts_types(
