@@ -66,6 +66,7 @@ class Decoder:
     def __init__(self, card: Card, max_rows: int) -> None:
         self._card = card
         self._max_rows = max_rows
+        self._width = len(card.features)
         self._numeric = card.numeric
         kind: Any = Task if card.numeric else TableTask
         self._decode_task = msgspec.json.Decoder(kind).decode
@@ -96,9 +97,9 @@ class Decoder:
             return None
         return batch
 
-    def _are_valid(self, X: list[Sequence[Any]]) -> bool:
+    def _are_valid(self, X: Sequence[Sequence[Any]]) -> bool:
         if self._numeric:  # the decoder has checked types and finiteness
-            return set(map(len, X)) == {len(self._card.features)}
+            return set(map(len, X)) == {self._width}
         try:
             check(self._card, X)
         except InvalidRow:
@@ -131,7 +132,9 @@ class Decoder:
             raise self._explain(value, str(e)) from e
         if not is_id(task.id):
             raise UnreadableTask("bad_id")
-        failure = self._find_mismatch(task, key) or self._find_invalid_row(task.X)
+        failure = self._find_mismatch(task, key)
+        if failure is None and not (0 < len(task.X) <= self._max_rows and self._are_valid(task.X)):
+            failure = self._find_invalid_row(task.X)
         if failure is not None:
             raise InvalidTask(task.id, failure, input_digest(task.X))
         return task
