@@ -50,7 +50,7 @@ class Resource(Protocol):
 class _NoWeb(BootStrategy):  # type: ignore[misc]
     """Never serves Faust's web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it to true again.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
     """
 
     enable_web = False

@@ -41,7 +41,7 @@ def is_transient(error: sqlite3.OperationalError) -> bool:
 
 
 class Projection:
-    """Stores chunks in the order in which they come, and acknowledges what is committed."""
+    """Stores chunks in order and acknowledges them once they are committed."""
 
     _store: Store  # from `open` on
     _watching: asyncio.Task[None]
@@ -101,7 +101,7 @@ class Projection:
                 await self._store_all([chunk.contents for chunk in chunks])
                 for chunk in chunks:  # Kafka's offset is only a hint here
                     chunk.event.ack()
-        except Exception as e:  # the outermost edge: without an ack the chunks are read again
+        except Exception as e:  # the outermost edge: without an ack the chunks are reread
             application.fail("storing results", e)
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
@@ -140,7 +140,7 @@ def create_app(settings: Settings) -> Application:
         async for event in stream.noack().events():
             try:
                 await projection.handle(event)
-            except Exception as e:  # Faust would go on past the chunk; it must be read again
+            except Exception as e:  # Faust would skip the chunk, which must be reread
                 application.fail("storing results", e)
 
     return app

@@ -82,7 +82,7 @@ class Inference:
 
     async def _process(self, chunk: Chunk) -> Processed:
         columns = chunk.columns
-        if self._processor.guess_seconds(columns) < SLOW_SECONDS:
+        if self._processor.estimate_seconds(columns) < SLOW_SECONDS:
             return self._processor.process(chunk.partition, columns)
         return await asyncio.to_thread(self._processor.process, chunk.partition, columns)
 
@@ -101,7 +101,7 @@ class Inference:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 for delivery in deliveries:
                     await delivery
-        except Exception as e:  # the outermost edge: without an ack the chunk is read again
+        except Exception as e:  # the outermost edge: without an ack the chunk is reread
             application.fail("publishing results", e)
         for span in spans:
             span.end()
@@ -130,7 +130,7 @@ def create_app(settings: Settings) -> Application:
         async for event in stream.noack().events():
             try:
                 await inference.handle(event, app.producer)
-            except Exception as e:  # Faust would go on past the chunk; it must be read again
+            except Exception as e:  # Faust would skip the chunk, which must be reread
                 application.fail("answering tasks", e)
 
     @app.on_before_shutdown.connect

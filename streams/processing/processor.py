@@ -53,8 +53,8 @@ class Processor:
         self._predict = partial(predict, loaded.model)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
-    def guess_seconds(self, columns: Columns) -> float:
-        """A guess of what `process` will take for a chunk; infinite before the first."""
+    def estimate_seconds(self, columns: Columns) -> float:
+        """The estimated seconds of `process` for a chunk; infinite before the first."""
         return self._cost.guess(_count_bytes(columns))
 
     def process(self, partition: int, columns: Columns) -> Processed:

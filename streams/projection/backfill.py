@@ -17,7 +17,7 @@ INSERT INTO result_block SELECT old_block.* FROM old.result_block AS old_block
 LEFT JOIN start ON start.partition = position >> 40 & 1023
 WHERE position >> 50 <> :log OR position & 1099511627775 < start.first
 """
-# A block may continue past the log's start; the records from there on are read again.
+# A block may continue past the log's start; the records from there on are reread.
 CUT_BLOCKS = """
 UPDATE result_block SET answers = (
   SELECT json_group_array(json(value)) FROM json_each(answers)

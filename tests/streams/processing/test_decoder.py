@@ -64,7 +64,7 @@ def decode(decoder: Decoder, *tables: Any) -> Decoded:
 
 
 def fault(X: Any) -> Failure:
-    """What every other door says of these rows."""
+    """The error of every other door for these rows."""
     with pytest.raises(InvalidRow) as raised:
         rows.check(CARD, X)
     return Failure(raised.value.code, str(raised.value))

@@ -68,14 +68,16 @@ def test_each_task_gets_its_own_rows_answer_in_order(processor: Processor, loade
     assert all(result.ms.queue > 0 and result.ms.infer > 0 for result in results)
 
 
-def test_a_chunks_time_is_guessed_from_its_size_not_from_its_records(loaded: Loaded) -> None:
+def test_the_time_of_a_chunk_is_estimated_from_its_size_not_from_its_records(
+    loaded: Loaded,
+) -> None:
     processor = Processor(loaded, "host-1", max_rows=1000)
     few = many(4)[1]
-    assert processor.guess_seconds(few) == math.inf
+    assert processor.estimate_seconds(few) == math.inf
     processor.process(0, few)
-    guess = processor.guess_seconds(few)
+    guess = processor.estimate_seconds(few)
     large = batch(*[task(ROWS * 300) for _ in few.values])
-    assert processor.guess_seconds(large) > 50 * guess
+    assert processor.estimate_seconds(large) > 50 * guess
 
 
 def test_one_bad_record_changes_no_neighbours_answer(processor: Processor) -> None:
@@ -156,7 +158,7 @@ def test_what_can_be_read_but_not_predicted_gets_an_error(
     assert failure.message
 
 
-def test_the_error_says_what_came_and_what_is_wanted(processor: Processor) -> None:
+def test_the_error_names_what_came_and_what_the_model_takes(processor: Processor) -> None:
     assert errors(processor, task([[1, 2, 3, 4, 5]])) == [
         Failure(
             "wrong_width",
@@ -218,7 +220,9 @@ def test_results_are_json_with_the_fields_of_the_contract(processor: Processor) 
     assert list(msgspec.json.decode(value)) == names
 
 
-def test_an_answer_tells_what_was_asked_however_the_chunk_was_read(processor: Processor) -> None:
+def test_a_result_has_the_digest_of_its_rows_however_the_chunk_was_decoded(
+    processor: Processor,
+) -> None:
     asked = [ROWS[:1], ROWS[1:2], ROWS[:2], [[1.0]]]
     for chosen in (asked[:2], asked[:3], asked):  # a row each, several rows, one refused
         results = processor.process(0, batch(*map(task, chosen))).results

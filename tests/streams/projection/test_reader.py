@@ -13,7 +13,7 @@ from streams.projection.store import Store
 from tests.streams.projection.records import Record, apply, records, result
 
 
-def test_a_reader_says_when_there_is_nothing_to_read(path: Path) -> None:
+def test_a_reader_reports_that_there_is_nothing_to_read(path: Path) -> None:
     with pytest.raises(StoreError, match="no database"):
         Reader(path)
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
@@ -56,7 +56,7 @@ def test_the_latest_rows_come_first(path: Path) -> None:
 
 
 def test_a_reader_never_sees_a_database_that_is_made_in_part(tmp_path: Path) -> None:
-    said: set[str] = set()
+    reported: set[str] = set()
     paths = [tmp_path / f"{n}.sqlite" for n in range(20)]
     done = threading.Event()
 
@@ -67,7 +67,7 @@ def test_a_reader_never_sees_a_database_that_is_made_in_part(tmp_path: Path) -> 
                     Reader(path).close()
                     break
                 except StoreError as e:
-                    said.add(str(e).replace(str(path), "PATH"))
+                    reported.add(str(e).replace(str(path), "PATH"))
 
     reading = threading.Thread(target=read)
     reading.start()
@@ -77,7 +77,7 @@ def test_a_reader_never_sees_a_database_that_is_made_in_part(tmp_path: Path) -> 
     finally:
         done.set()
         reading.join()
-    assert said <= {
+    assert reported <= {
         "there is no database at PATH; the sink creates it (make up)",
         "PATH holds no results yet",
     }
