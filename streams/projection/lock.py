@@ -36,7 +36,6 @@ class WriterLock:
         return True
 
     def release(self) -> None:
-        """Release the lock."""
         self._lock.release()
 
     def __enter__(self) -> Self:
