@@ -10,6 +10,7 @@ import pytest
 from streams.codec import encode
 from streams.events import Failure, Position, Result, Timings
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import Pipeline
 
 IDS = [f"0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a1{n}" for n in range(3)]
@@ -56,9 +57,9 @@ def stored(shell: Pipeline) -> Pipeline:
     """A database with an answer, one of two rows, and a failure, a second apart."""
     store = Store(Path(shell.env["PETAL_DATABASE"]), "cluster")
     start = 1_763_907_200_123
-    store.apply(
-        2, 0, [Record(n, start + 1000 * n, encode(r)) for n, r in enumerate((OK, TWO_ROWS, FAILED))]
-    )
+    results = enumerate((OK, TWO_ROWS, FAILED))
+    records = [Record(n, start + 1000 * n, encode(r)) for n, r in results]
+    store.apply(Chunk("results", 2, 0, records))
     store.close()
     return shell
 
@@ -125,7 +126,7 @@ def test_an_id_without_an_answer_suggests_to_wait(stored: Pipeline) -> None:
 
 def test_without_a_database_the_line_says_what_makes_it(shell: Pipeline) -> None:
     path = shell.env["PETAL_DATABASE"]
-    hint = f"petal: no database at {path}; the sink makes it (make up)\n"
+    hint = f"petal: there is no database at {path}; the sink creates it (make up)\n"
     assert told(shell.run("results")) == (78, "", hint)
     assert not Path(path).exists()
 

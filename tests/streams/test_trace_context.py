@@ -8,9 +8,9 @@ import pytest
 
 from api.middleware import logging as logs
 from infra.topics import RESULTS, TASKS, TRACE_HEADER
-from streams import worker
 from streams.events import new_id
-from streams.processing.processor import DeadLetter
+from streams.processing.decoder import DeadLetter
+from streams.processing.spans import trace_headers
 from streams.records import Chunk
 from tests.service import record_headers, serving
 
@@ -74,5 +74,5 @@ def test_a_dead_letter_among_traced_tasks_moves_no_trace() -> None:
     ]
     letters = [DeadLetter(None, None, 6, "tombstone")]
     chunk = Chunk(TASKS, 0, 5, cast(Any, records))
-    assert worker._traces(chunk, letters) == [[], trace, []]
-    assert worker._traces(Chunk(TASKS, 0, 5, cast(Any, records[:1])), []) == []
+    assert trace_headers(chunk, letters) == [[], trace, []]
+    assert trace_headers(Chunk(TASKS, 0, 5, cast(Any, records[:1])), []) == []

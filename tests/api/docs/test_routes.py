@@ -101,11 +101,11 @@ def test_the_document_of_the_topics_is_valid_asyncapi(service: Service) -> None:
 
 
 def test_the_headers_of_a_dead_letter_are_those_that_the_worker_sends() -> None:
-    from streams.processing.processor import DeadLetter
-    from streams.worker import _headers
+    from streams.processing.decoder import DeadLetter
+    from streams.worker import dead_letter_headers
 
     chunk = Chunk("tasks", 0, 0, [])
-    sent = [name for name, _ in _headers(chunk, DeadLetter(None, None, 0, "tombstone"))]
+    sent = [name for name, _ in dead_letter_headers(chunk, DeadLetter(None, None, 0, "tombstone"))]
     assert sent == list(DeadLetterHeaders.__struct_encode_fields__)
 
 

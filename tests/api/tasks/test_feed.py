@@ -15,6 +15,7 @@ from api.tasks.feed import Feed, cursor, event_id
 from streams.codec import encode
 from streams.events import Position, Result, Timings, new_id
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import wait_until
 from tests.service import Service, serving
 
@@ -54,7 +55,7 @@ def result(task_id: str) -> Result:
 
 def add(store: Store, partition: int, first: int, *ids: str) -> None:
     records = [Record(first + i, 1000, encode(result(task))) for i, task in enumerate(ids)]
-    store.apply(partition, first, records)
+    store.apply(Chunk("results", partition, first, records))
 
 
 class Stream:

@@ -24,6 +24,7 @@ from model.artifact import Loaded
 from streams.codec import encode, input_digest
 from streams.events import Failure, Position, Result, Task, Timings, is_id, new_id
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import Pipeline, Process, settings_for, wait_until
 from tests.service import call, serving
 
@@ -189,7 +190,8 @@ class Record(NamedTuple):
 
 def _store(database: Path, *results: Result) -> None:
     store = Store(database, "a-log")
-    store.apply(0, 0, [Record(i, 1000 + i, encode(r)) for i, r in enumerate(results)])
+    records = [Record(i, 1000 + i, encode(r)) for i, r in enumerate(results)]
+    store.apply(Chunk("results", 0, 0, records))
     store.close()
 
 

@@ -91,7 +91,7 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
     try:
         with contextlib.closing(Store(database, cluster)) as store:
             for part in _slices(records):
-                store.apply(*part[1:])
+                store.apply(part)
     except (sqlite3.Error, StoreError) as e:
         return f"the log cannot be applied: {e}"
     return _difference(before, digests(database))
