@@ -163,17 +163,20 @@ class Client:
         timeout: float,
         task_id: str | None = None,
         model: str | None = None,
+        *,
+        digest: str | None = None,
     ) -> Result:
         """Publish one task and await its own result; raises ResultTimeout after `timeout` s.
 
-        Raises IdConflict if the answer is to another task of this id.
+        Raises IdConflict if the answer is to another task of this id. `digest` is
+        `input_digest(X)`, if the caller has it.
         """
         await self.tail()
         task_id = task_id or new_id()
         with self._results.expected(task_id) as future:
             await self.submit(X, task_id, model)
             result = await _within(timeout, future, task_id)
-        if result.input not in (None, codec.input_digest(X)):
+        if result.input not in (None, digest or codec.input_digest(X)):
             raise IdConflict(f"the id {task_id} is another task's; nothing of it is changed")
         return result
 

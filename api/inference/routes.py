@@ -9,11 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
-from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel, json_response
+from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel
 from api.inference import metadata
 from api.inference.endpoint import MODELS, PATHS, Infer
 from api.inference.metadata import EXTENSIONS, ModelMetadata, ServerMetadata
 from api.operation import JSON, Content, Operation
+from api.responses import json_response
 from api.serving.repository import Entry, Repository
 
 NAME = "petalstream"

@@ -210,7 +210,7 @@ def test_what_the_grace_at_a_stop_is_too_short_for_is_told_to_come_again(
             wait_until(lambda: busy in call("GET", f"{url}/metrics").text, 10, "the model is busy")
             process.send(signal.SIGTERM)
             reply = asked.result(20)
-        assert (reply.status, reply.json) == (503, {"error": "the service is stopping; ask again"})
+        assert (reply.status, reply.json) == (503, {"error": "the service is stopping; retry"})
         assert reply.headers["retry-after"] == "1"
         wait_until(lambda: process.exit_code is not None, 20, "uvicorn ends")
         assert "Traceback" not in process.output

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.server import MAX_HEAD
+from api.server import MAX_HEAD_BYTES
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, QUESTION, Service, read_until, received, serving
 
@@ -97,14 +97,14 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(service: Service)
 
 
 @pytest.mark.parametrize("complete", [b"", b"\r\n\r\n"])
-@pytest.mark.parametrize("size", [MAX_HEAD, 100_000, 1_000_000])
+@pytest.mark.parametrize("size", [MAX_HEAD_BYTES, 100_000, 1_000_000])
 def test_a_head_above_the_limit_is_refused(service: Service, size: int, complete: bytes) -> None:
     with service.connect() as connection:
         try:
             connection.sendall(LINE + b"x: " + b"y" * size + complete)
             answer = received(connection)
         except ConnectionError:  # what was still being sent met a closed connection
-            assert size > MAX_HEAD
+            assert size > MAX_HEAD_BYTES
             return
     assert (status(answer), body(answer)) == (
         431, b'{"error":"the request\'s head is larger than 16,384 bytes"}',
@@ -124,7 +124,7 @@ def test_a_head_that_comes_in_parts_after_a_large_body_is_no_large_head(
 ) -> None:
     tensor = {"name": "X", "shape": [5000, 4], "datatype": "FP64", "data": [[5.1] * 4] * 5000}
     sent = json.dumps({"inputs": [tensor]}).encode()
-    assert len(sent) > 5 * MAX_HEAD
+    assert len(sent) > 5 * MAX_HEAD_BYTES
     head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sent)}\r\n\r\n"
     with service.connect() as connection:
         connection.sendall(head.encode())

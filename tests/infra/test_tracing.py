@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from infra.errors import ConfigError
 from infra.topics import RESULTS, TASKS
-from infra.tracing import Tracing, is_sampled
+from infra.tracing import Tracing, is_sampled, parse_traceparent
 from streams.events import new_id
 from tests.processes import Pipeline, free_port, settings_for, wait_until
 from tests.service import INFER, QUESTION, Service, record_headers, serving
@@ -290,3 +290,27 @@ def test_a_trace_is_kept_if_its_sender_keeps_it(given: str, sampled: bool) -> No
 
 def test_bytes_of_a_stranger_are_no_trace() -> None:
     assert not is_sampled(b"\xff\x00" * 40)
+
+
+@pytest.mark.parametrize("later", ["01" + TRACE[2:], "cc" + TRACE[2:] + "-what-is-new"])
+def test_a_trace_of_a_later_version_is_read_as_far_as_it_is_known(later: str) -> None:
+    assert parse_traceparent(later.encode()) == TRACE.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "is_one"),
+    [
+        (TRACE, True),
+        (TRACE.upper(), False),
+        (TRACE + "-x", False),
+        (TRACE + "x", False),
+        ("ff" + TRACE[2:], False),
+        ("cc" + TRACE[2:] + "x", False),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", False),
+        ("", False),
+    ],
+)
+def test_only_what_is_a_trace_is_taken_for_one(given: str, is_one: bool) -> None:
+    assert parse_traceparent(given.encode()) == (given.encode() if is_one else None)
+    assert parse_traceparent(None) is None

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from starlette.types import Message
 
-from api.errors import BadRequest
-from api.tasks.feed import Feed, cursor, event_id
+from api.errors import BadRequest, Unavailable
+from api.tasks.feed import MAX_STREAMS, Feed, cursor, event_id
 from streams.codec import encode
 from streams.events import Position, Result, Timings, new_id
 from streams.projection.store import Store
@@ -165,14 +166,55 @@ def test_a_client_that_left_holds_nothing(service: Service) -> None:
     wait_until(lambda: open_requests() == 1, 5, "the stream is closed")
 
 
-def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
+def test_a_silent_stream_sends_heartbeats(tmp_path: Path) -> None:
     async def heard() -> list[bytes]:
         feed = Feed(tmp_path / "none.sqlite", heartbeat=0.05)
-        stream = feed.results(None)
-        return [await anext(stream) for _ in range(3)]
+        sent: list[bytes] = []
+        enough = asyncio.Event()
+
+        async def receive() -> Message:
+            await enough.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message.get("body", b"start"))
+            if len(sent) == 4:
+                enough.set()
+
+        await feed.stream(feed.results(None))({"type": "http", "method": "GET"}, receive, send)
+        return sent
 
     told = asyncio.run(asyncio.wait_for(heard(), 5))
-    assert told == [b": results as they are stored\n\n", b": alive\n\n", b": alive\n\n"]
+    beat = b": alive\n\n"
+    assert told == [b"start", b": results as they are stored\n\n", beat, beat]
+
+
+def test_more_streams_than_the_limit_are_refused(tmp_path: Path) -> None:
+    async def opened() -> None:
+        feed, gone = Feed(tmp_path / "none.sqlite"), asyncio.Event()
+        count = 0
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            nonlocal count
+            count += message["type"] == "http.response.start"
+
+        scope = {"type": "http", "method": "GET"}
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MAX_STREAMS):
+                response = feed.stream(feed.task(new_id(), b"{}"))
+                group.create_task(response(scope, receive, send))
+            while count < MAX_STREAMS:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable, match=r"^500 streams are open already$"):
+                feed.stream(feed.results(None))
+            gone.set()
+        feed.stream(feed.results(None))
+
+    asyncio.run(asyncio.wait_for(opened(), 30))
 
 
 def test_a_database_that_is_made_and_made_again_is_seen(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from api.body import MAX_BODY
 from api.errors import Conflict, RequestError
-from api.tasks.jsonl import WINDOW, Lines
+from api.tasks.jsonl import MAX_IN_FLIGHT, JsonLines
 from streams.events import new_id
 from tests.service import Service, read_until, serving
 
@@ -49,7 +49,7 @@ def test_each_line_is_accepted_or_refused_by_itself(service: Service) -> None:
     other = json.dumps({"id": first, "X": [ROW, ROW]}).encode()
     [conflict] = answers(service.call("POST", "/tasks", other, **JSONL))
     assert conflict == {
-        "line": 1, "status": 409, "error": f"id_conflict: the id {first} is another task's",
+        "line": 1, "status": 409, "error": f"id_conflict: the id {first} belongs to another task",
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_of_lines_with_one_id_one_is_accepted(service: Service) -> None:
 
 
 def test_with_a_wait_each_line_gets_its_result(service: Service) -> None:
-    ids = [new_id() for _ in range(2 * WINDOW)]
+    ids = [new_id() for _ in range(2 * MAX_IN_FLIGHT)]
     body = b"\n".join(json.dumps({"id": i, "X": [ROW]}).encode() for i in ids)
     got = answers(service.call("POST", "/tasks", body, prefer="wait=20", **JSONL))
     assert sorted((a["id"], *a["y"]) for a in got) == sorted((i, "setosa") for i in ids)
@@ -120,7 +120,7 @@ class Client:
 
 async def run(client: Client, seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        await Lines(client.answer, 1)({}, client.receive, client.send)
+        await JsonLines(client.answer, 1)({}, client.receive, client.send)
 
 
 def test_a_client_that_does_not_read_holds_no_more_than_the_window() -> None:
@@ -129,7 +129,7 @@ def test_a_client_that_does_not_read_holds_no_more_than_the_window() -> None:
         running = asyncio.create_task(run(client))
         for _ in range(2000):
             await asyncio.sleep(0)
-        assert client.asked == WINDOW
+        assert client.asked == MAX_IN_FLIGHT
         client.takes.set()
         await running
         assert client.asked == 10_000
@@ -147,7 +147,7 @@ def test_answers_come_in_the_order_of_completion() -> None:
             await asyncio.sleep(float(line))
             return {"a": float(line)}
 
-        await Lines(answer, 1)({}, client.receive, client.send)
+        await JsonLines(answer, 1)({}, client.receive, client.send)
         return client.sent
 
     told = b'{"line":2,"a":0.0}\n{"line":3,"a":0.1}\n{"line":1,"a":0.2}\n'
@@ -175,7 +175,7 @@ def test_an_error_tells_its_line() -> None:
     async def sent() -> bytes:
         client = Client(b"one\ntwo")
         client.takes.set()
-        await Lines(refuse, 1)({}, client.receive, client.send)
+        await JsonLines(refuse, 1)({}, client.receive, client.send)
         return client.sent
 
     assert issubclass(Conflict, RequestError)

@@ -141,7 +141,7 @@ def test_an_id_is_one_tasks_only(service: Service) -> None:
         assert (again.status, msgspec.convert(again.body, Result)) == (200, result)
         for task_id in (pending, answered):
             other = service.post({"X": [ROW, ROW], "id": task_id})
-            message = f"id_conflict: the id {task_id} is another task's"
+            message = f"id_conflict: the id {task_id} belongs to another task"
             assert (other.status, other.body) == (409, {"error": message})
     finally:
         service.database.unlink()
