@@ -1,4 +1,4 @@
-"""The documents are true: every route is told, and the service does what they say."""
+"""The documents are true: they have every route, and the service behaves as they say."""
 
 import copy
 import gzip
@@ -41,7 +41,7 @@ def document(service: Service) -> Any:
     return service.call("GET", "/openapi.json").json
 
 
-def test_every_route_stands_in_the_document_and_nothing_else(document: Any, artifact: Path) -> None:
+def test_the_document_has_every_route_and_nothing_else(document: Any, artifact: Path) -> None:
     app = create_app(Settings(model=artifact)).app
     routes = {
         (route.path, method.lower())
@@ -62,7 +62,7 @@ def test_a_generated_client_can_send_and_read_binary_tensors(document: Any) -> N
     assert "application/octet-stream" in operation["responses"]["200"]["content"]
 
 
-def test_the_headers_of_errors_are_told(document: Any) -> None:
+def test_the_headers_of_errors_are_in_the_document(document: Any) -> None:
     responses = document["paths"]["/tasks"]["post"]["responses"]
     told = {status: list(r["headers"]) for status, r in responses.items() if "headers" in r}
     assert told.pop("202") == told.pop("200")
@@ -73,7 +73,7 @@ def test_the_headers_of_errors_are_told(document: Any) -> None:
     }
 
 
-def test_a_route_that_says_nothing_of_itself_is_found() -> None:
+def test_a_route_without_a_description_is_found() -> None:
     async def silent(_: Any) -> Any: ...
 
     with pytest.raises(Undescribed, match=r"^/silent: its handler has no @Operation$"):
@@ -110,7 +110,7 @@ def test_the_headers_of_a_dead_letter_are_those_that_the_worker_sends() -> None:
 
 
 class Links(HTMLParser):
-    """The targets of a page: ids, and all that points somewhere."""
+    """Collects a page's ids and the targets of its links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Links(HTMLParser):
         assert tag != "script"
 
 
-def test_the_page_tells_every_operation_and_needs_nothing_from_elsewhere(
+def test_the_page_has_every_operation_and_needs_no_other_host(
     service: Service, document: Any
 ) -> None:
     page = service.call("GET", "/docs")
@@ -170,7 +170,7 @@ fail-on = ["unused_openapi_auth"]
 
 
 def asked_by_schemathesis(folder: Path, url: str, document: Any) -> tuple[int, str]:
-    """Exit code and output of its command, for a document that is to be true of a service."""
+    """Exit code and output of schemathesis for a document and a service."""
     (folder / "config.toml").write_text(CONFIG)
     (folder / "openapi.json").write_text(json.dumps(document))
     done = subprocess.run(

@@ -57,7 +57,7 @@ def test_the_command_line_sends_its_key(guarded: Service) -> None:
     wait_until(answered, 20, "an answer within the key's rate")
 
 
-def test_every_answer_carries_the_headers_of_safety(guarded: Service) -> None:
+def test_every_response_has_the_headers_of_safety(guarded: Service) -> None:
     key = {"authorization": f"Bearer {KEY}"}
     for reply in (guarded.call("GET", "/docs"), guarded.call("GET", "/v2/models/iris", **key),
                   guarded.call("GET", "/v2")):  # fmt: skip

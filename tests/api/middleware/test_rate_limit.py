@@ -26,7 +26,7 @@ def test_each_key_has_a_rate_of_its_own(tmp_path: Path, artifact: Path) -> None:
             assert refused[0].json == {"error": "more than 3 requests per second; wait 1 s"}
 
 
-def test_a_bucket_gives_its_rate_and_says_when() -> None:
+def test_a_bucket_allows_its_rate_and_returns_the_wait() -> None:
     bucket = Bucket(0.5, 100.0)
     assert [bucket.take(now) for now in (100.0, 100.0, 101.0, 102.0)] == [0.0, 2.0, 1.0, 0.0]
     assert [bucket.take(now) for now in (1000.0, 1000.0)] == [0.0, 2.0]

@@ -86,7 +86,7 @@ class Stream:
         return None
 
 
-def test_results_are_told_as_they_are_stored_and_resumed_where_they_were_left(
+def test_results_are_streamed_when_stored_and_resumed_by_position(
     service: Service, store: Store
 ) -> None:
     before, first, second, third = (new_id() for _ in range(4))
@@ -129,12 +129,12 @@ def test_a_task_is_pending_then_answered_and_the_stream_ends(
     assert service.call("GET", path, last_event_id="1/3/1").status == 204
 
 
-def test_what_is_no_position_or_id_is_refused(service: Service) -> None:
+def test_an_invalid_position_or_id_is_refused(service: Service) -> None:
     assert service.call("GET", "/results", last_event_id="1/2").status == 400
     assert service.call("GET", "/tasks/1/events").status == 400
 
 
-def test_a_position_is_read_as_it_is_written() -> None:
+def test_a_position_is_parsed_as_it_is_written() -> None:
     assert cursor(None) is None
     assert cursor("0") == {}
     position = {(1, 0): 5, (1, 3): 2**40, (2, 0): 0}
@@ -155,7 +155,7 @@ def test_a_stop_ends_open_streams_at_once(service: Service) -> None:
     assert "Traceback" not in process.output
 
 
-def test_a_client_that_left_holds_nothing(service: Service) -> None:
+def test_a_client_that_disconnects_leaves_no_open_stream(service: Service) -> None:
     def open_requests() -> float:
         text = service.call("GET", "/metrics").text
         [line] = [x for x in text.splitlines() if x.startswith("rest_server_requests_in_progress ")]
@@ -217,7 +217,7 @@ def test_more_streams_than_the_limit_are_refused(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(opened(), 30))
 
 
-def test_a_database_that_is_made_and_made_again_is_seen(tmp_path: Path) -> None:
+def test_a_database_that_is_created_and_replaced_is_seen(tmp_path: Path) -> None:
     async def seen() -> list[str]:
         database = tmp_path / "petal.sqlite"
         stream = Feed(database).results(None)

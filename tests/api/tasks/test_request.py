@@ -57,7 +57,7 @@ def test_an_invalid_task_is_refused_by_field(loaded: Loaded, body: Any, message:
          "petal_width: a number of more than 300 digits is not a finite number"),
     ],
 )  # fmt: skip
-def test_an_invalid_row_is_refused_as_everywhere_with_its_code(
+def test_an_invalid_row_gets_the_code_and_sentence_of_the_one_rule(
     loaded: Loaded, X: Any, code: str, message: str
 ) -> None:
     with pytest.raises(InvalidRow) as expected:
@@ -120,7 +120,7 @@ def test_the_preferred_wait_is_read_as_rfc_7240_says(
     assert wait_wanted(Request({"type": "http", "headers": headers})) == seconds
 
 
-def test_a_refusal_repeats_little_of_the_request(loaded: Loaded) -> None:
+def test_an_error_repeats_little_of_the_request(loaded: Loaded) -> None:
     with pytest.raises(Unprocessable) as refused:
         parse(json.dumps({"X": [[1.0]], "y" * 5000: 1}).encode(), loaded.card, 9)
     assert 50 < len(str(refused.value)) <= 110
