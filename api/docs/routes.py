@@ -14,7 +14,7 @@ from api.docs import asyncapi, html, openapi
 from api.operation import JSON, Content, Operation
 from infra.config import Settings
 
-DOCUMENTS = "Documents"
+TAG = "Documents"
 HTML, CSS = "text/html", "text/css"
 STYLE = Path(__file__).with_name(html.STYLE)
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,24 +40,24 @@ class Documents:
     def _openapi(self) -> dict[str, Any]:
         return openapi.document([*self._others, *self.routes()], self._version)
 
-    @Operation(DOCUMENTS, {200: dict[str, Any]}, open=True)
+    @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def openapi(self, _: Request) -> Response:
         """Return this service's operations as an OpenAPI 3.1 document."""
         return Response(msgspec.json.encode(self._openapi), media_type=JSON)
 
-    @Operation(DOCUMENTS, {200: dict[str, Any]}, open=True)
+    @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def asyncapi(self, _: Request) -> Response:
         """Return the Kafka topics of the pipeline as an AsyncAPI 3 document."""
         document = asyncapi.document(self._settings, self._version)
         return Response(msgspec.json.encode(document), media_type=JSON)
 
-    @Operation(DOCUMENTS, {200: Content({HTML: str})}, open=True)
+    @Operation(TAG, {200: Content({HTML: str})}, open=True)
     async def page(self, _: Request) -> Response:
         """Return this service's operations as a page for people."""
         page = html.render(self._openapi)
         return Response(page, media_type=HTML, headers={"Content-Security-Policy": POLICY})
 
-    @Operation(DOCUMENTS, {200: Content({CSS: str})}, open=True)
+    @Operation(TAG, {200: Content({CSS: str})}, open=True)
     async def style(self, _: Request) -> Response:
         """Return the style sheet of the page."""
         return Response(STYLE.read_bytes(), media_type=CSS)

@@ -50,7 +50,7 @@ from streams.errors import (
 from streams.events import Result, TaskId, is_id
 from streams.projection.reader import to_result
 
-TASKS = "Tasks"
+TAG = "Tasks"
 LOCATION = {
     "Location": "the address of the result",
     "Preference-Applied": "the wait that is granted, if the request has one",
@@ -125,7 +125,7 @@ class Tasks:
         ]
 
     @Operation(
-        TASKS,
+        TAG,
         body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
@@ -199,7 +199,7 @@ class Tasks:
         return found
 
     @Operation(
-        TASKS,
+        TAG,
         answers={200: Result, 202: Pending},
         errors=(BadRequest, NotFound, Unavailable),
         path={"id": TaskId},
@@ -216,7 +216,7 @@ class Tasks:
         raise NotFound(f"no task {task_id} is known here")
 
     @Operation(
-        TASKS,
+        TAG,
         answers={200: Content({sse.MEDIA: sse.Event}), 204: None},
         errors=(BadRequest, Unavailable),
         path={"id": TaskId},
@@ -231,7 +231,7 @@ class Tasks:
         return self._feed.stream(self._feed.task(task_id, pending))
 
     @Operation(
-        TASKS,
+        TAG,
         answers={200: Content({sse.MEDIA: sse.Event})},
         errors=(BadRequest, Unavailable),
         headers={"Last-Event-ID": "resume after this event; `0`: from the beginning"},
