@@ -154,7 +154,7 @@ class Stopping(Unavailable):
 class ErrorBody(Struct, omit_defaults=True):
     """The body of an error.
 
-    `code` is stable and says what is wrong with a row. `id` is there if the task may be accepted:
+    `code` is stable and names the fault of a row. `id` is there if the task may be accepted:
     retry with this id.
     """
 

@@ -68,7 +68,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Also tells the request that runs; uvicorn tells only the last one in the queue."""
+        """Also ends the request that runs; uvicorn ends only the last one in the queue."""
         self._stop_timer()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
@@ -81,7 +81,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head += len(data)
         elif self.cycle is not None and self.cycle.more_body:
-            self._head = 0  # these bytes end a body; what follows it in them is not counted
+            self._head = 0  # these bytes end a body; the rest of them is not counted
             self._overhead += len(data)
         else:
             self._head, self._overhead = len(data), 0

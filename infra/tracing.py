@@ -63,7 +63,7 @@ class Tracing:
         return self._tracer.start_span(name, _context(parent), kind, attributes, start_time=at)
 
     def close(self) -> None:
-        """Export what is left, within FLUSH_SECONDS."""
+        """Export the remaining spans, within FLUSH_SECONDS."""
         # The SDK's own deadline is 30 s, which is longer than a supervisor waits.
         flushing = threading.Thread(target=self._shutdown, daemon=True)
         flushing.start()

@@ -98,7 +98,7 @@ class MiddlewareStack:
 
 
 def _shorten_failure(send: Send) -> Send:
-    """Replace Starlette's traceback of a failed start by one line, where that says it all."""
+    """Replace Starlette's traceback of a failed start by one line, where one is enough."""
 
     def send_short(message: Message) -> Awaitable[None]:
         error = sys.exception()

@@ -87,7 +87,7 @@ def _decode_leniently(data: bytes) -> Any:
 
 
 def _check_rows(X: Any, card: Card, max_rows: int) -> None:
-    """Raise what `model/rows.py` finds wrong, as the error of a response."""
+    """Apply `model/rows.py`; raises its error as the error of a response."""
     try:
         if isinstance(X, list):
             rows.check_count(len(X), max_rows)

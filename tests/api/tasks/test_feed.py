@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from starlette.types import Message
 
+from api.__main__ import GRACE_SECONDS
 from api.errors import BadRequest, Unavailable
 from api.tasks.feed import MAX_STREAMS, Feed, cursor, event_id
 from streams.codec import encode
@@ -46,9 +48,9 @@ def store(service: Service) -> Iterator[Store]:
     opened.close()
 
 
-def result(task_id: str) -> Result:
+def result(task_id: str, rows: int = 1) -> Result:
     return Result(
-        v=1, id=task_id, y=["setosa"], model="iris@0123456789ab", worker="here-1",
+        v=1, id=task_id, y=["setosa"] * rows, model="iris@0123456789ab", worker="here-1",
         task=Position(0, 7), ms=Timings(1.0, 0.5),
     )  # fmt: skip
 
@@ -152,6 +154,19 @@ def test_a_stop_ends_open_streams_at_once(service: Service) -> None:
         process.send(signal.SIGTERM)
         assert (stream.next(), one.next()) == (None, None)
     wait_until(lambda: process.exit_code is not None, 5, "the service ends")
+    assert "Traceback" not in process.output
+
+
+def test_a_client_that_does_not_read_delays_a_stop_no_longer_than_the_grace(
+    service: Service, store: Store
+) -> None:
+    large = [encode(result(new_id(), 10_000)) for _ in range(300)]  # 33 MB, more than sockets hold
+    store.apply(0, 0, [Record(n, 1000, value) for n, value in enumerate(large)])
+    [process] = service.pipeline.processes
+    with Stream(service, "/results", "0"):
+        time.sleep(0.5)  # until the sockets are full
+        process.send(signal.SIGTERM)
+        wait_until(lambda: process.exit_code is not None, GRACE_SECONDS + 2, "the service ends")
     assert "Traceback" not in process.output
 
 
