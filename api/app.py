@@ -20,15 +20,16 @@ from api.errors import (
     on_http_exception,
     on_request_error,
 )
-from api.inference.endpoint import Infer
+from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
-from api.inference.servable import CpuBound, Served
+from api.inference.servable import Servable
 from api.metrics import Metrics
 from api.middleware import logging as logs
 from api.middleware.auth import Guard, keys_of
 from api.middleware.stack import Edge
 from api.middleware.tracing import Traced
 from api.serving.batcher import Limits
+from api.serving.cpu_bound import CpuBound
 from api.serving.repository import Repository
 from api.shutdown import told_of_stop
 from api.tasks.connection import Pipeline
@@ -56,30 +57,33 @@ def relaxed_gc() -> Iterator[None]:
 
 def server(
     settings: Settings, executor: Executor, metrics: Metrics, cpu_bound_ms: int
-) -> Callable[[Loaded, str], Served]:
+) -> Callable[[Loaded, str], Servable]:
     """How a version of a model is served. With `cpu_bound_ms` each request costs that much."""
     limits = Limits(settings.max_batch_rows, settings.max_queue_rows, settings.infer_timeout)
     if cpu_bound_ms:
         limits = limits._replace(batch_rows=1)  # together they would cost as little as one
 
-    def serve(loaded: Loaded, version: str) -> Served:
+    def serve(loaded: Loaded, version: str) -> Servable:
         if cpu_bound_ms:
             loaded = loaded._replace(model=CpuBound(loaded.model, cpu_bound_ms / 1000))
         counted = metrics.model(loaded.card.name, version)
-        return Served(loaded, version, executor, limits, counted)
+        return Servable(loaded, version, executor, limits, counted)
 
     return serve
 
 
 def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
     """The service, wired. It reads models and begins to connect in its lifespan, not here."""
-    repository = Repository(settings.model, settings.models)
-    infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
+    metrics = Metrics()
+    # One thread: a second prediction at once would only take the CPU from the first.
+    executor = ThreadPoolExecutor(1, "predict")
+    serve = server(settings, executor, metrics, cpu_bound_ms)
+    repository = Repository(settings.model, settings.models, serve)
+    endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     pipeline = Pipeline(settings)
     feed = Feed(settings.database)
-    tasks = Tasks(repository.pipeline, pipeline, feed, settings)
-    metrics = Metrics()
-    routes = [*Models(repository, infer).routes(), *tasks.routes(), *metrics.routes()]
+    tasks = Tasks(lambda: repository.default.card, pipeline, feed, settings)
+    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings).routes()
     guard = Guard(routes, settings.api_rate)
 
@@ -90,9 +94,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
         guard.keys = keys_of(settings)
         if traced is not None:
             traced.open()
-        # One thread: a second prediction at once would only take the CPU from the first.
-        with ThreadPoolExecutor(1, "predict") as executor:
-            await repository.open(server(settings, executor, metrics, cpu_bound_ms))
+        with executor:
+            await repository.open()
             with relaxed_gc(), told_of_stop(feed.stop, pipeline.give_up):
                 yield {"metrics": metrics}  # for the protocol, which answers before the service
             repository.close()
@@ -113,7 +116,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    edge = Edge(app, infer, guard, metrics)
+    edge = Edge(app, endpoint, guard, metrics)
     traced = Traced(edge) if settings.otel else None
     return traced or edge
 

@@ -13,8 +13,10 @@ RequestError
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  try again after `Retry-After` seconds
-    ├── Stopping      503  the service ends before it has an answer
-    └── Unconfirmed   503  the task may be accepted; try again with the same id
+    ├── Overloaded        503  too many rows wait for the model
+    ├── DeadlineExceeded  503  the model did not answer in time
+    ├── Stopping          503  the service ends before it has an answer
+    └── Unconfirmed       503  the task may be accepted; try again with the same id
 """
 
 from collections.abc import Mapping
@@ -32,10 +34,15 @@ ECHOED = 100  # most characters of a request that an answer repeats
 
 
 class RequestError(Exception):
-    """A request that is refused. `str()` is a sentence for the client."""
+    """A request that is refused. `str()` is a sentence for the client, `code` a stable name."""
 
     status: int
     headers: Mapping[str, str] | None = None
+    code: str | None = None
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BadRequest(RequestError):
@@ -130,6 +137,22 @@ class Unavailable(RequestError):
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
 
 
+class Overloaded(Unavailable):
+    """Too many rows wait for the model already; nothing was done."""
+
+    def __init__(self, queued_rows: int, max_rows: int) -> None:
+        super().__init__(
+            f"{queued_rows} rows wait for the model, the limit is {max_rows}; try again later"
+        )
+
+
+class DeadlineExceeded(Unavailable):
+    """The model did not answer in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the model did not answer within {seconds:g} s")
+
+
 class Unconfirmed(Unavailable):
     """The task may be accepted or not."""
 
@@ -152,6 +175,7 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
 
     error: str
     id: str | None = None
+    code: str | None = None
 
 
 def short(text: str) -> str:
@@ -180,7 +204,7 @@ async def on_request_error(_: Request, error: Exception) -> Response:
 def refusal(error: RequestError) -> Response:
     """The response that says why a request is refused."""
     task_id = error.task_id if isinstance(error, Unconfirmed) else None
-    return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
+    return json_response(ErrorBody(str(error), task_id, error.code), error.status, error.headers)
 
 
 async def on_disconnect(_: Request, __: Exception) -> Response:

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import CLOSED, RequestError, Stopping, bug, refusal
-from api.inference.endpoint import Infer
+from api.inference.endpoint import InferenceEndpoint
 from api.metrics import Metrics
 from api.middleware import logging as logs
 from api.middleware.auth import Guard
@@ -33,7 +33,9 @@ TOLD = 200  # most characters of a path in the log
 class Edge:
     """ASGI application around all others."""
 
-    def __init__(self, app: Starlette, infer: Infer, guard: Guard, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Starlette, infer: InferenceEndpoint, guard: Guard, metrics: Metrics
+    ) -> None:
         self.app = app
         self._infer = infer
         self._guard = guard

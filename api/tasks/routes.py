@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,6 @@ from api.errors import (
     WrongContentType,
     json_response,
 )
-from api.inference.servable import Served
 from api.operation import JSON, Content, Operation
 from api.tasks import jsonl as lines
 from api.tasks import sse as event_stream
@@ -33,6 +32,7 @@ from api.tasks.feed import Feed, cursor
 from api.tasks.idempotency import Claims
 from api.tasks.request import LONGEST_WAIT, MixedTask, NumericTask, Question, parse, wait_wanted
 from infra.config import Settings
+from model.card import Card
 from streams import client
 from streams.codec import input_digest
 from streams.errors import (
@@ -107,14 +107,14 @@ def _task_id(request: Request) -> str:
 
 
 class Tasks:
-    """The routes of tasks; the first of `served` is the pipeline's model."""
+    """The routes of tasks; `card` gives that of the pipeline's model."""
 
     def __init__(
-        self, served: Mapping[str, Served], pipeline: Pipeline, feed: Feed, settings: Settings
+        self, card: Callable[[], Card], pipeline: Pipeline, feed: Feed, settings: Settings
     ) -> None:
         self._feed = feed
         self._receive_timeout = settings.api_receive_timeout
-        self._served = served
+        self._card = card
         self._pipeline = pipeline
         self._database = settings.database
         self._max_rows = settings.max_rows
@@ -173,8 +173,7 @@ class Tasks:
 
     async def _answer(self, data: bytes, wait: int | None) -> Answer:
         """The answer to the task in a body; raises RequestError."""
-        card = next(iter(self._served.values())).card
-        question = parse(data, card, self._max_rows)
+        question = parse(data, self._card(), self._max_rows)
         digest = input_digest(question.X)
         if question.chosen and (known := await self._known(question.id, digest)):
             return known

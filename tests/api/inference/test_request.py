@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from api.errors import BadRequest, RequestError, TooMuch
-from api.inference import metadata
-from api.inference import request as inference
-from api.inference.metadata import TensorMetadata
-from api.inference.request import Question
-from api.inference.response import InferenceResponse, OutputTensor, Replies
+from api.inference.metadata import TensorMetadata, model_metadata
+from api.inference.request import ParsedRequest, parse
+from api.inference.response import InferenceResponse, OutputTensor, ResponseEncoder
 from model.artifact import Loaded
 from model.card import Card, Feature
 from model.predict import Prediction, predict
@@ -38,11 +36,11 @@ def request(*tensors: dict[str, Any], **fields: Any) -> bytes:
     return json.dumps({"inputs": tensors or [tensor()], **fields}).encode()
 
 
-def answer(question: Question, prediction: Prediction, card: Card) -> InferenceResponse:
-    """The response in JSON alone, read again."""
-    reply = Replies(card, "1").to(question, prediction)
-    assert reply.json_size is None
-    return msgspec.json.decode(reply.body, type=InferenceResponse)
+def response_to(parsed: ParsedRequest, prediction: Prediction, card: Card) -> InferenceResponse:
+    """The response in JSON alone, decoded."""
+    encoded = ResponseEncoder(card, "1").encode(parsed, prediction)
+    assert encoded.json_size is None
+    return msgspec.json.decode(encoded.body, type=InferenceResponse)
 
 
 def columns() -> list[dict[str, Any]]:
@@ -52,7 +50,7 @@ def columns() -> list[dict[str, Any]]:
 
 def refusal(body: bytes, card: Card, max_rows: int = 100) -> str:
     with pytest.raises(RequestError) as caught:
-        inference.parse(body, card, max_rows)
+        parse(body, card, max_rows)
     assert isinstance(caught.value, BadRequest)
     return str(caught.value)
 
@@ -67,16 +65,16 @@ def test_nested_and_flat_data_and_a_tensor_per_feature_are_the_same_rows(card: C
         request(*reversed(columns())),
         request(*narrow),
     ):
-        question = inference.parse(body, card, 100)
-        assert question.X.tolist() == ROWS
-        assert question.X.dtype == np.float64
+        parsed = parse(body, card, 100)
+        assert parsed.X.tolist() == ROWS
+        assert parsed.X.dtype == np.float64
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
 def test_decimal_numbers_keep_their_value_in_every_float_datatype(
     card: Card, datatype: str
 ) -> None:
-    assert inference.parse(request(tensor(datatype=datatype)), card, 9).X.tolist() == ROWS
+    assert parse(request(tensor(datatype=datatype)), card, 9).X.tolist() == ROWS
 
 
 @pytest.mark.parametrize(
@@ -84,17 +82,17 @@ def test_decimal_numbers_keep_their_value_in_every_float_datatype(
 )
 def test_integers_are_taken_within_their_range(card: Card, datatype: str) -> None:
     whole = tensor(shape=[1, 4], datatype=datatype, data=[5, 3, 1, 0])
-    X = inference.parse(request(whole), card, 9).X
+    X = parse(request(whole), card, 9).X
     assert (X.tolist(), X.dtype) == ([[5.0, 3.0, 1.0, 0.0]], np.float64)
     outside = {**whole, "data": [5, 3, 1, 2**64]}
     assert refusal(request(outside), card) == f"input 'X': a number does not fit into {datatype}"
 
 
 def test_a_response_has_every_output_and_echoes_the_id(loaded: Loaded) -> None:
-    question = inference.parse(request(id="42"), loaded.card, 9)
-    prediction = predict(loaded.model, question.X)
+    parsed = parse(request(id="42"), loaded.card, 9)
+    prediction = predict(loaded.model, parsed.X)
     assert prediction.proba is not None
-    assert answer(question, prediction, loaded.card) == InferenceResponse(
+    assert response_to(parsed, prediction, loaded.card) == InferenceResponse(
         model_name="iris",
         model_version="1",
         outputs=[
@@ -108,8 +106,8 @@ def test_a_response_has_every_output_and_echoes_the_id(loaded: Loaded) -> None:
 
 
 def test_a_response_has_only_the_outputs_asked_for(loaded: Loaded) -> None:
-    question = inference.parse(request(outputs=[{"name": "predict"}]), loaded.card, 9)
-    response = answer(question, predict(loaded.model, question.X), loaded.card)
+    parsed = parse(request(outputs=[{"name": "predict"}]), loaded.card, 9)
+    response = response_to(parsed, predict(loaded.model, parsed.X), loaded.card)
     assert response.outputs == [OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"])]
     assert response.id is None
 
@@ -117,8 +115,8 @@ def test_a_response_has_only_the_outputs_asked_for(loaded: Loaded) -> None:
 def test_a_regressor_answers_numbers_and_has_no_probabilities() -> None:
     model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
     card = make_card("line", model, [Feature(name="x")])
-    question = inference.parse(request(tensor(name="x", shape=[2], data=[2, 3])), card, 9)
-    response = answer(question, predict(model, question.X), card)
+    parsed = parse(request(tensor(name="x", shape=[2], data=[2, 3])), card, 9)
+    response = response_to(parsed, predict(model, parsed.X), card)
     (output,) = response.outputs
     assert (output.name, output.shape, output.datatype) == ("predict", [2], "FP64")
     assert output.data == pytest.approx([5.0, 7.0])
@@ -142,12 +140,12 @@ def mixed_card() -> Card:
 def test_a_text_feature_is_a_tensor_of_bytes() -> None:
     colour = tensor(name="colour", shape=[2], datatype="BYTES", data=["red", "blue"])
     size = tensor(name="size", shape=[2], data=[1.5, 2.5])
-    question = inference.parse(request(colour, size), mixed_card(), 9)
-    assert question.X.tolist() == [["red", 1.5], ["blue", 2.5]]
+    parsed = parse(request(colour, size), mixed_card(), 9)
+    assert parsed.X.tolist() == [["red", 1.5], ["blue", 2.5]]
     strange = {**colour, "data": ["red", "x" * 500]}
     message = refusal(request(strange, size), mixed_card())
     assert message == "row 1, colour: the text is none of the allowed ones"
-    assert metadata.model(mixed_card(), ["1"]).inputs == [
+    assert model_metadata(mixed_card(), ["1"]).inputs == [
         TensorMetadata("colour", "BYTES", [-1]),
         TensorMetadata("size", "FP64", [-1]),
     ]
@@ -155,8 +153,8 @@ def test_a_text_feature_is_a_tensor_of_bytes() -> None:
 
 def test_class_names_are_text_whatever_their_type(card: Card) -> None:
     numbered = msgspec.structs.replace(card, classes=(0, 1))
-    question = inference.parse(request(outputs=[{"name": "predict"}]), numbered, 9)
-    response = answer(question, Prediction([0, 1], None), numbered)
+    parsed = parse(request(outputs=[{"name": "predict"}]), numbered, 9)
+    response = response_to(parsed, Prediction([0, 1], None), numbered)
     assert response.outputs[0].data == ["0", "1"]
 
 
@@ -236,7 +234,7 @@ def test_columns_must_be_the_features_once_each_and_of_one_length(card: Card) ->
 
 def test_too_many_rows_are_refused_by_their_shape(card: Card) -> None:
     with pytest.raises(TooMuch, match="1000000000 rows are more than the limit of 10"):
-        inference.parse(request(tensor(shape=[1_000_000_000, 4])), card, 10)
+        parse(request(tensor(shape=[1_000_000_000, 4])), card, 10)
 
 
 @pytest.mark.parametrize("field", ["name", "datatype"])
@@ -271,7 +269,7 @@ DATA = np.array(ROWS).tobytes()
 
 def test_binary_data_is_the_same_rows(card: Card) -> None:
     body, size = binary(binary_tensor(64), data=DATA)
-    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+    assert parse(body, card, 9, size).X.tolist() == ROWS
     columns = [
         binary_tensor(16, name=name, shape=[2])
         if i
@@ -279,7 +277,7 @@ def test_binary_data_is_the_same_rows(card: Card) -> None:
         for i, name in enumerate(NAMES)
     ]
     body, size = binary(*columns, data=np.array(ROWS).T[1:].tobytes())
-    assert inference.parse(body, card, 9, size).X.tolist() == ROWS
+    assert parse(body, card, 9, size).X.tolist() == ROWS
 
 
 def test_an_output_is_binary_if_it_or_else_the_request_says_so(loaded: Loaded) -> None:
@@ -296,22 +294,22 @@ def test_an_output_is_binary_if_it_or_else_the_request_says_so(loaded: Loaded) -
             {"predict_proba": True, "predict": False},
         ),
     ):
-        assert inference.parse(request(**fields), loaded.card, 9).outputs == wanted
+        assert parse(request(**fields), loaded.card, 9).outputs == wanted
 
 
 def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) -> None:
     fields = {"parameters": {"binary_data_output": True}}
-    question = inference.parse(request(**fields), loaded.card, 9)
-    prediction = predict(loaded.model, question.X)
-    reply = Replies(loaded.card, "1").to(question, prediction)
+    parsed = parse(request(**fields), loaded.card, 9)
+    prediction = predict(loaded.model, parsed.X)
+    encoded = ResponseEncoder(loaded.card, "1").encode(parsed, prediction)
     labels = b"\x06\0\0\0setosa\x09\0\0\0virginica"
-    assert json.loads(reply.body[: reply.json_size])["outputs"] == [
+    assert json.loads(encoded.body[: encoded.json_size])["outputs"] == [
         {"name": "predict", "shape": [2], "datatype": "BYTES",
          "parameters": {"binary_data_size": 23}},
         {"name": "predict_proba", "shape": [2, 3], "datatype": "FP64",
          "parameters": {"binary_data_size": 48}},
     ]  # fmt: skip
-    assert reply.body[reply.json_size :] == labels + np.array(prediction.proba).tobytes()
+    assert encoded.body[encoded.json_size :] == labels + np.array(prediction.proba).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -335,7 +333,7 @@ def test_binary_data_that_does_not_fit_is_refused(
 ) -> None:
     body, json_size = binary(binary_tensor(64, **changes), data=data)
     with pytest.raises(BadRequest) as caught:
-        inference.parse(body, card, 9, json_size if size == -1 else size)
+        parse(body, card, 9, json_size if size == -1 else size)
     assert str(caught.value).startswith(message)
 
 
@@ -358,11 +356,11 @@ def test_null_is_a_missing_value_where_there_may_be_one() -> None:
     colour = tensor(name="colour", shape=[2], datatype="BYTES", data=["red", None])
     size = tensor(name="size", shape=[2], data=[None, 2.5])
     age = tensor(name="age", shape=[2], data=[3, 4])
-    X = inference.parse(request(colour, size, age), nullable_card(), 9).X
+    X = parse(request(colour, size, age), nullable_card(), 9).X
     assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
     nan = np.array([np.nan, 2.5]).tobytes()
     body, length = binary(colour, binary_tensor(16, name="size", shape=[2]), age, data=nan)
-    X = inference.parse(body, nullable_card(), 9, length).X
+    X = parse(body, nullable_card(), 9, length).X
     assert repr(X.tolist()) == "[['red', nan, 3.0], [nan, 2.5, 4.0]]"
     lacking = {**age, "data": [3, None]}
     message = refusal(request(colour, size, lacking), nullable_card())
@@ -371,7 +369,7 @@ def test_null_is_a_missing_value_where_there_may_be_one() -> None:
 
 def test_true_is_one_in_a_tensor_of_bool(card: Card) -> None:
     flags = tensor(shape=[1, 4], datatype="BOOL", data=[True, False, True, True])
-    assert inference.parse(request(flags), card, 9).X.tolist() == [[1, 0, 1, 1]]
+    assert parse(request(flags), card, 9).X.tolist() == [[1, 0, 1, 1]]
     message = refusal(request({**flags, "data": [1, 0, 1, 1]}), card)
     assert message == "input 'X', row 0, sepal_length: Expected `bool`, got `int`"
 
@@ -388,7 +386,7 @@ def test_any_binary_request_is_a_question_or_refused(
     body, json_size = binary(*tensors, data=data)
     for length in (size, json_size):
         try:
-            question = inference.parse(body, loaded.card, 9, length)
+            parsed = parse(body, loaded.card, 9, length)
         except RequestError:
             continue
-        assert np.isfinite(question.X).all()
+        assert np.isfinite(parsed.X).all()
