@@ -12,9 +12,9 @@ from typing import Any
 from starlette.applications import Starlette
 
 from api.docs.routes import Documents
-from api.inference.endpoint import Infer
+from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
-from api.inference.servable import CpuBound, Served
+from api.inference.servable import Servable
 from api.metrics import Metrics
 from api.middleware.auth import Auth, read_keys
 from api.middleware.logging import log_json
@@ -23,6 +23,7 @@ from api.middleware.stack import MiddlewareStack
 from api.middleware.tracing import TracingMiddleware
 from api.responses import EXCEPTION_HANDLERS
 from api.serving.batcher import Limits
+from api.serving.cpu_bound import CpuBound
 from api.serving.repository import Repository
 from api.shutdown import calling_at_stop
 from api.tasks.connection import Connection
@@ -32,7 +33,6 @@ from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
 from infra.tracing import Tracing
 from model.artifact import Loaded
-from model.card import Card
 
 
 @contextmanager
@@ -52,17 +52,17 @@ def relaxed_gc() -> Iterator[None]:
 
 def serving(
     settings: Settings, executor: Executor, metrics: Metrics, cpu_bound_ms: int
-) -> Callable[[Loaded, str], Served]:
+) -> Callable[[Loaded, str], Servable]:
     """How to serve a version of a model. With `cpu_bound_ms` each request takes so much time."""
     limits = Limits(settings.max_batch_rows, settings.max_queue_rows, settings.infer_timeout)
     if cpu_bound_ms:
         limits = limits._replace(batch_rows=1)  # a batch would take no longer than one request
 
-    def serve(loaded: Loaded, version: str) -> Served:
+    def serve(loaded: Loaded, version: str) -> Servable:
         if cpu_bound_ms:
             loaded = loaded._replace(model=CpuBound(loaded.model, cpu_bound_ms / 1000))
         counted = metrics.model(loaded.card.name, version)
-        return Served(loaded, version, executor, limits, counted)
+        return Servable(loaded, version, executor, limits, counted)
 
     return serve
 
@@ -73,10 +73,16 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | T
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
     """
     metrics = Metrics()
-    repository = Repository(settings.model, settings.models)
-    infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
+    # One thread: a second prediction at once would only add contention for the CPU.
+    executor = ThreadPoolExecutor(1, "predict")
+    serve = serving(settings, executor, metrics, cpu_bound_ms)
+    repository = Repository(settings.model, settings.models, serve)
+    endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
     feed = Feed(settings.database)
+    tasks = Tasks(lambda: repository.default.card, connection, feed, settings)
+    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
+    routes += Documents(routes, settings).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -84,27 +90,19 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | T
             log_json()
         state = {"metrics": metrics, "keys": read_keys(settings)}
         exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
-        # One thread: a second prediction at once would only add contention for the CPU.
-        with exporting as tracing, ThreadPoolExecutor(1, "predict") as executor:
-            await repository.open(serving(settings, executor, metrics, cpu_bound_ms))
+        with exporting as tracing, executor:
+            await repository.open()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
             repository.close()
             await connection.close()
 
-    tasks = Tasks(lambda: _pipeline_card(repository), connection, feed, settings)
-    routes = [*Models(repository, infer).routes(), *tasks.routes(), *metrics.routes()]
-    routes += Documents(routes, settings).routes()
     app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    stack = MiddlewareStack(app, infer, Auth(routes), RateLimit(settings.api_rate), metrics)
+    stack = MiddlewareStack(app, endpoint, Auth(routes), RateLimit(settings.api_rate), metrics)
     return TracingMiddleware(stack) if settings.otel else stack
-
-
-def _pipeline_card(repository: Repository) -> Card:
-    return next(iter(repository.pipeline.values())).card
 
 
 _settings = load_or_exit()

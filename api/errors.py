@@ -13,8 +13,10 @@ RequestError
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  retry after `Retry-After` seconds
-    ├── Stopping      503  the service stops before the answer is ready
-    └── Unconfirmed   503  the task may be accepted; retry with the same id
+    ├── Overloaded        503  too many rows wait for the model
+    ├── DeadlineExceeded  503  the model did not answer in time
+    ├── Stopping          503  the service stops before the answer is ready
+    └── Unconfirmed       503  the task may be accepted; retry with the same id
 """
 
 from collections.abc import Mapping
@@ -34,7 +36,7 @@ class RequestError(Exception):
     status: int
     headers: Mapping[str, str] | None = None
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.code = code
 
@@ -129,6 +131,22 @@ class Unavailable(RequestError):
 
     status = 503
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class Overloaded(Unavailable):
+    """Too many rows wait for the model already; nothing was done."""
+
+    def __init__(self, queued_rows: int, max_rows: int) -> None:
+        super().__init__(
+            f"{queued_rows} rows wait for the model, the limit is {max_rows}; try again later"
+        )
+
+
+class DeadlineExceeded(Unavailable):
+    """The model did not answer in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the model did not answer within {seconds:g} s")
 
 
 class Unconfirmed(Unavailable):
