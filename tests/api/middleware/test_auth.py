@@ -1,5 +1,6 @@
 """Who may ask, and how often: settings, keys and rates, over real HTTP where HTTP says it."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from api.__main__ import options
 from api.errors import Forbidden, TooMany
 from api.middleware.auth import Bucket, Guard, keys_of
-from cli import exit_codes as exits
 from infra.config import Settings
 from infra.errors import ConfigError
 from tests.processes import Pipeline, settings_for, wait_until
@@ -59,9 +59,9 @@ def test_the_command_line_sends_its_key(guarded: Service) -> None:
     values = ("5.1", "3.5", "1.4", "0.2")
     line = " ".join(values) + "\n"
     refused = guarded.pipeline.run("ask", "--via", "rest", stdin=line)
-    assert refused.returncode == exits.DATA
+    assert refused.returncode == os.EX_DATAERR
     assert refused.stderr == (
-        "petal: 401: the service wants a key of its own; set PETAL_API_KEY to one\n"
+        "petal: the service requires an API key; set PETAL_API_KEY to a valid one (HTTP 401)\n"
     )
 
     def answered() -> bool:
