@@ -42,9 +42,10 @@ kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 
 	python -m infra.kafka
 
 .PHONY: check
-check: .venv/ready ## format, lint and types, without changing anything
+check: .venv/ready ## format, lint, rules of imports and types, without changing anything
 	ruff format --check .
 	ruff check .
+	lint-imports --no-cache
 	mypy
 
 .PHONY: format
