@@ -38,6 +38,8 @@ from streams.events import Result, new_id
 from tests.processes import Pipeline, settings_for
 from tests.service import Reply, Service
 
+pytestmark = pytest.mark.timeout(300)  # a process for each `petal predict`
+
 FEATURES = (
     Feature(name="size", unit="cm"),
     Feature(name="weight", unit="g", nullable=True),
@@ -134,8 +136,8 @@ REFUSED = {
         Case(several(x(), "[[2.5]]"), {**COLUMNS, **ONE_ROW}),
     ],
     "wrong_type": [
-        *(Case(x(size=v), BINARY_TYPE) for v in ('"abc"', '"größer"', f'"{"x" * 100}"', '"2,5"')),
-        Case(x(size='"2 5"'), {**BINARY_TYPE, **NO_SPACES}),
+        *(Case(x(size=v), BINARY_TYPE) for v in ('"abc"', '"größer"', f'"{"x" * 100}"')),
+        *(Case(x(size=v), {**BINARY_TYPE, **NO_SPACES}) for v in ('"2 5"', '"2,5"')),
         Case(x(size='"5"'), {**BINARY_TYPE, **TYPED}),
         Case(x(size='""'), {**BINARY_TYPE, **EMPTY_MISSING}),
         Case(x(size="null"), {**BINARY_NULL, **NO_EMPTY}),
