@@ -12,7 +12,7 @@ from cli.options import json_option, limit_option
 from infra import config
 
 if TYPE_CHECKING:
-    from streams.maintenance.verify import Letter
+    from streams.maintenance.dead_letters import Letter
 
 MAX_CHARACTERS = 2000  # of a value that `show` prints
 
@@ -61,7 +61,7 @@ def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
 
     A record that still cannot be read becomes a new dead letter.
     """
-    from streams.maintenance.verify import publish_again
+    from streams.maintenance.reconcile import publish_again
 
     if bool(offsets) == every:
         raise click.UsageError("give offsets, or --all")
@@ -82,7 +82,7 @@ def _confirm(question: str) -> None:
 
 
 def _letters() -> "list[Letter]":
-    from streams.maintenance.verify import dead_letters as read
+    from streams.maintenance.dead_letters import dead_letters as read
 
     return list(asyncio.run(read(config.load())))
 

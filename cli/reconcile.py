@@ -48,7 +48,7 @@ def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
 
 
 async def _reconcile(older_than: float, dry_run: bool) -> list[str]:
-    from streams.maintenance.verify import publish_again, unanswered
+    from streams.maintenance.reconcile import publish_again, unanswered
 
     settings = config.load()
     found = await unanswered(settings, older_than)

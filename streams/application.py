@@ -15,15 +15,14 @@ from faust.app.base import BootStrategy
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
-from infra.broker import admin, embedded
+from infra.broker import admin, connection
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.process.gc import collect_regularly, relax_garbage_collector
-from infra.process.status import TELL_SECONDS, Lag, State, Status, StatusFile
+from infra.process.status import REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
-from streams import records as holes
 from streams.errors import LogReplaced, StoreError
 from streams.transport import fetcher
 from streams.transport.driver import Transport
@@ -68,8 +67,7 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter = Reporter(self)
         try:
             cluster = await admin.prepare(self.settings)
-            if embedded.is_embedded(cluster):
-                self.transport.hole_seconds = holes.EMBEDDED_SECONDS
+            self.transport.offset_policy.learn(cluster)
             await self.subject.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -123,7 +121,7 @@ class Reporter:
     async def _tell(self) -> None:
         while True:
             self._file.write(self._status(time.time()))
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(REPORT_SECONDS)
 
     def _status(self, now: float) -> Status:
         app = self._app
@@ -212,7 +210,7 @@ def create(
 def _faust_settings(settings: Settings) -> dict[str, Any]:
     session = settings.session_timeout
     return {
-        "broker": ";".join(f"kafka://{server}" for server in settings.bootstrap.split(",")),
+        "broker": connection.faust_urls(settings),
         # Faust's own environment variables have no prefix and win over these arguments; every
         # PETAL_ variable that is not a setting of ours is refused.
         "env_prefix": "PETAL_FAUST_",
