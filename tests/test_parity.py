@@ -267,7 +267,7 @@ def json_tensors(case: Case) -> bytes:
 def packed(value: Any) -> bytes:
     if value is None or isinstance(value, Token):
         return struct.pack("<d", float(value or "nan"))
-    text = value.encode()
+    text: bytes = value.encode()
     return struct.pack("<I", len(text)) + text
 
 
@@ -433,7 +433,7 @@ def test_a_door_answers_every_valid_row_as_the_model_in_this_process(
     for case in filter(door.can_express, ANSWERED):
         got, wanted = door.outcomes[case.X], expected[case.X]
         assert (got.y, got.sentence) == (wanted.y, None), case.X
-        np.testing.assert_allclose(got.proba, wanted.proba or [], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(np.array(got.proba), np.array(wanted.proba), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("code", REFUSED)
