@@ -27,7 +27,8 @@ Row = list[Value]
     type=click.Choice([LOCAL, REST, TOPIC, QUEUE]),
     default=LOCAL,
     show_default=True,
-    help="Use the model in this process, the REST service, only publish, or the task queue.",
+    help="Send rows to the model in this process, the REST service, the topic (publish only), or "
+    "the task queue.",
 )
 @timeout_option
 @json_option

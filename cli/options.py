@@ -11,7 +11,11 @@ timeout_option = click.option(
     help="Seconds to wait for each result.",
 )
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum of lines."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Maximum number of lines.",
 )
 
 

@@ -37,7 +37,7 @@ class FeatureCommand(click.Command):
     type=click.Choice([LOCAL, REST, QUEUE]),
     default=LOCAL,
     show_default=True,
-    help="Use the model in this process, the REST service, or the task queue.",
+    help="Send the row to the model in this process, the REST service, or the task queue.",
 )
 @timeout_option
 @json_option

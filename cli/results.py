@@ -19,7 +19,7 @@ class ResultNotFound(Exception):
 @options.limit_option
 @options.json_option
 def results(task_id: str | None, limit: int, as_json: bool) -> None:
-    """List the newest results, or show the result of the task ID and where it comes from."""
+    """List the newest results, or show one result and its origin by task ID."""
     from streams.projection.reader import Reader
 
     with Reader(config.load().database) as reader:

@@ -23,7 +23,7 @@ PARTS = {"worker": "petal-worker", "sink": "petal-sink"}
 @click.command(epilog="Example:  petal status --wait 30")
 @click.option("--only", type=click.Choice(list(PARTS)), help="Check only one of them, for a probe.")
 @click.option(
-    "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for ready."
+    "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait until ready."
 )
 @json_option
 def status(only: str | None, wait: float, as_json: bool) -> None:

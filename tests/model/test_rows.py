@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ def allowed(feature: Feature, value: Any) -> bool:
         return False
     if feature.type == "text":
         return isinstance(value, str) and (not feature.categories or value in feature.categories)
-    return isinstance(value, int | float) and abs(value) < 2**1024
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def first_fault(X: Any) -> tuple[int, int] | None:
