@@ -49,7 +49,7 @@ FEATURES = (
 )
 NAMES = [feature.name for feature in FEATURES]
 MAX_ROWS = 100_000  # the default of the setting
-SHELLS = 12  # cases that get a process of their own for `petal predict`
+SHELLS = 10  # cases that get a process of their own for `petal predict`
 
 JSON, BINARY, TASK, RECORD, PREDICT, ASK = DOORS = (
     "REST with JSON tensors", "REST with binary tensors", "POST /tasks", "a Kafka record",
