@@ -34,7 +34,7 @@ chaos: .venv/ready ## every fault under load for 4 minutes, then every promise c
 	python -m tests.chaos --seed $${SEED:-1}
 
 .PHONY: mutants
-mutants: .venv/ready ## seven defects built in, each must be found by the chaos run (about 7 minutes)
+mutants: .venv/ready ## 15 defects built in, each must be found by the chaos run (about 15 minutes)
 	python -m pytest -n 0 -m slow tests/test_chaos_runs.py
 
 .PHONY: kafka

@@ -1,4 +1,4 @@
-"""Fixtures: one trained model for the session, and a pipeline of real processes per test."""
+"""Fixtures: one trained model per session, and one pipeline of real processes per test."""
 
 import os
 import signal
@@ -14,7 +14,8 @@ from model.train import train
 from tests import processes
 from tests.processes import Pipeline
 
-# A test run in the background may have Ctrl-C ignored, and its children would inherit that.
+# A shell starts a background job with SIGINT ignored, and the processes of the tests would
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -33,15 +34,15 @@ def loaded(artifact: Path) -> Loaded:
 
 @pytest.fixture
 def shell(tmp_path: Path, artifact: Path) -> Pipeline:
-    """Settings of its own for `petal`, and no broker."""
+    """A pipeline with its own settings and without a broker, for `petal`."""
     return Pipeline(tmp_path, processes.settings_for(tmp_path, artifact))
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
-    """A broker, and settings for whatever else the test starts.
+    """A pipeline with a running broker.
 
-    The embedded one, or Apache Kafka with TEST_BROKER=kafka (`make test-kafka`).
+    The broker is the embedded one, or Apache Kafka with TEST_BROKER=kafka (`make test-kafka`).
     """
     with processes.pipeline(tmp_path, artifact, os.environ.get("TEST_BROKER") == "kafka") as p:
         yield p

@@ -1,7 +1,7 @@
-"""Run a worker or a sink that kills itself at a chosen point: SQLite's way to test crashes.
+"""Runs a worker or a sink that kills itself at a chosen point, as SQLite's crash tests do.
 
-`python -m tests.failpoint POINT:N streams.worker` is `faust -A streams.worker worker`, but at
-the N-th passage of POINT the process gets SIGKILL from itself.
+`python -m tests.failpoint POINT:N streams.worker` runs `faust -A streams.worker worker`. When
+it reaches POINT for the N-th time, it sends SIGKILL to itself.
 """
 
 import os
@@ -21,61 +21,61 @@ SINK_POINTS = ("received", "inserted", "committing", "committed")
 
 
 class Failpoint:
-    """Counts passages and dies at the n-th."""
+    """Kills the process when it is hit for the n-th time."""
 
-    def __init__(self, passages: int) -> None:
-        self._left = passages
+    def __init__(self, hits: int) -> None:
+        self._left = hits
 
-    def pass_by(self) -> None:
+    def hit(self) -> None:
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def before(owner: Any, name: str, point: Failpoint) -> None:
-    """Pass the point before each call of a method."""
+    """Hit the point before each call of a method."""
     call: Callable[..., Any] = getattr(owner, name)
 
-    def passing(*args: Any, **kwargs: Any) -> Any:
-        point.pass_by()
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        point.hit()
         return call(*args, **kwargs)
 
-    setattr(owner, name, passing)
+    setattr(owner, name, wrapper)
 
 
 def after(owner: Any, name: str, point: Failpoint) -> None:
-    """Pass the point after each call of a method; of a coroutine method, after its end."""
+    """Hit the point after each call of a method; for a coroutine method, after its end."""
     call: Callable[..., Any] = getattr(owner, name)
 
-    def passing(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = call(*args, **kwargs)
         if not hasattr(result, "__await__"):
-            point.pass_by()
+            point.hit()
             return result
 
         async def awaited() -> Any:
             value = await result
-            point.pass_by()
+            point.hit()
             return value
 
         return awaited()
 
-    setattr(owner, name, passing)
+    setattr(owner, name, wrapper)
 
 
 class Connection(sqlite3.Connection):
-    """Passes the point before each COMMIT of a chunk."""
+    """Hits the point before each COMMIT of a chunk."""
 
     point: Failpoint
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         if sql == "COMMIT":
-            self.point.pass_by()
+            self.point.hit()
         return super().execute(sql, *args)
 
 
 def install(name: str, point: Failpoint) -> None:
-    """Put the failpoint where `name` says."""
+    """Patch the method that `name` stands for, so that it hits the point."""
     if name == "fetched":
         before(worker.Inference, "_answer", point)
     elif name == "predicted":
@@ -97,13 +97,13 @@ def install(name: str, point: Failpoint) -> None:
     elif name == "committed":
         after(Store, "apply_all", point)
     else:
-        raise SystemExit(f"no failpoint {name!r}")
+        raise SystemExit(f"{name!r} is not one of: {', '.join(WORKER_POINTS + SINK_POINTS)}")
 
 
 def main() -> None:
-    """Install the failpoint and become faust."""
-    name, _, passages = sys.argv[1].partition(":")
-    install(name, Failpoint(int(passages)))
+    """Install the failpoint, then run Faust."""
+    name, _, hits = sys.argv[1].partition(":")
+    install(name, Failpoint(int(hits)))
     from faust.cli.faust import cli
 
     cli(["-A", sys.argv[2], "worker", "-l", "info"])

@@ -1,4 +1,4 @@
-"""Real processes for tests: started on free ports, waited for with deadlines, stopped by pid."""
+"""Real processes for tests: on free ports, awaited with deadlines, stopped by pid."""
 
 import contextlib
 import os
@@ -22,18 +22,18 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def wait_until(true: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Poll until `true()` is truthy and return its value; fail with `what` after the deadline."""
+def wait_until(condition: Callable[[], Any], seconds: float, description: str) -> Any:
+    """Poll until `condition()` is truthy and return its value; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (value := true()):
+    while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {description}")
         time.sleep(0.02)
     return value
 
 
 class Process:
-    """A child process whose output goes to a file; a context manager that ends it."""
+    """A child process whose output goes to a file. A context manager that kills it."""
 
     def __init__(self, command: list[str], log: Path, env: dict[str, str]) -> None:
         self.log = log
@@ -51,7 +51,7 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()  # a test that cares how it ends has called stop()
+        self.kill()  # a test of how it stops has called stop()
 
     @property
     def pid(self) -> int:
@@ -59,25 +59,25 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """None while it runs; a negative number is the signal that ended it."""
         return self._popen.poll()
 
     @property
     def output(self) -> str:
-        """Everything that it has written so far."""
+        """The output so far."""
         return self.log.read_text(errors="replace")
 
     def wait_for(self, text: str, seconds: float = 30.0) -> Self:
-        """Wait until `text` stands in the output; fail if the process ends before."""
+        """Wait until `text` is in the output; AssertionError if the process ends before."""
 
-        def said() -> bool:
+        def is_written() -> bool:
             if text in self.output:
                 return True
             if self.exit_code is not None:
                 raise AssertionError(f"ended with {self.exit_code} before {text!r}:\n{self.output}")
             return False
 
-        wait_until(said, seconds, f"{text!r} in {self.log}")
+        wait_until(is_written, seconds, f"{text!r} in {self.log}")
         return self
 
     def send(self, signum: signal.Signals) -> None:
@@ -85,7 +85,7 @@ class Process:
         os.kill(self.pid, signum)
 
     def kill(self) -> None:
-        """kill -9, and wait for the end."""
+        """Send SIGKILL, and wait for the end."""
         with contextlib.suppress(ProcessLookupError):
             self.send(signal.SIGKILL)
         self._popen.wait(STOP_SECONDS)
@@ -104,8 +104,8 @@ class Process:
 
 
 def clean_environ() -> dict[str, str]:
-    """This environment without settings, with the interpreter's scripts first in the path."""
-    ours = ("PETAL_", "MAKE", "MFLAGS")  # a `make` that a test runs is no part of `make test`
+    """The environment without our settings, and with the interpreter's scripts first in PATH."""
+    ours = ("PETAL_", "MAKE", "MFLAGS")  # a `make` that a test runs must not join `make test`
     env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env["OMP_NUM_THREADS"] = "1"
@@ -114,14 +114,14 @@ def clean_environ() -> dict[str, str]:
 
 
 class Pipeline:
-    """The pipeline's processes with settings of their own. Everything it starts, it stops."""
+    """Starts processes with the same settings. A context manager that stops all of them."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
         self.env = settings
         self._stack = contextlib.ExitStack()
         self._count = 0
-        self.processes: list[Process] = []  # that this started, in order
+        self.processes: list[Process] = []  # in the order of their start
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +130,7 @@ class Pipeline:
         self._stack.close()
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> Process:
-        """Start any command with the pipeline's settings."""
+        """Start a command with the pipeline's settings."""
         self._count += 1
         name = command[-1] if command[0] == sys.executable else "-".join(command[:3])
         log = self.folder / f"{self._count:02}-{name.replace('/', '_')}.log"
@@ -139,7 +139,7 @@ class Pipeline:
         return self._stack.enter_context(process)
 
     def kafka(self) -> Process:
-        """Apache Kafka with the topics made; everything started later uses it."""
+        """Start Apache Kafka and create the topics; processes started later use it."""
         port = free_port()
         folder = str(self.folder / "kafka")
         kafka = self.start(
@@ -147,14 +147,14 @@ class Pipeline:
         )
         self._stack.callback(kafka.stop)
         self.env["PETAL_BROKER"] = f"127.0.0.1:{port}"
-        kafka.wait_for("Apache Kafka on", seconds=180.0)  # the first one gets the jars
+        kafka.wait_for("Apache Kafka on", seconds=180.0)  # the first start downloads the jars
         self.start(sys.executable, "-m", "infra.broker").wait_for("broker ready", seconds=60.0)
         return kafka
 
     def broker(self) -> Process:
-        """The embedded broker with its topics made."""
+        """Start the embedded broker, which creates the topics."""
         broker = self.start(sys.executable, "-m", "infra.broker")
-        self._stack.callback(broker.stop)  # it ends Tansu, its child
+        self._stack.callback(broker.stop)  # SIGTERM, so that it stops its child, Tansu
         return broker.wait_for("broker ready")
 
     def worker(self, ready: bool = True) -> Process:
@@ -168,13 +168,13 @@ class Pipeline:
         return process.wait_for("Worker ready") if ready else process
 
     def api(self, app: str = "api.app:app", *options: str) -> Process:
-        """uvicorn on the port of `PETAL_API_PORT`."""
+        """Start uvicorn on the port of `PETAL_API_PORT`."""
         port = self.env["PETAL_API_PORT"]
         process = self.start("uvicorn", app, "--port", port, *options)
         return process.wait_for("Uvicorn running on")
 
     def run(self, *command: str, stdin: str = "", timeout: float = 60.0) -> Any:
-        """Run `petal` with arguments to its end; returns the CompletedProcess, text output."""
+        """Run `petal` with arguments and wait for its end; returns a CompletedProcess of text."""
         return subprocess.run(
             [sys.executable, "-m", "cli", *command],
             cwd=ROOT,
@@ -188,7 +188,7 @@ class Pipeline:
 
 
 def settings_for(folder: Path, artifact: Path) -> dict[str, str]:
-    """Settings of a pipeline of its own: free ports, its own database, the given model."""
+    """Settings of an independent pipeline: free ports, its own database, the given model."""
     api_port = str(free_port())
     return {
         "PETAL_EMBEDDED_PORT": str(free_port()),
@@ -202,7 +202,7 @@ def settings_for(folder: Path, artifact: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def pipeline(folder: Path, artifact: Path, kafka: bool = False) -> Iterator[Pipeline]:
-    """A pipeline with its broker running; workers and sink are the test's to start."""
+    """A pipeline with a running broker; the test starts workers and sink."""
     with Pipeline(folder, settings_for(folder, artifact)) as p:
         if kafka:
             p.kafka()

@@ -1,7 +1,7 @@
-"""Record what this version writes: `python -m tests.recorder`, about a minute.
+"""Records what this version writes: `python -m tests.recorder`, about a minute.
 
-A broker, a worker and a sink, one worker per model one after the other in the same topics, and
-the REST service before them, all as real processes.
+It starts a broker and a sink and, for each model in turn, a REST service and a worker on the
+same topics. All are real processes.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import (
     FOLDER,
     MAIN,
-    MOST_ROWS,
+    MAX_ROWS,
     TABLE,
     TOPICS,
     Exchange,
@@ -41,19 +41,19 @@ from tests.recording import (
 )
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-STRANGE = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a"  # of ids that the recording chooses; two digits more
+ID_PREFIX = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a"  # of the ids that the recorder chooses
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 VOYAGE: list[list[Any]] = [["Zoë", "a", 1.0], ["李", "ß", None], ['another "\\\n', "b", 1e-7]]
-EVENTS = 1500  # bytes of the endless stream that are kept
+STREAM_BYTES = 1500  # recorded from the endless event stream
 
 
 def chosen(number: int) -> str:
-    """A task id that says by itself where it comes from."""
-    return f"{STRANGE}{number:02x}"
+    """A task id that the recorder chooses; `number` is its last byte."""
+    return f"{ID_PREFIX}{number:02x}"
 
 
 def flowers(count: int) -> list[list[float]]:
-    """Rows within iris's training range; the same ones each time."""
+    """Rows within the training range of iris; the same rows in each recording."""
     X = np.random.default_rng(7).uniform([4.3, 2.0, 1.0, 0.1], [7.9, 4.4, 6.9, 2.5], (count, 4))
     return [[round(value, 2) for value in row] for row in X.tolist()]
 
@@ -63,17 +63,18 @@ def tensor(name: str, shape: list[int], datatype: str, **fields: Any) -> dict[st
 
 
 class Recorder:
-    """The pipeline that is recorded."""
+    """Drives a pipeline and records its exchanges and records."""
 
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self._pipeline = pipeline
         self._folder = folder
         self._settings = config.load(pipeline.env)
         self.exchanges: list[Exchange] = []
+        self.others = 0  # records in `results` that no worker wrote
 
     @contextmanager
     def serving(self, model: str) -> Iterator[None]:
-        """A REST service with a model."""
+        """Run a REST service with a model."""
         self._model = model
         self._pipeline.env["PETAL_MODEL"] = str(self._folder / f"{model}.joblib")
         with self._pipeline.start(sys.executable, "-m", "api") as service:
@@ -83,7 +84,7 @@ class Recorder:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A worker with the same model."""
+        """Run a worker with the model of the service."""
         with self._pipeline.worker() as worker:
             yield
             worker.stop()
@@ -95,26 +96,19 @@ class Recorder:
             return False
 
     def call(self, kind: Kind, method: str, path: str, body: Any = None, **headers: str) -> None:
-        """One exchange; a body that is no bytes is sent as JSON."""
-        self._exchange(kind, method, path, body, None, headers)
+        """Record one exchange; a body other than bytes is sent as JSON."""
+        self._exchange(kind, _request(method, path, body, headers))
 
     def listen(self, kind: Kind, path: str, size: int, **headers: str) -> None:
-        """The first bytes of a stream that has no end."""
-        self._exchange(kind, "GET", path, None, size, headers)
+        """Record an exchange with the first `size` bytes of an endless stream."""
+        self._exchange(kind, _request("GET", path, None, headers), size)
 
-    def _exchange(
-        self, kind: Kind, method: str, path: str, body: Any, size: int | None, headers: Any
-    ) -> None:
-        data = b"" if body is None else body if isinstance(body, bytes) else _json(body)
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is not None:
-            names.setdefault("content-type", "application/json")
-        sent = Sent(method, path, names, data)
+    def _exchange(self, kind: Kind, sent: Sent, size: int | None = None) -> None:
         answer = request(self._settings.api_port, sent, size)
         self.exchanges.append(Exchange(self._model, kind, sent, answer))
 
     def produce(self, topic: str, *sent: tuple[bytes | None, bytes | None]) -> None:
-        """Write raw (key, value) records, as another program would."""
+        """Publish raw (key, value) records, as another program could."""
 
         async def run() -> None:
             async with AIOKafkaProducer(bootstrap_servers=self._settings.bootstrap) as producer:
@@ -124,7 +118,7 @@ class Recorder:
         asyncio.run(run())
 
     def submit(self, *tasks: tuple[Sequence[Sequence[Any]], str | None, str | None]) -> None:
-        """Publish tasks, (X, id, model), all at once."""
+        """Publish tasks, given as (X, id, model), at the same time."""
 
         async def run() -> None:
             async with Client(self._settings) as client:
@@ -133,8 +127,8 @@ class Recorder:
         asyncio.run(run())
 
     def settle(self) -> None:
-        """Wait until the database holds all answers to all tasks."""
-        wait_until(lambda: self._is_settled(), 60, "all tasks are answered and stored")
+        """Wait until every task has its result or dead letter, and the database has all results."""
+        wait_until(self._is_settled, 60, "all tasks are answered and stored")
 
     def _is_settled(self) -> bool:
         counts = {topic: len(self.read(topic)) for topic in TOPICS}
@@ -146,10 +140,8 @@ class Recorder:
         answered = stored.records - self.others + counts["dead-letters"]
         return stored.records == counts["results"] and answered == counts["tasks"]
 
-    others = 0  # records of `results` that no worker wrote
-
     def read(self, topic: str) -> list[Record]:
-        """All records of a topic, by partition and offset."""
+        """All records of a topic, ordered by partition and offset."""
 
         async def run() -> list[Record]:
             async with open_log(self._settings, topic) as log:
@@ -157,6 +149,14 @@ class Recorder:
             return sorted(found, key=lambda record: (record.partition, record.offset))
 
         return asyncio.run(run())
+
+
+def _request(method: str, path: str, body: Any, headers: dict[str, str]) -> Sent:
+    data = b"" if body is None else body if isinstance(body, bytes) else _json(body)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body is not None:
+        names.setdefault("content-type", "application/json")
+    return Sent(method, path, names, data)
 
 
 def _json(value: Any) -> bytes:
@@ -171,13 +171,13 @@ def _record(record: Any) -> Record:
 
 
 def task(number: int, **fields: Any) -> tuple[bytes, bytes]:
-    """A task with a chosen id as another producer writes it."""
-    made = {"v": 1, "id": chosen(number), "X": IRIS[:1], "at": 1763920000.25, **fields}
-    return chosen(number).encode(), _json({k: v for k, v in made.items() if v is not None})
+    """A task with a chosen id, as (key, value) of another producer."""
+    all_fields = {"v": 1, "id": chosen(number), "X": IRIS[:1], "at": 1763920000.25, **fields}
+    return chosen(number).encode(), _json({k: v for k, v in all_fields.items() if v is not None})
 
 
-def strange_tasks() -> list[tuple[bytes | None, bytes | None]]:
-    """Records that cannot be read, and tasks that can and are refused."""
+def foreign_tasks() -> list[tuple[bytes | None, bytes | None]]:
+    """Records that cannot be decoded, and tasks that can be decoded but are rejected."""
     spaced = f'{{ "X": [[5, 35e-1, 1.4, 0.2]],\n "at":1, "id": "{chosen(1)}", "v": 1, "more": 7 }}'
     nan = f'{{"v":1,"id":"{chosen(2)}","X":[[1,2,NaN,4]],"at":1}}'
     return [
@@ -191,8 +191,9 @@ def strange_tasks() -> list[tuple[bytes | None, bytes | None]]:
     ]  # fmt: skip
 
 
-def strange_results(kept: Record) -> list[tuple[bytes | None, bytes | None]]:
-    """Records of `results` that no worker writes: none at all, and in another notation."""
+def foreign_results(kept: Record) -> list[tuple[bytes | None, bytes | None]]:
+    """Records that another program writes to `results`: three that are no result, and one with
+    whitespace that no worker writes."""
     assert kept.value is not None
     other = msgspec.json.decode(kept.value)
     other.update(id=chosen(20), more=[1], worker="another\nworker é")
@@ -202,31 +203,31 @@ def strange_results(kept: Record) -> list[tuple[bytes | None, bytes | None]]:
 
 def record_iris(recorder: Recorder) -> None:
     with recorder.serving(MAIN):
-        wait(recorder)
+        record_pending(recorder)
     with recorder.serving(MAIN), recorder.working():
-        infer(recorder)
-        describe(recorder)
+        record_inference(recorder)
+        record_metadata(recorder)
         recorder.call("task", "POST", "/tasks", {"X": IRIS}, traceparent=TRACE)
         asked = {"X": IRIS[:1], "id": chosen(30)}
         recorder.call("stored", "POST", "/tasks", asked, prefer="wait=30", traceparent=TRACE)
         recorder.submit(*(([row], None, None) for row in flowers(100)))
         recorder.submit((flowers(40), None, MAIN))
-        recorder.produce("tasks", *strange_tasks())
-        # Asked twice alike; then two tasks of one id, and one task of two models.
+        recorder.produce("tasks", *foreign_tasks())
+        # One task published twice; then two tasks with one id, and one task for two models.
         recorder.submit((IRIS, chosen(31), None), (IRIS[:1], chosen(32), MAIN))
         recorder.settle()
         recorder.submit((IRIS, chosen(31), None), (IRIS[1:2], chosen(32), MAIN))
         recorder.submit((IRIS, chosen(31), "unknown"))
         recorder.settle()
-        strange = strange_results(recorder.read("results")[0])
-        recorder.produce("results", *strange)
-        recorder.others += len(strange)
+        foreign = foreign_results(recorder.read("results")[0])
+        recorder.produce("results", *foreign)
+        recorder.others += len(foreign)
         recorder.settle()
-        stored(recorder)
+        record_stored(recorder)
 
 
-def wait(recorder: Recorder) -> None:
-    """The answers about a task that no worker has answered."""
+def record_pending(recorder: Recorder) -> None:
+    """Record the responses about a task that has no result yet."""
     task_id = chosen(33)
     pending = f'event: pending\ndata: {{"id":"{task_id}","status":"pending"}}\n\n'
     recorder.call("pending", "POST", "/tasks", {"X": IRIS[:1], "id": task_id})
@@ -235,8 +236,8 @@ def wait(recorder: Recorder) -> None:
     recorder.call("pending", "POST", "/tasks", {"X": IRIS[:1], "id": task_id}, prefer="wait=1")
 
 
-def infer(recorder: Recorder) -> None:
-    """Inference in JSON and in binary, by every kind of model."""
+def record_inference(recorder: Recorder) -> None:
+    """Record inference in JSON and in binary, with every kind of model."""
     data = np.array(IRIS)
     X = tensor("X", [3, 4], "FP64", data=data.ravel().tolist())
     by_name = [
@@ -273,8 +274,8 @@ def infer(recorder: Recorder) -> None:
     )  # fmt: skip
 
 
-def describe(recorder: Recorder) -> None:
-    """What the server and its models say of themselves, and what is refused."""
+def record_metadata(recorder: Recorder) -> None:
+    """Record the metadata of the server and its models, and refused requests."""
     for path in ("/v2", "/v2/", "/v2/health/live", "/v2/health/ready"):
         recorder.call("model", "GET", path)
     for name in recording.models():
@@ -295,8 +296,8 @@ def describe(recorder: Recorder) -> None:
     recorder.call("refused", "GET", f"/tasks/{chosen(0xFF)}")
 
 
-def stored(recorder: Recorder) -> None:
-    """What is answered from the database: labels, an error, an id of two tasks."""
+def record_stored(recorder: Recorder) -> None:
+    """Record the responses that come from the database: labels, errors, two tasks with one id."""
     for number in (1, 5, 12, 20, 30, 31):
         recorder.call("stored", "GET", f"/tasks/{chosen(number)}")
     recorder.call("stored", "GET", f"/tasks/{chosen(31)}/events")
@@ -304,11 +305,11 @@ def stored(recorder: Recorder) -> None:
     recorder.call("stored", "POST", "/tasks", {"X": IRIS, "id": chosen(31)})
     recorder.call("stored", "POST", "/tasks", {"X": IRIS[:1], "id": chosen(30)}, prefer="wait=5")
     recorder.call("refused", "POST", "/tasks", {"X": IRIS[2:], "id": chosen(31)})
-    recorder.listen("stream", "/results", EVENTS, last_event_id="0")
-    recorder.listen("stream", "/results", EVENTS, last_event_id="1/0/9,1/1/3")
-    found = recorder.exchanges[-1].answer.body  # the last event of it is not whole
+    recorder.listen("stream", "/results", STREAM_BYTES, last_event_id="0")
+    recorder.listen("stream", "/results", STREAM_BYTES, last_event_id="1/0/9,1/1/3")
+    found = recorder.exchanges[-1].answer.body  # its last event is cut off
     [seen, *_] = [line[4:] for line in found.decode().splitlines() if line.startswith("id: ")]
-    recorder.listen("stream", "/results", EVENTS, last_event_id=seen)
+    recorder.listen("stream", "/results", STREAM_BYTES, last_event_id=seen)
     line = _json({"X": IRIS, "id": chosen(31)}) + b"\n"
     recorder.call("stored", "POST", "/tasks", line, content_type="application/jsonl")
     recorder.call(
@@ -317,7 +318,7 @@ def stored(recorder: Recorder) -> None:
 
 
 def record_others(recorder: Recorder) -> None:
-    """Tasks to the models with text, without classes, and with two."""
+    """Record tasks for the models with text, for regression, and with two classes."""
     with recorder.serving(TABLE), recorder.working():
         tasks = [VOYAGE, VOYAGE[:1], VOYAGE[1:2], [["李", "b", 7]], [["Zoë", "a"]]]
         recorder.submit(*((X, chosen(40 + n), None) for n, X in enumerate(tasks)))
@@ -336,7 +337,7 @@ def record_others(recorder: Recorder) -> None:
 
 
 def save_models(folder: Path) -> dict[str, Any]:
-    """The artifacts; returns the cards by name. `line` has a version of its own beside."""
+    """Save the artifacts; returns the cards by name. `line` also has a version 3."""
     saved = {
         name: artifacts.save(*loaded, folder / f"{name}.joblib")
         for name, loaded in recording.models().items()
@@ -345,20 +346,20 @@ def save_models(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def folded(database: Path) -> bytes:
-    """The database's file, with what the sink left in the write-ahead log beside it."""
-    with contextlib.closing(sqlite3.connect(database)) as db:
+def read_database(path: Path) -> bytes:
+    """The bytes of a database, with its write-ahead log checkpointed into it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return database.read_bytes()
+    return path.read_bytes()
 
 
 def main() -> None:
-    """Write the recording over the one that is there."""
+    """Record, and overwrite the existing recording."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         saved = save_models(folder / "models")
         settings = settings_for(folder, folder / "models" / f"{MAIN}.joblib")
-        settings |= {"PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(MOST_ROWS)}
+        settings |= {"PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(MAX_ROWS)}
         with Pipeline(folder, settings) as pipeline:
             pipeline.broker()
             sink = pipeline.sink()
@@ -372,7 +373,7 @@ def main() -> None:
             recording.write(FOLDER / f"{topic}.jsonl.gz", records)
         recording.write(FOLDER / "rest.jsonl.gz", recorder.exchanges)
         (FOLDER / "cards.json").write_bytes(msgspec.json.format(_json(saved), indent=2) + b"\n")
-        data = folded(Path(settings["PETAL_DATABASE"]))
+        data = read_database(Path(settings["PETAL_DATABASE"]))
         (FOLDER / "petal.sqlite.gz").write_bytes(gzip.compress(data, mtime=0))
 
 

@@ -1,7 +1,7 @@
-"""What a run of a version wrote to its topics, its database and its HTTP clients, as files.
+"""The files of a recording: what one version wrote to its topics, database and HTTP clients.
 
-`tests/recorder.py` makes such a recording, `tests/test_recorded.py` holds the code to it; the
-files are described in `tests/data/recorded/README.md`.
+`tests/recorder.py` writes the recording, and `tests/test_recorded.py` compares the code with it.
+`tests/data/recorded/README.md` describes the files.
 """
 
 import base64
@@ -31,12 +31,12 @@ TOPICS = ("tasks", "results", "dead-letters")
 MAIN = "iris"  # the model of PETAL_MODEL when the inference exchanges were recorded
 VOLATILE = {"date", "server", "x-request-id", "connection"}
 Kind = Literal["inference", "model", "pending", "task", "stored", "stream", "refused"]
-MOST_ROWS = 100  # in one task or request
+MAX_ROWS = 100  # in one task or request
 TABLE = "voyage"  # a model with text, categories and missing values
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A record of a topic; the time in milliseconds since the epoch."""
+    """A record of a topic; the timestamp in milliseconds since the epoch."""
 
     partition: int
     offset: int
@@ -47,7 +47,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Sent(Struct, frozen=True):
-    """A request; the headers are those that matter."""
+    """A request, with only the headers that matter."""
 
     method: str
     path: str
@@ -56,7 +56,7 @@ class Sent(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """A response, its headers without those that name the time or the server."""
+    """A response, without the headers that change with the time or the server."""
 
     status: int
     headers: dict[str, str]
@@ -73,7 +73,7 @@ class Exchange(Struct, frozen=True):
 
 
 def request(port: int, sent: Sent, size: int | None = None) -> Answer:
-    """Send it on a connection of its own; of a stream without an end, read `size` bytes."""
+    """Send a request on a new connection; with `size`, read only the first `size` bytes."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(sent.method, sent.path, sent.body or None, sent.headers)
@@ -85,37 +85,38 @@ def request(port: int, sent: Sent, size: int | None = None) -> Answer:
 
 
 def write(path: Path, entries: Iterable[Record | Exchange]) -> None:
-    """Entries as JSON lines, gzipped; the same entries give the same bytes."""
+    """Write entries as gzipped JSON lines; the same entries give the same bytes."""
     lines = b"".join(msgspec.json.encode(_legible(entry)) + b"\n" for entry in entries)
     path.write_bytes(gzip.compress(lines, mtime=0))
 
 
 def records(topic: str) -> list[Record]:
-    """The recorded records of a topic, by partition and offset."""
+    """The recorded records of a topic, ordered by partition and offset."""
     return [msgspec.convert(fields, Record) for fields in _lines(f"{topic}.jsonl.gz")]
 
 
 def exchanges(*kinds: str) -> list[Exchange]:
-    """The recorded exchanges of these kinds, in the order in which they happened."""
+    """The recorded exchanges of these kinds, in the order of recording."""
     found = [msgspec.convert(fields, Exchange) for fields in _lines("rest.jsonl.gz")]
     return [exchange for exchange in found if exchange.kind in kinds]
 
 
 def database(path: Path) -> Path:
-    """The recorded database, unpacked as `path`."""
+    """Unpack the recorded database to `path`."""
     path.write_bytes(gzip.decompress((FOLDER / "petal.sqlite.gz").read_bytes()))
     return path
 
 
 def cards() -> dict[str, Card]:
-    """The cards that the recorded models had, by name."""
+    """The cards of the recorded models, by name."""
     return msgspec.json.decode((FOLDER / "cards.json").read_bytes(), type=dict[str, Card])
 
 
 def models() -> dict[str, Loaded]:
-    """The recorded models by name, their cards without the digest of an artifact.
+    """The recorded models by name; their cards lack the digest of an artifact.
 
-    Made of the constants below and not unpickled, so that no version of scikit-learn matters.
+    They are built from the constants below and not unpickled, so that they do not depend on the
+    version of scikit-learn.
     """
     made = (_iris(), _voyage(), _line(), _flag())
     return {loaded.card.name: loaded for loaded in made}
@@ -127,7 +128,7 @@ def _lines(name: str) -> list[Any]:
 
 
 def _legible(value: Any) -> Any:
-    """Bytes as text where they are one, otherwise as base64."""
+    """Bytes as text where they are UTF-8, otherwise as base64."""
     if isinstance(value, Struct):
         return {name: _legible(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, tuple):
@@ -162,7 +163,7 @@ def _logistic(classes: list[Any], coef: list[list[float]], intercept: list[float
 
 
 def _iris() -> Loaded:
-    """The example as it is trained, to three digits."""
+    """The coefficients of the trained example, rounded to three digits."""
     model = _logistic(
         ["setosa", "versicolor", "virginica"],
         [[-0.424, 0.967, -2.517, -1.079], [0.534, -0.321, -0.206, -0.944],
@@ -179,7 +180,7 @@ def _iris() -> Loaded:
 
 
 def _voyage() -> Loaded:
-    """A text that may be any, a category, a number that may be missing; labels beyond ASCII."""
+    """Free text, a category, a number that may be missing; labels that are not ASCII."""
     rows: list[list[Any]] = [
         ["Zoë", "a", 1.0], ["Zoë", "b", 2.0], ["李", "a", 7.0], ["李", "ß", None],
         ["Zoë", "a", 1.0], ["Zoë", "a", 1.0], ["李", "a", 7.0], ["李", "ß", None],
@@ -201,7 +202,7 @@ def _voyage() -> Loaded:
 
 
 def _line() -> Loaded:
-    """A regressor: a tenth of its one number."""
+    """A regressor with one feature, which it multiplies by 0.1."""
     model = LinearRegression()
     model.coef_, model.intercept_, model.n_features_in_ = np.array([0.1]), 0.0, 1
     return Loaded(model, make_card("line", model, [Feature(name="x")]))

@@ -145,6 +145,8 @@ CHANGES: dict[str, Callable[[Observed], Observed]] = {
     ),
     "phantom-result": lambda o: with_last_result(o, task=(1, 9)),
     "phantom-letter": lambda o: o._replace(letters=[(0, 3), (0, 0)]),
+    "altered-letter": lambda o: o._replace(altered=[(0, 3)]),
+    "crossed-trace": lambda o: with_last_result(o, trace=b"00-of-another"),
     "divergent-duplicate": lambda o: with_last_result(o, y=[v + 1e-3 for v in right(IDS[5])]),
     "lost-row": lambda o: with_database(o, rows=o.database.rows[1:]),
     "phantom-row": lambda o: with_row(o, o.database.rows[0]._replace(place=(0, 9))),

@@ -13,7 +13,7 @@ from tests.chaos.mutants import MUTANTS
 from tests.processes import free_port
 
 KAFKA = os.environ.get("TEST_BROKER") == "kafka"
-SHORT = "kill-worker,pause-worker,lock-database,silence-broker,"
+SHORT = "kill-worker,pause-worker,lock-database,silence-broker,refuse-batch,"
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     code = main([*arguments, "--kafka"] if KAFKA else arguments)
     verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
     assert (code, verdict["anomalies"], verdict["vacuous"]) == (0, [], [])
-    assert verdict["counts"]["faults"] >= 5
+    assert verdict["counts"]["faults"] >= 6
 
 
 @pytest.mark.slow

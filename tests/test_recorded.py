@@ -1,7 +1,7 @@
-"""What an earlier version wrote is read, stored and answered byte for byte by this one.
+"""This version reads, stores and answers byte for byte what an earlier version recorded.
 
-A difference here is a break of the contract: of records that other programs read, of databases
-that exist, or of HTTP answers. `tests/data/recorded/README.md` says what was recorded.
+A difference breaks the contract: the records that other programs read, existing databases, or
+HTTP responses. `tests/data/recorded/README.md` describes the recording.
 """
 
 import asyncio
@@ -46,22 +46,22 @@ TIMINGS = re.compile(rb'"ms":\{"queue":[^,}]*,"infer":[^,}]*\}')
 MESSAGE = re.compile(rb'"message":' + TEXT)
 ASKED_AT = re.compile(rb'"at":[0-9.e]+')
 OFFSET = re.compile(rb'"offset":\d+')
-# Sentences for people that were changed on purpose since the recording: as it was, as it is.
+# Sentences that were changed on purpose since the recording: the recorded one, the new one.
 REWORDED: dict[str, str] = {}
 FLOAT = re.compile(rb"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
 
 
 def with_recorded(pattern: re.Pattern[bytes], made: bytes, recorded: bytes) -> bytes:
-    """`made` with a part of it as it was recorded."""
+    """`made` with the part that matches the pattern replaced by the recorded one."""
     found = pattern.search(recorded)
     return made if found is None else pattern.sub(lambda _: found[0], made)
 
 
 def with_recorded_digits(made: bytes, recorded: bytes) -> bytes:
-    """`made` with the last digits of its numbers as they were recorded.
+    """`made` with each number that differs only in its last digits replaced by the recorded one.
 
-    They depend on the processor and on how many rows are predicted together. A number that is
-    the same must be written the same.
+    The last digits depend on the processor and on how many rows are predicted together. Equal
+    numbers must be written alike.
     """
     numbers = FLOAT.findall(recorded)
     if len(FLOAT.findall(made)) != len(numbers):
@@ -76,7 +76,7 @@ def _closest(made: bytes, recorded: bytes) -> bytes:
 
 
 def as_recorded(made: bytes, recorded: bytes) -> bytes:
-    """A result with the worker, the times and the sentence of the recorded one."""
+    """A result with the worker, the times and the sentence of the recorded result."""
     for pattern in (WORKER, TIMINGS, MESSAGE):
         made = with_recorded(pattern, made, recorded)
     return with_recorded_digits(made, recorded)
@@ -95,13 +95,13 @@ CARDS = recording.cards()
 
 
 def of_workers() -> Iterator[tuple[Record, Result]]:
-    """The results that a worker wrote, by partition and offset."""
+    """The results that a worker wrote, ordered by partition and offset."""
     for record in RESULTS:
         result = try_decode(record)
         if result is None:
             continue
         asked = ASKED[result.task.partition, result.task.offset]
-        if result.id.encode() in (asked.value or b""):  # otherwise another program's
+        if result.id.encode() in (asked.value or b""):  # otherwise another program wrote it
             yield record, result
 
 
@@ -109,13 +109,13 @@ ANSWERED = list(of_workers())
 
 
 def place(letter: Record) -> tuple[int, int]:
-    """Where the record of a dead letter stands in `tasks`."""
+    """The partition and offset in `tasks` of the record that became a dead letter."""
     headers = dict(letter.headers)
     return int(headers["petal-partition"]), int(headers["petal-offset"])
 
 
 def batches(together: bool) -> list[tuple[str, int, list[Record]]]:
-    """The recorded tasks as (model, partition, records): one by one, or all of a model."""
+    """The recorded tasks as (model, partition, records): single, or all of a model together."""
     names = {(r.task.partition, r.task.offset): r.model.partition("@")[0] for _, r in ANSWERED} | {
         place(letter): MAIN for letter in DEAD_LETTERS
     }
@@ -133,16 +133,18 @@ def columns(tasks: Sequence[Record]) -> Columns:
 
 @pytest.fixture(scope="module", params=["one by one", "together"])
 def answers(request: pytest.FixtureRequest) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """What this version makes of the recorded tasks: results and dead letters by position."""
+    """The results and dead letters of this version for the recorded tasks, by position."""
     models = recording.models()
     answerers = {
-        name: Answerer(Loaded(models[name].model, card), "another-1", recording.MOST_ROWS)
+        name: Answerer(Loaded(models[name].model, card), "another-1", recording.MAX_ROWS)
         for name, card in CARDS.items()
     }
     results: dict[Any, Any] = {}
     letters: dict[Any, Any] = {}
     for name, partition, tasks in batches(request.param == "together"):
-        with np.errstate(over="ignore", invalid="ignore"):  # a warning in a worker, here an error
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a worker logs these warnings; in a test they are errors
             made = answerers[name].answer(partition, columns(tasks))
         for key, value in made.results:
             results[partition, decode_result(value).task.offset] = key, value
@@ -150,7 +152,7 @@ def answers(request: pytest.FixtureRequest) -> tuple[dict[Any, Any], dict[Any, A
     return results, letters
 
 
-def test_every_recorded_task_gets_its_recorded_answer(answers: Any) -> None:
+def test_every_recorded_task_gets_its_recorded_result(answers: Any) -> None:
     made, _ = answers
     for record, result in ANSWERED:
         key, value = made[result.task.partition, result.task.offset]
@@ -159,7 +161,7 @@ def test_every_recorded_task_gets_its_recorded_answer(answers: Any) -> None:
     assert len(made) == len(ANSWERED)
 
 
-def test_every_refused_task_gets_its_recorded_sentence(answers: Any) -> None:
+def test_every_rejected_task_gets_its_recorded_sentence(answers: Any) -> None:
     made, _ = answers
     refused = [(result, result.error) for _, result in ANSWERED if result.error]
     assert len({error.code for _, error in refused}) == 11
@@ -174,7 +176,7 @@ def reworded(sentence: str) -> str:
     return REWORDED.get(sentence, sentence)
 
 
-def test_what_could_not_be_read_still_cannot_and_for_the_same_reason(answers: Any) -> None:
+def test_every_recorded_dead_letter_is_made_with_its_recorded_reason(answers: Any) -> None:
     _, made = answers
     assert made.keys() == {place(letter) for letter in DEAD_LETTERS}
     for recorded in DEAD_LETTERS:
@@ -203,13 +205,13 @@ def test_recorded_tasks_encode_to_the_same_bytes() -> None:
 
 
 def of_clients() -> Iterator[tuple[Record, Any]]:
-    """The tasks that `Client` wrote, with their JSON."""
+    """The tasks that `Client` published, with their decoded JSON."""
     for task in TASKS:
         try:
             fields = json.loads(task.value or b"")
         except (ValueError, RecursionError):
             continue
-        # Those of other programs have another time.
+        # The recorded tasks of other programs have an unrelated time.
         if isinstance(fields, dict) and abs(fields.get("at", 0) * 1000 - task.timestamp) < 1e5:
             yield task, fields
 
@@ -231,15 +233,18 @@ def cluster(path: Path) -> str:
 
 
 def contents(path: Path) -> dict[str, list[Any]]:
-    """The rows of all tables, but of the blocks of answers what the view makes of them."""
+    """The rows of all tables; the view `result` stands for the blocks."""
     tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable", "result")
     with sqlite3.connect(path) as db:
         found = {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
-    return {**found, "result": [row[:-1] for row in found["result"]]}  # without the block
+    return {
+        **found,
+        "result": [row[:-1] for row in found["result"]],
+    }  # without the block's position
 
 
 def shape(path: Path) -> list[Any]:
-    """The schema's SQL and what the file's header says of it."""
+    """The SQL of the schema, and the fields of the file's header."""
     with sqlite3.connect(path) as db:
         query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
         names = ("application_id", "user_version", "page_size", "journal_mode")
@@ -252,14 +257,14 @@ def partitions() -> dict[int, list[Record]]:
 
 
 def build(path: Path, name: str) -> None:
-    """A projection of the recorded log by this version."""
+    """Build a projection of the recorded log with this version."""
     store = Store(path, name)
     for partition, records in partitions().items():
         store.apply(partition, 0, records)
     store.close()
 
 
-def test_the_recorded_database_is_read_and_holds_the_recorded_results(database: Path) -> None:
+def test_the_recorded_database_contains_the_recorded_results(database: Path) -> None:
     expected: dict[str, Any] = {}
     for record in RESULTS:
         if (result := try_decode(record)) is not None:
@@ -278,7 +283,7 @@ def test_the_recorded_database_is_read_and_holds_the_recorded_results(database: 
     )
 
 
-def test_a_store_goes_on_with_the_recorded_database(database: Path) -> None:
+def test_a_store_continues_the_recorded_database(database: Path) -> None:
     before = contents(database)
     store = Store(database, cluster(database))
     for partition, records in partitions().items():
@@ -299,7 +304,9 @@ def test_a_store_goes_on_with_the_recorded_database(database: Path) -> None:
         assert reader.audit().consistent
 
 
-def test_the_recorded_log_gives_the_recorded_database(database: Path, tmp_path: Path) -> None:
+def test_the_recorded_log_is_projected_to_the_recorded_database(
+    database: Path, tmp_path: Path
+) -> None:
     built = tmp_path / "built.sqlite"
     build(built, cluster(database))
     assert contents(built) == contents(database)
@@ -307,7 +314,7 @@ def test_the_recorded_log_gives_the_recorded_database(database: Path, tmp_path: 
     assert shape(built)[-4:] == [APPLICATION_ID, SCHEMA_VERSION, 16384, "wal"]
 
 
-def test_a_rebuild_keeps_what_the_log_no_longer_has(database: Path, tmp_path: Path) -> None:
+def test_a_rebuild_keeps_rows_whose_records_have_expired(database: Path, tmp_path: Path) -> None:
     rebuilt = tmp_path / "rebuilt.sqlite"
     store = Store(rebuilt, cluster(database))
     starts = {partition: len(records) // 2 for partition, records in partitions().items()}
@@ -320,7 +327,7 @@ def test_a_rebuild_keeps_what_the_log_no_longer_has(database: Path, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """A broker with another log, the recorded models, and the recorded database."""
+    """A broker with an empty log, the recorded models, and the recorded database."""
     folder = tmp_path_factory.mktemp("recorded")
     for name, loaded in recording.models().items():
         artifacts.save(*loaded, folder / "models" / f"{name}.joblib")
@@ -331,7 +338,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         )
     settings = settings_for(folder, folder / "models" / f"{MAIN}.joblib")
     settings |= {
-        "PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(recording.MOST_ROWS)
+        "PETAL_MODELS": str(folder / "models"), "PETAL_MAX_ROWS": str(recording.MAX_ROWS)
     }  # fmt: skip
     recording.database(folder / "petal.sqlite")
     with Pipeline(folder, settings) as pipeline:
@@ -351,7 +358,7 @@ def test_a_rebuild_from_another_log_keeps_every_row(broker: Pipeline, database: 
 
 @pytest.fixture(scope="module")
 def ports(broker: Pipeline) -> Iterator[dict[str, int]]:
-    """The port of a service for each model that the recorded ones had as PETAL_MODEL."""
+    """The port of a service for each recorded PETAL_MODEL, by the model's name."""
     with ExitStack() as stack:
         yield {name: _port(stack, broker.env, name) for name in (MAIN, recording.TABLE)}
 
@@ -363,7 +370,7 @@ def _port(stack: ExitStack, env: dict[str, str], name: str) -> int:
 
 
 def answer_of(ports: dict[str, int], broker: Pipeline, exchange: Exchange) -> Answer:
-    """What this version answers to a recorded request, with the recorded models' digests."""
+    """The response of this version to a recorded request, with the recorded digests and digits."""
     recorded = exchange.answer
     size = len(recorded.body) if exchange.kind == "stream" else None
     answer = recording.request(ports[exchange.pipeline], exchange.sent, size)
@@ -375,7 +382,7 @@ def answer_of(ports: dict[str, int], broker: Pipeline, exchange: Exchange) -> An
 
 
 def with_recorded_digests(made: bytes, broker: Pipeline) -> bytes:
-    """`made` with the digests of the recorded artifacts: another library pickles otherwise."""
+    """`made` with the recorded digests: other versions of the libraries pickle other bytes."""
     for name, card in CARDS.items():
         own = cards.read(Path(broker.env["PETAL_MODELS"]) / f"{name}.joblib")
         made = made.replace(own.sha256[:12].encode(), card.sha256[:12].encode())
@@ -383,7 +390,7 @@ def with_recorded_digests(made: bytes, broker: Pipeline) -> bytes:
 
 
 def without_length(headers: dict[str, str]) -> dict[str, str]:
-    """The length is that of the body; another last digit of a number may be shorter."""
+    """Headers without `content-length`: the length of the body changes with the last digits."""
     return {name: value for name, value in headers.items() if name != "content-length"}
 
 
@@ -436,10 +443,12 @@ def test_a_refused_request_gets_its_recorded_sentence(
     assert json.loads(answer_of(ports, broker, exchange).body) == expected
 
 
-def test_a_task_without_an_answer_is_pending_as_it_was(broker: Pipeline, tmp_path: Path) -> None:
+def test_a_task_without_a_result_gets_the_recorded_pending_response(
+    broker: Pipeline, tmp_path: Path
+) -> None:
     with ExitStack() as stack:
-        nothing_known = {**broker.env, "PETAL_DATABASE": str(tmp_path / "none.sqlite")}
-        port = _port(stack, nothing_known, MAIN)
+        without_results = {**broker.env, "PETAL_DATABASE": str(tmp_path / "none.sqlite")}
+        port = _port(stack, without_results, MAIN)
         for exchange in recording.exchanges("pending"):
             recorded = exchange.answer
             answer = recording.request(port, exchange.sent, len(recorded.body))
@@ -449,16 +458,18 @@ def test_a_task_without_an_answer_is_pending_as_it_was(broker: Pipeline, tmp_pat
 
 
 @pytest.mark.parametrize("exchange", recording.exchanges("task"), ids=named)
-def test_a_recorded_task_is_accepted_and_published_as_it_was(
+def test_a_recorded_task_gets_its_recorded_response_and_record(
     broker: Pipeline, tmp_path: Path, exchange: Exchange
 ) -> None:
     recorded = exchange.answer
-    task_id = json.loads(recorded.body)["id"]  # chosen now, so that the partition is the same
+    task_id = json.loads(recorded.body)[
+        "id"
+    ]  # sent with the task, so that it gets the recorded partition
     body = json.dumps({**json.loads(exchange.sent.body), "id": task_id}).encode()
     sent = Sent(exchange.sent.method, exchange.sent.path, exchange.sent.headers, body)
     with ExitStack() as stack:
-        nothing_known = {**broker.env, "PETAL_DATABASE": str(tmp_path / "none.sqlite")}
-        answer = recording.request(_port(stack, nothing_known, exchange.pipeline), sent)
+        without_results = {**broker.env, "PETAL_DATABASE": str(tmp_path / "none.sqlite")}
+        answer = recording.request(_port(stack, without_results, exchange.pipeline), sent)
     assert answer.status == recorded.status == 202
     assert without_length(answer.headers) == without_length(recorded.headers)
     assert with_recorded(OFFSET, answer.body, recorded.body) == recorded.body
@@ -470,7 +481,7 @@ def test_a_recorded_task_is_accepted_and_published_as_it_was(
 
 
 def read(settings: Settings, topic: str) -> list[Any]:
-    """The records of a topic, by partition and offset."""
+    """The records of a topic, ordered by partition and offset."""
 
     async def run() -> list[Any]:
         async with open_log(settings, topic) as log:
@@ -481,7 +492,7 @@ def read(settings: Settings, topic: str) -> list[Any]:
 
 
 def publish(settings: Settings, tasks: Sequence[Record]) -> None:
-    """Write recorded tasks to the partitions and, in an empty topic, the offsets they had."""
+    """Publish recorded tasks to their partitions; in an empty topic they get their offsets too."""
 
     async def run() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
@@ -511,7 +522,7 @@ def test_a_worker_writes_the_recorded_results_and_dead_letters(
             found = read(settings, "results"), read(settings, "dead-letters")
             return found if sum(map(len, found)) >= len(asked) else None
 
-        results, letters = wait_until(written, 30, "every task has an end")
+        results, letters = wait_until(written, 30, "every task has a result or a dead letter")
     for made, record in zip(results, expected, strict=True):
         value = with_recorded_digests(made.value, broker)
         assert as_recorded(value, record.value or b"") == record.value

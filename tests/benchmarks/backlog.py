@@ -1,4 +1,4 @@
-"""A backlog of tasks in the log, and the reading of its results."""
+"""Publishes a backlog of tasks, and reads its results."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ LEADER_SECONDS = 15.0
 
 
 def make_row(n: int) -> list[float]:
-    """The n-th flower, within the ranges of iris."""
+    """The n-th row, within the ranges of iris."""
     return [4.3 + n % 36 / 10, 2.0 + n % 24 / 10, 1.0 + n % 59 / 10, 0.1 + n % 24 / 10]
 
 
 def fill(settings: Settings, tasks: int, rows: int = 1) -> None:
-    """Publish tasks of so many rows each, spread over the partitions."""
+    """Publish tasks of `rows` rows each, spread over the partitions."""
     producer = Producer(
         {
             "bootstrap.servers": settings.bootstrap,
@@ -36,12 +36,15 @@ def fill(settings: Settings, tasks: int, rows: int = 1) -> None:
         if n % 10_000 == 0:
             producer.poll(0)
     if producer.flush(60):
-        raise RuntimeError("the broker did not take all tasks")
+        raise RuntimeError("the broker did not confirm all tasks within 60 s")
 
 
 def log_end(consumer: Consumer, tp: TopicPartition) -> int:
-    """The offset after a partition's last record. The embedded broker is short by up to a
-    batch; Apache Kafka may refuse for a moment after the topic was made."""
+    """The offset after a partition's last record.
+
+    The embedded broker's answer is too low by up to one batch. Apache Kafka may refuse for a
+    moment after the topic was created, so the request is retried.
+    """
     deadline = time.monotonic() + LEADER_SECONDS
     while True:
         try:
@@ -53,9 +56,9 @@ def log_end(consumer: Consumer, tp: TopicPartition) -> int:
 
 
 class Results:
-    """Reads `results` from its beginning, each time from where it stopped before.
+    """Reads `results` from its beginning; each call continues where the previous one stopped.
 
-    Each call gets `check`, which is called again and again and may raise.
+    A method that waits calls its `check` repeatedly; `check` raises to end the waiting.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,22 +73,21 @@ class Results:
         )
 
     def close(self) -> None:
-        """Disconnect."""
         self._consumer.close()
 
     @property
     def seen(self) -> int:
-        """How many records were read."""
+        """The number of records read so far."""
         return sum(self._next.values())
 
     def end(self) -> int:
-        """How many records there are. See `log_end`."""
+        """The number of records in the topic; may be too low, see `log_end`."""
         return sum(log_end(self._consumer, TopicPartition(RESULTS, p)) for p in self._next)
 
     def wait(self, count: int, check: Callable[[], None], poll: float = POLL_SECONDS) -> None:
-        """Wait until `count` records lie beyond those read, or no more come for a while.
+        """Wait until there are `count` more records than were read, or no more arrive.
 
-        Nothing is read meanwhile, so whoever is measured is not disturbed.
+        It reads nothing, so that it does not disturb the measured process.
         """
         end, since = self.end(), time.monotonic()
         while end < self.seen + count and time.monotonic() - since < QUIET_SECONDS:
@@ -95,7 +97,7 @@ class Results:
                 end, since = now, time.monotonic()
 
     def read(self, count: int, check: Callable[[], None]) -> Iterator[Message]:
-        """The next `count` records, and those that came along with the last of them."""
+        """The next `count` records, and any others fetched together with the last of them."""
         self._consumer.assign([TopicPartition(RESULTS, p, n) for p, n in self._next.items()])
         wanted = self.seen + count
         while self.seen < wanted:
@@ -104,9 +106,9 @@ class Results:
                 if not record.error():
                     self._next[record.partition()] = record.offset() + 1
                     yield record
-        # An idle consumer would go on fetching.
+        # An assigned consumer fetches even when idle.
         self._consumer.unassign()
 
     def pairs(self, count: int, check: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
-        """`read` as timestamps in milliseconds and values."""
+        """Like `read`, as (timestamp in milliseconds, value)."""
         return ((r.timestamp()[1], r.value()) for r in self.read(count, check))

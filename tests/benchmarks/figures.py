@@ -1,48 +1,86 @@
-"""From timestamps and CPU samples to the race's figures. Pure: no processes, no clock."""
+"""The figures of the benchmarks, from samples of processes and the timestamps of results.
+
+Pure: no processes, no clock.
+"""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tests.benchmarks.contenders import OURS
-from tests.benchmarks.costs import BadResults, rate, tally
+import msgspec
 
-FEWEST_COUNTED = 1000  # below this a CPU figure says nothing
+from streams.codec import decode_result
+from streams.events import Result
+from tests.benchmarks.workers import OURS
+
+MIN_COUNTED = 1000  # with fewer results a CPU figure means nothing
+SETTLE_MS = 20.0  # a worker needs it after the last result to confirm and commit the delivery
+BYTES_PER_MB = 1_000_000
 
 
 class Sample(NamedTuple):
-    """CPU seconds that a process had used at a time, in milliseconds since the epoch."""
+    """CPU seconds and resident bytes of a process, at a time in milliseconds since the epoch."""
 
     at_ms: float
     cpu: float
+    rss: int
 
 
-class Turn(NamedTuple):
-    """One contender's turn: tasks/s, and CPU seconds per million tasks of its process."""
+class Run(NamedTuple):
+    """One worker's run: tasks/s, and CPU seconds per million tasks of its process."""
 
     rate: float
     cpu: float | None
 
 
-def measure(stamps: Sequence[int], first: Sample, last: Sample) -> Turn:
-    """The figures of one turn from its results' timestamps in milliseconds.
+class BadResults(Exception):
+    """The results do not answer all tasks in full; `str()` gives the reason."""
 
-    The rate is counted from the first result to the last. CPU is counted from the sample
-    `first`, taken when the first result was seen, to `last`, after all; it is divided by the
-    results written after `first`, and so tells of work without the start-up before it. None
-    where too few came after: they were done before the first was seen.
+
+class Tally(NamedTuple):
+    """The results of one backlog, counted. `workers` has the number of tasks of each worker."""
+
+    stamps: "array[int]"
+    workers: Counter[str]
+    rows: int
+    repeated: int
+    longest_infer_ms: float
+
+
+def read_result(value: bytes) -> Result:
+    """Decode a result; raises BadResults if it breaks the contract, or lacks labels,
+    probabilities or its input's digest."""
+    try:
+        result = decode_result(value)
+    except msgspec.DecodeError as e:
+        raise BadResults(f"a result breaks the contract: {e}") from e
+    if not (result.y and result.proba and result.input):
+        raise BadResults(f"a result lacks labels, probabilities or its input's digest: {value!r}")
+    return result
+
+
+def tally(records: Iterable[tuple[int, bytes]], tasks: int) -> Tally:
+    """Count (timestamp, value) records one by one, so that a million need not fit in memory.
+
+    Raises BadResults if a result is not complete (see `read_result`) or a task has no result.
     """
-    counted = sum(stamp > first.at_ms for stamp in stamps)
-    if counted < FEWEST_COUNTED:
-        return Turn(rate(stamps), None)
-    return Turn(rate(stamps), (last.cpu - first.cpu) / counted * 1e6)
+    stamps, ids, workers, rows, longest = array("q"), set[str](), Counter[str](), 0, 0.0
+    for stamp, value in records:
+        result = read_result(value)
+        stamps.append(stamp)
+        ids.add(result.id)
+        workers[result.worker] += 1
+        rows += len(result.y or ())
+        longest = max(longest, result.ms.infer)
+    if len(ids) != tasks:
+        raise BadResults(f"{len(ids):,} of {tasks:,} tasks have a result")
+    return Tally(stamps, workers, rows, len(stamps) - len(ids), longest)
 
 
 def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
-    """Why results are not the full answer to all tasks; None if they are.
-
-    Each must keep the contract and carry labels, probabilities and its input's digest.
-    """
+    """The reason why results do not answer all tasks in full; None if they do."""
     try:
         tally(((0, value) for value in values), tasks)
     except BadResults as e:
@@ -50,17 +88,70 @@ def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
     return None
 
 
+def rate(stamps: Sequence[int]) -> float:
+    """Results per second between the first and the last; timestamps in milliseconds."""
+    start, end = min(stamps), max(stamps)
+    return sum(stamp > start for stamp in stamps) / max(end - start, 1) * 1000
+
+
+def measure(stamps: Sequence[int], first: Sample, last: Sample) -> Run:
+    """The figures of one run from its results' timestamps in milliseconds.
+
+    `first` is the sample taken when the first result was seen, `last` the one after all
+    results. The CPU time between them is divided by the number of results written after
+    `first`, so the start-up is not in it. It is None if too few results came after `first`.
+    """
+    counted = sum(stamp > first.at_ms for stamp in stamps)
+    if counted < MIN_COUNTED:
+        return Run(rate(stamps), None)
+    return Run(rate(stamps), (last.cpu - first.cpu) / counted * 1e6)
+
+
+def cpu_used(samples: Sequence[Sample], last_ms: float) -> float:
+    """CPU seconds from the first sample to the first one after the last delivery is committed.
+
+    Later samples would add the CPU time of an idle process. There must be a sample at least
+    `SETTLE_MS` after `last_ms`.
+    """
+    settled = [sample.cpu for sample in samples if sample.at_ms >= last_ms + SETTLE_MS]
+    return settled[0] - samples[0].cpu
+
+
+def highest_mb(samples: Iterable[Sample]) -> float:
+    """The highest resident memory, in megabytes."""
+    return round(max(sample.rss for sample in samples) / BYTES_PER_MB, 1)
+
+
+def evenness(costs: Mapping[int, float]) -> dict[int, float]:
+    """Each size's cost over the mean of all: 1 everywhere if the cost per task is constant."""
+    mean = statistics.fmean(costs.values())
+    return {size: round(cost / mean, 3) for size, cost in costs.items()}
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The smallest value that `percent` percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """The least-squares slope of (x, y) points; None for fewer than three different x."""
+    if len({x for x, _ in points}) < 3:
+        return None
+    return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
+
+
 def pairwise(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Ratios of neighbouring turns; none where a peer had fewer turns."""
+    """The ratios of neighbouring runs; empty if a peer had fewer runs."""
     if len(ours) != len(theirs):
         return []
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Ours over a peer's: the median of neighbouring turns' ratios.
+    """Ours over a peer's: the median of the ratios of neighbouring runs.
 
-    Where a peer had fewer turns: the ratio of the medians. Where it had none: None.
+    If a peer had fewer runs: the ratio of the medians. If it had none: None.
     """
     if not ours or not theirs:
         return None
@@ -73,11 +164,11 @@ def _median(values: Sequence[float], digits: int | None) -> float | None:
     return round(statistics.median(values), digits) if values else None
 
 
-def report(turns: Mapping[str, Sequence[Turn]], left_out: Mapping[str, str]) -> dict[str, Any]:
-    """The figures of one race as they are printed. A peer without a turn has null."""
-    rates = {name: [turn.rate for turn in done] for name, done in turns.items()}
-    cpu = {name: [t.cpu for t in done if t.cpu is not None] for name, done in turns.items()}
-    peers = [name for name in turns if name != OURS]
+def report(runs: Mapping[str, Sequence[Run]], left_out: Mapping[str, str]) -> dict[str, Any]:
+    """The throughput figures as they are printed. A peer without a run has null."""
+    rates = {name: [run.rate for run in done] for name, done in runs.items()}
+    cpu = {name: [r.cpu for r in done if r.cpu is not None] for name, done in runs.items()}
+    peers = [name for name in runs if name != OURS]
     ratios = {name: pairwise(rates[OURS], rates[name]) for name in peers}
     return {
         **{f"ratio_{name}": ratio(rates[OURS], rates[name]) for name in peers},

@@ -1,6 +1,6 @@
-"""The tables of README.md from a run's output: `python -m tests.benchmarks.table FILE`.
+"""Prints the tables of README.md from a run's output: `python -m tests.benchmarks.table FILE`.
 
-FILE's last line is the JSON object that a benchmark printed: of `make bench`, or of one part.
+The last line of FILE is the JSON object that `make bench` or one of its parts printed.
 """
 
 import json
@@ -14,8 +14,8 @@ from tests.benchmarks.latency import IN_FLIGHT
 Figures = Mapping[str, Any]
 
 
-def show(value: Any) -> str:
-    """A figure for people; a dash where there is none."""
+def format_figure(value: Any) -> str:
+    """A figure as text; a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, int) or (isinstance(value, float) and abs(value) >= 1000):
@@ -24,13 +24,12 @@ def show(value: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Markdown; a row's first cell is its name."""
-    lines = [head, ["---"] * len(head), *([show(cell) for cell in row] for row in rows)]
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *([format_figure(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def race(figures: Figures) -> str:
-    """The workers of the throughput race."""
+def throughput(figures: Figures) -> str:
     cpu = figures["cpu_seconds_per_million"]
     return table(
         ["worker", "tasks/s", "CPU s per million", "ours is faster by"],
@@ -42,19 +41,18 @@ def race(figures: Figures) -> str:
 
 
 def latency(figures: Figures) -> str:
-    """Round trips."""
     rows = []
     for n in IN_FLIGHT:
         ours, echo = (
-            f"{figures[who][f'p50_ms_{n}']:.2f} / {figures[who][f'p99_ms_{n}']:.2f}"
-            for who in ("ours", "echo")
+            f"{figures[name][f'p50_ms_{n}']:.2f} / {figures[name][f'p99_ms_{n}']:.2f}"
+            for name in ("ours", "echo")
         )
         rows.append([str(n), ours, echo, figures[f"ratio_p50_{n}"]])
     return table(["in flight", "ours, p50 / p99 ms", "echo, p50 / p99 ms", "ratio of p50"], rows)
 
 
 def columns(first: str, rows: Figures) -> str:
-    """Named rows of the same figures; what is no such row, as a ratio, is left out."""
+    """A table with a row for each name; entries that are no row, such as a ratio, are left out."""
     named = {n: r for n, r in rows.items() if isinstance(r, dict)}
     keys = list(next(iter(named.values())))
     head = [first, *(key.replace("_", " ") for key in keys)]
@@ -62,7 +60,6 @@ def columns(first: str, rows: Figures) -> str:
 
 
 def sink(figures: Figures) -> str:
-    """The sink beside a worker, and alone."""
     rows = [
         [f"{name}: {key.replace('_', ' ')}", value]
         for name in ("beside", "alone")
@@ -73,10 +70,10 @@ def sink(figures: Figures) -> str:
 
 
 def tables(figures: Figures) -> Iterator[tuple[str, str]]:
-    """A title and a table for each part that the figures have."""
+    """The title and the table of each part that the figures contain."""
     broker = figures.get("broker", "")
     if "tasks_per_second" in figures:
-        yield f"Throughput, {broker}", race(figures)
+        yield f"Throughput, {broker}", throughput(figures)
     if "ratio_p50_1" in figures:
         yield f"Round trip, {broker}", latency(figures)
     for part, first in (("sizes", "tasks"), ("workers", "workers"), ("rows", "rows per task")):

@@ -62,6 +62,7 @@ class Member:
 
     def __init__(self, kind: str, number: int, start: Callable[[], Process]) -> None:
         self.kind = kind
+        self.number = number
         self.name = f"{kind} {number}"
         self.start = start
         self.process = start()
@@ -124,6 +125,7 @@ class Fleet:
                 self._note_exit(member)
                 await asyncio.sleep(RESTART_SECONDS)
                 member.process = member.start()
+                sampled = 0.0
             if time.monotonic() - sampled > SAMPLE_SECONDS:
                 sampled = time.monotonic()
                 self._sample(member)
@@ -151,15 +153,28 @@ class Fleet:
 
     async def remove(self, member: Member) -> bool:
         """SIGTERM one for good; whether it ended as it was told."""
+        await self._forget(member)
+        member.expected = STOPPED
+        code = await asyncio.to_thread(member.process.stop)
+        self._note_exit(member)
+        return code in STOPPED
+
+    async def kill_all(self, kind: str) -> list[Member]:
+        """kill -9 all of a kind for good; returns who they were. `add` takes each back."""
+        killed = [member for member in self.members.values() if member.kind == kind]
+        for member in killed:
+            await self._forget(member)
+            member.expected = {-signal.SIGKILL}
+            await asyncio.to_thread(member.process.kill)
+            self._note_exit(member)
+        return killed
+
+    async def _forget(self, member: Member) -> None:
         keeper = self._keepers.pop(member.name)
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         del self.members[member.name]
         self._sample(member)
-        member.expected = STOPPED
-        code = await asyncio.to_thread(member.process.stop)
-        self._note_exit(member)
-        return code in STOPPED
 
     async def stop(self) -> None:
         """SIGTERM all; each must end by itself."""

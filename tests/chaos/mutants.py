@@ -51,6 +51,10 @@ def _sink(name: str, anomaly: str, *faults: str) -> Mutant:
     return Mutant(anomaly, [*faults], {"sink": f"tests.chaos.mutants:{name}"})
 
 
+def _delivery(name: str, fault: str, anomaly: str = "lost-result") -> Mutant:
+    return Mutant(anomaly, [fault], {"worker": f"tests.chaos.delivery.mutants:{name}"})
+
+
 MUTANTS = {
     "drop-on-error": _worker("drop_on_error", "kill-worker"),  # M1
     "ack-first": _worker("ack_first", "kill-worker", "kill-workers"),  # M2
@@ -61,6 +65,14 @@ MUTANTS = {
     "no-primary-key": _sink("no_primary_key", "duplicate-row", "kill-worker"),  # M5
     "offset-before-rows": _sink("offset_before_rows", "lost-row", "kill-sink"),  # M6
     "reversed-pair": _worker("reversed_pair", "kill-worker", anomaly="crossed-answer"),  # M7
+    "full-batch-drop": _delivery("full_batch_drop", "backlog"),
+    "shifted-headers": _delivery("shifted_headers", "backlog", "crossed-trace"),
+    "last-batch-unsent": _delivery("last_batch_unsent", "backlog"),
+    "letters-forgotten": _delivery("letters_forgotten", "backlog"),
+    "first-delivery-acked": _delivery("first_delivery_acked", "refuse-batch"),
+    "failure-acked": _delivery("failure_acked", "refuse-batch"),
+    "first-partition-only": _delivery("first_partition_only", "backlog"),
+    "full-chunk-cut": _delivery("full_chunk_cut", "backlog"),
 }
 
 

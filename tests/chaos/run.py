@@ -15,10 +15,13 @@ from tests.chaos.checks import evidence
 from tests.chaos.checks.checker import Verdict, check, floor_for
 from tests.chaos.checks.evidence import LogReader
 from tests.chaos.checks.history import Observed
+from tests.chaos.delivery.backlog import Backlog
+from tests.chaos.delivery.situations import CHUNK_RECORDS
+from tests.chaos.delivery.wire import Wire
 from tests.chaos.faults import processes as faults
 from tests.chaos.faults import schedule
 from tests.chaos.faults.proxy import Proxy
-from tests.chaos.faults.stage import EFFECT_SECONDS, Fault, Stage, seen
+from tests.chaos.faults.stage import Fault, Stage, seen
 from tests.chaos.fleet import Broker, Fleet
 from tests.chaos.load import http as rest
 from tests.chaos.load import kafka as load
@@ -29,11 +32,12 @@ from tests.chaos.mutants import Mutant
 from tests.chaos.recorder import Recorder
 from tests.processes import Pipeline
 
+START_SECONDS = 90.0  # five processes at once, on a machine that may have other work
 CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
 PLANNED_RATE = 3 * load.RATE + 2 * rest.RATE
 SETTINGS = {
-    "PETAL_CHUNK_RECORDS": "5",  # small, so that faults hit work in hand
+    "PETAL_CHUNK_RECORDS": str(CHUNK_RECORDS),  # small, so that faults hit work in hand
     "PETAL_DELIVERY_TIMEOUT": "10",
 }
 
@@ -95,11 +99,12 @@ class Run:
         self._load = Load(self._settings, self._pace)
         self._rest = RestLoad(self._settings, self._pace)
         self._fleet = Fleet(pipeline, record, commands(pipeline.env, plan.mutant))
+        self._wire = Wire()
 
     async def run(self) -> Outcome:
         """Raises whatever keeps the harness from judging."""
         listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
-        async with Proxy(listen, target) as proxy:
+        async with Proxy(listen, target, self._wire) as proxy:
             self._fleet.broker = Broker(self._pipeline, target, proxy, listen)
             await self._start()
             await self._break()
@@ -119,17 +124,18 @@ class Run:
         self._tell("starting API, workers and sinks")
         for kind, number in PLACES:
             self._fleet.add(kind, number)
-        if not await seen(lambda: self._fleet.whole):
+        if not await seen(lambda: self._fleet.whole, START_SECONDS):
             late = [m for m in self._fleet.members.values() if not m.ready and m.kind != "sink"]
             logs = ", ".join(f"{m.name} ({m.process.log})" for m in late)
-            raise RuntimeError(f"not ready in {EFFECT_SECONDS:g} s: {logs or 'any sink'}")
+            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {logs or 'any sink'}")
 
     async def _break(self) -> None:
         loading = [asyncio.create_task(part.run()) for part in (self._load, self._rest)]
         self._tell("calm")
         until = time.monotonic() + self._plan.seconds
         await asyncio.sleep(CALM_SECONDS)
-        stage = Stage(self._fleet, self._load, random.Random(self._plan.seed))
+        rng, backlog = random.Random(self._plan.seed), Backlog(self._settings, self._pace)
+        stage = Stage(self._fleet, self._load, rng, backlog, self._wire)
         await schedule.inject(stage, self._plan.chosen, self._pace, until, self._tell)
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         self._pace.stop.set()
@@ -163,6 +169,7 @@ class Run:
         found = evidence.gather(
             self._settings, self._cluster, self._record.events, self._fleet.usage
         )
-        observed = found._replace(drained=self._drained)
+        wire = self._wire
+        observed = found._replace(drained=self._drained, batches=wire.batches, fetches=wire.fetches)
         floor = floor_for(self._plan.seconds, PLANNED_RATE, list(self._plan.chosen))
         return Outcome(check(observed, floor), observed)

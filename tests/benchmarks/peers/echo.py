@@ -1,8 +1,8 @@
 """The lower bound of a round trip: a confluent-kafka worker without a model.
 
-Each task is answered at once, with a constant result under the task's own id. As librdkafka's
-documentation advises for low latency: no linger, no delay of small packets, a fetch that
-returns with the first record. The fetch wait is that of the settings, as the worker's is.
+It answers each task at once, with a constant result that has the task's id. Its settings are
+those that librdkafka's documentation advises for low latency: no linger, no delay of small
+packets, a fetch that returns with the first record. The longest wait of a fetch is the worker's.
 """
 
 from confluent_kafka import Consumer, Producer
@@ -18,13 +18,14 @@ POLL_SECONDS = 1.0
 
 
 def main() -> None:
-    """Run until killed; offsets are committed in the background, as by default."""
+    """Run until killed; offsets are committed in the background, which is the default."""
     consumer = Consumer(
         {
             "bootstrap.servers": BOOTSTRAP,
             "group.id": "echo",
             "auto.offset.reset": "earliest",
-            # The embedded broker forms a group only after half of the latter.
+            # The embedded broker forms a group only after half of the rebalance timeout, which is
+            # the longest poll interval.
             "session.timeout.ms": 6000,
             "max.poll.interval.ms": 6000,
             "fetch.wait.max.ms": FETCH_WAIT_MS,

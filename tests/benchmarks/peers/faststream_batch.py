@@ -1,8 +1,8 @@
 """A FastStream application over its confluent-kafka broker: batches in, batches out.
 
-msgspec in place of pydantic, orjson, uvloop and the per-message keys of `KafkaPublishMessage`
-are what its documentation advises for speed. `NACK_ON_ERROR` commits after the handler, which
-returns when every result is delivered: at least once, as the others.
+Its documentation advises these for speed: msgspec in place of pydantic, orjson, uvloop, and the
+per-message keys of `KafkaPublishMessage`. `NACK_ON_ERROR` commits after the handler, and the
+handler returns when every result is delivered. So delivery is at least once, as in the others.
 """
 
 import msgspec
@@ -11,14 +11,14 @@ from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaPublishMessage
 from faststream.confluent.annotations import KafkaMessage
 
-from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.model import Model, digest, queue_ms, slices
 from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 2000
 
 
 class Task(msgspec.Struct):
-    """A question, as in `streams.events`."""
+    """A task, as in `streams.events`."""
 
     v: int
     id: str
@@ -27,7 +27,7 @@ class Task(msgspec.Struct):
 
 
 class Position(msgspec.Struct):
-    """Where the task stands in its topic."""
+    """The task's place in its topic."""
 
     partition: int
     offset: int
@@ -41,7 +41,7 @@ class Timings(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """An answer, as in `streams.events`."""
+    """A result, as in `streams.events`."""
 
     v: int
     id: str
@@ -68,21 +68,21 @@ model = Model()
     max_records=BATCH_RECORDS,
 )
 async def infer(body: list[Task], message: KafkaMessage) -> None:
-    """Answer one batch; returns when the broker has all results."""
-    answer = model.predict([row for task in body for row in task.X])
+    """Process one batch; returns when the broker has confirmed all results."""
+    prediction = model.predict([row for task in body for row in task.X])
     parts = slices([len(task.X) for task in body])
     results = [
         KafkaPublishMessage(
             Result(
                 v=1,
                 id=task.id,
-                y=answer.y[part],
-                proba=answer.proba[part],
+                y=prediction.y[part],
+                proba=prediction.proba[part],
                 input=digest(task.X),
                 model=model.id,
                 worker=WORKER,
                 task=Position(raw.partition(), raw.offset()),
-                ms=Timings(queue_ms(task.at), answer.ms),
+                ms=Timings(queue_ms(task.at), prediction.ms),
             ),
             key=raw.key(),
         )

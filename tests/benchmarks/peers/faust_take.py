@@ -1,8 +1,8 @@
 """An idiomatic Faust application: typed records, `take`, one vectorised prediction per batch.
 
-The transport is Faust's own. `take_events` is `take` with the messages' positions, which a
-result must name. orjson is installed, which Faust's documentation advises and which it then
-uses; the worker runs on uvloop.
+The transport is Faust's own. `take_events` is `take` with the positions of the messages, which a
+result must contain. orjson is installed, as Faust's documentation advises, and Faust uses it.
+The worker runs on uvloop.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 import faust
 
-from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.model import Model, digest, queue_ms, slices
 from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 1000
@@ -18,7 +18,7 @@ BATCH_SECONDS = 0.05
 
 
 class Task(faust.Record):
-    """A question, as in `streams.events`."""
+    """A task, as in `streams.events`."""
 
     v: int
     id: str
@@ -27,7 +27,7 @@ class Task(faust.Record):
 
 
 class Position(faust.Record):
-    """Where the task stands in its topic."""
+    """The task's place in its topic."""
 
     partition: int
     offset: int
@@ -41,7 +41,7 @@ class Timings(faust.Record):
 
 
 class Result(faust.Record):
-    """An answer, as in `streams.events`."""
+    """A result, as in `streams.events`."""
 
     v: int
     id: str
@@ -58,7 +58,7 @@ app = faust.App(
     "faust-take",
     broker=f"kafka://{BOOTSTRAP}",
     consumer_auto_offset_reset="earliest",
-    # The embedded broker lets no client make topics or elect a leader by one.
+    # On the embedded broker a client cannot create topics, nor elect a leader through one.
     topic_allow_declare=False,
     topic_disable_leader=True,
     datadir="var/benchmarks/faust-take",
@@ -70,10 +70,10 @@ model = Model()
 
 @app.agent(tasks)
 async def infer(stream: Any) -> None:
-    """Answer batch by batch; a batch is acknowledged when all its results are delivered."""
+    """Process batch by batch; a batch is acknowledged when all its results are delivered."""
     async for events in stream.take_events(BATCH_RECORDS, within=BATCH_SECONDS):
         batch = [event.value for event in events]
-        answer = model.predict([row for task in batch for row in task.X])
+        prediction = model.predict([row for task in batch for row in task.X])
         parts = slices([len(task.X) for task in batch])
         sent = [
             await results.send(
@@ -81,13 +81,13 @@ async def infer(stream: Any) -> None:
                 value=Result(
                     v=1,
                     id=task.id,
-                    y=answer.y[part],
-                    proba=answer.proba[part],
+                    y=prediction.y[part],
+                    proba=prediction.proba[part],
                     input=digest(task.X),
                     model=model.id,
                     worker=WORKER,
                     task=Position(event.message.partition, event.message.offset),
-                    ms=Timings(queue_ms(task.at), answer.ms),
+                    ms=Timings(queue_ms(task.at), prediction.ms),
                 ),
             )
             for event, task, part in zip(events, batch, parts, strict=True)

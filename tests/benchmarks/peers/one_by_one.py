@@ -1,6 +1,6 @@
-"""The loop of the tutorials: poll one message, predict one row, produce, and so on.
+"""The loop of the tutorials: poll one message, predict one row, produce one result.
 
-Flushed and committed every 1,000 messages, or where the topic is read to its end.
+It flushes and commits every 1,000 messages, and at the end of the topic.
 """
 
 from typing import Any
@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from tests.benchmarks.peers.answer import Model, digest, queue_ms
+from tests.benchmarks.peers.model import Model, digest, queue_ms
 from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 COMMIT_EVERY = 1000
 POLL_SECONDS = 0.5
 
 
-def answer(model: Model, message: Any) -> bytes:
-    """The result of one task, as JSON."""
+def predict(model: Model, message: Any) -> bytes:
+    """Predict one task; returns its result as JSON."""
     task = orjson.loads(message.value())
     y, proba, ms = model.predict(task["X"])
     return orjson.dumps(
@@ -35,7 +35,7 @@ def answer(model: Model, message: Any) -> bytes:
 
 
 def delivered(error: Any, _message: Any) -> None:
-    """End the process where a delivery failed: its task must be read again."""
+    """End the process if a delivery failed, so that its task is read again."""
     if error is not None:
         raise KafkaException(error)
 
@@ -57,7 +57,7 @@ def main() -> None:
     while True:
         message = consumer.poll(POLL_SECONDS)
         if message is not None and not message.error():
-            value = answer(model, message)
+            value = predict(model, message)
             producer.produce(
                 RESULTS, value, message.key(), message.partition(), on_delivery=delivered
             )

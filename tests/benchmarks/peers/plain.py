@@ -1,8 +1,8 @@
-"""A batch loop over confluent-kafka as people write it: no tuning beyond the batch.
+"""A usual batch loop over confluent-kafka, tuned in nothing but the size of the batch.
 
-2,000 records a turn, orjson, one vectorised prediction, results as dicts; every delivery is
-awaited before the offsets are committed. The producer's settings are the client's defaults,
-which wait for all replicas.
+Batches of 2,000 records, orjson, one vectorised prediction, results as dicts. Every delivery is
+awaited before the offsets are committed. The producer has the client's default settings, which
+wait for all replicas.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from tests.benchmarks.peers.answer import Model, digest, queue_ms, slices
+from tests.benchmarks.peers.model import Model, digest, queue_ms, slices
 from tests.benchmarks.peers.settings import BOOTSTRAP, RESULTS, TASKS, WORKER
 
 BATCH_RECORDS = 2000
@@ -18,7 +18,7 @@ BATCH_SECONDS = 0.05
 
 
 def handle(model: Model, producer: Producer, messages: list[Any]) -> None:
-    """Answer one batch and await every delivery; raises KafkaException if one failed."""
+    """Process one batch and await every delivery; raises KafkaException if one failed."""
     failed: list[Any] = []
 
     def delivered(error: Any, _message: Any) -> None:
@@ -26,19 +26,19 @@ def handle(model: Model, producer: Producer, messages: list[Any]) -> None:
             failed.append(error)
 
     tasks = [orjson.loads(message.value()) for message in messages]
-    answer = model.predict([row for task in tasks for row in task["X"]])
+    prediction = model.predict([row for task in tasks for row in task["X"]])
     parts = slices([len(task["X"]) for task in tasks])
     for message, task, part in zip(messages, tasks, parts, strict=True):
         result = {
             "v": 1,
             "id": task["id"],
-            "y": answer.y[part],
-            "proba": answer.proba[part],
+            "y": prediction.y[part],
+            "proba": prediction.proba[part],
             "input": digest(task["X"]),
             "model": model.id,
             "worker": WORKER,
             "task": {"partition": message.partition(), "offset": message.offset()},
-            "ms": {"queue": queue_ms(task["at"]), "infer": answer.ms},
+            "ms": {"queue": queue_ms(task["at"]), "infer": prediction.ms},
         }
         value = orjson.dumps(result)
         producer.produce(RESULTS, value, message.key(), message.partition(), on_delivery=delivered)

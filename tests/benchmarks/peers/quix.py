@@ -1,9 +1,9 @@
 """A Quix Streams application: a dataframe from `tasks` over `apply` to `results`.
 
-Its dataframe hands on one message after the other, so each is predicted by itself; windows,
-which could gather several, are per key, and every task has a key of its own. JSON goes
-through orjson, Quix's own choice. Offsets are committed after a flush, at least every 5 s,
-which is its default: its documentation has shorter intervals cost more.
+A dataframe processes one message after the other, so each task is predicted alone. Windows could
+collect several tasks, but they are per key, and every task has its own key. JSON is decoded and
+encoded by orjson, which Quix itself uses. Offsets are committed after a flush, at least every
+5 s. This is the default; according to the documentation shorter intervals cost more.
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Any
 
 from quixstreams import Application, message_context
 
-from tests.benchmarks.peers.answer import Model, digest, queue_ms
+from tests.benchmarks.peers.model import Model, digest, queue_ms
 from tests.benchmarks.peers.settings import BOOTSTRAP, EMBEDDED, RESULTS, TASKS, WORKER
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     )
     tasks = app.topic(TASKS, value_deserializer="json")
     results = app.topic(RESULTS, value_serializer="json")
-    # A result would carry its task's timestamp; the race is timed by when it was written.
+    # By default a result gets the timestamp of its task; the benchmark needs its own.
     app.dataframe(tasks).apply(infer).set_timestamp(now_ms).to_topic(results)
     app.run()
 

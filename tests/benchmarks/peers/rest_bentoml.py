@@ -1,4 +1,4 @@
-"""A BentoML service with adaptive batching on, as its documentation sets it up."""
+"""A BentoML service with adaptive batching, as in its documentation."""
 
 import os
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @bentoml.service(workers=1)
 class Iris:
-    """Answers rows; the server gathers those of several requests into a batch."""
+    """Predicts rows; the server puts those of several requests into one batch."""
 
     def __init__(self) -> None:
         self._model = joblib.load(os.environ["PETAL_MODEL"])

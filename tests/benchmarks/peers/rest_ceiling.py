@@ -1,11 +1,11 @@
-"""The most that Starlette on uvicorn can do: read the body, give an answer that never changes."""
+"""The upper bound of Starlette on uvicorn: read the body, return a constant response."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-ANSWER = (
+BODY = (
     b'{"model_name":"iris","model_version":"0123456789ab","outputs":['
     b'{"name":"predict","shape":[1],"datatype":"BYTES","data":["setosa"]},'
     b'{"name":"predict_proba","shape":[1,3],"datatype":"FP64",'
@@ -14,9 +14,8 @@ ANSWER = (
 
 
 async def infer(request: Request) -> Response:
-    """Answer any request."""
     await request.body()
-    return Response(ANSWER, media_type="application/json")
+    return Response(BODY, media_type="application/json")
 
 
 app = Starlette(routes=[Route("/v2/models/{model}/infer", infer, methods=["POST"])])

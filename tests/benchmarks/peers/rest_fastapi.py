@@ -1,4 +1,4 @@
-"""A FastAPI application as its tutorial has it: typed bodies, a plain function per request."""
+"""A FastAPI application as in its tutorial: typed bodies, a plain function for each request."""
 
 import os
 
@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 
-class Question(BaseModel):
-    """Rows to answer."""
+class Rows(BaseModel):
+    """The body of a request."""
 
     X: list[list[float]]
 
 
-class Answer(BaseModel):
+class Predictions(BaseModel):
     """A label and probabilities for each row."""
 
     y: list[str]
@@ -26,7 +26,7 @@ app = FastAPI()
 
 
 @app.post("/infer")
-def infer(question: Question) -> Answer:
+def infer(rows: Rows) -> Predictions:
     """Predict all rows of one request."""
-    X = np.array(question.X)
-    return Answer(y=model.predict(X).tolist(), proba=model.predict_proba(X).tolist())
+    X = np.array(rows.X)
+    return Predictions(y=model.predict(X).tolist(), proba=model.predict_proba(X).tolist())

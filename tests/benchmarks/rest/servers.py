@@ -1,6 +1,6 @@
-"""Who runs in the race of REST servers, how each is started, and what it is asked.
+"""The servers of the REST benchmark, how each is started, and the request that it gets.
 
-MLServer, BentoML and FastAPI live in virtual environments of their own (see contenders.py).
+MLServer, BentoML and FastAPI run in virtual environments of their own (see `workers.py`).
 """
 
 import json
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.benchmarks.contenders import OURS, environment
+from tests.benchmarks.workers import OURS, environment
 from tests.processes import Pipeline, Process, free_port, wait_until
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -25,15 +25,15 @@ START_SECONDS = 90.0
 
 
 class Server(NamedTuple):
-    """A command, the virtual environment it needs (None: the project's), and its question.
+    """A command, the virtual environment that it needs (None: the project's), and its request.
 
-    `{port}` in the command is its port.
+    `{port}` in the command is the server's port, `{folder}` the folder of its settings.
     """
 
     command: tuple[str, ...]
     environment: str | None
     path: str
-    question: dict[str, Any]
+    body: dict[str, Any]
 
 
 _PROTOCOL: dict[str, Any] = {"inputs": [_TENSOR], "outputs": _OUTPUTS}
@@ -57,25 +57,25 @@ SERVERS = {
 }  # fmt: skip
 
 
-class Running(NamedTuple):
-    """A server that answers at `url`."""
+class RunningServer(NamedTuple):
+    """A server, and its request."""
 
     process: Process
     url: str
-    question: bytes
+    body: bytes
 
 
 @contextmanager
-def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[Running]:
-    """A server that has given its first answer; AssertionError if it has none."""
+def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[RunningServer]:
+    """Start a server; yields after its first response, AssertionError if it is wrong."""
     server, port = SERVERS[name], free_port()
     folder = _mlserver_folder(pipeline.folder, artifact, port)
     program, *arguments = (part.format(port=port, folder=folder) for part in server.command)
     if server.environment is not None:
         program = str(environment(server.environment) / "bin" / program)
     process = pipeline.start(program, *arguments, env={"PETAL_MODEL": str(artifact)})
-    running = Running(
-        process, f"http://127.0.0.1:{port}{server.path}", json.dumps(server.question).encode()
+    running = RunningServer(
+        process, f"http://127.0.0.1:{port}{server.path}", json.dumps(server.body).encode()
     )
     try:
         _check(name, running)
@@ -84,32 +84,32 @@ def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[Running]:
         process.stop()  # a kill would leave BentoML's children behind
 
 
-def _check(name: str, running: Running) -> None:
-    """Wait for the first answer, which must have a label and three probabilities."""
+def _check(name: str, running: RunningServer) -> None:
+    """Wait for the first response; it must have a label and three probabilities."""
 
-    def answers() -> str | None:
+    def respond() -> str | None:
         if running.process.exit_code is not None:
             raise AssertionError(f"{name} ended:\n{running.process.output[-2000:]}")
-        return ask(running)
+        return post(running)
 
-    answer = wait_until(answers, START_SECONDS, f"{name} answers")
-    if "setosa" not in answer or len(re.findall(r"\d\.\d|\de-", answer)) < 3:
-        raise AssertionError(f"{name} gives another answer: {answer}")
+    response = wait_until(respond, START_SECONDS, f"{name} responds")
+    if "setosa" not in response or len(re.findall(r"\d\.\d|\de-", response)) < 3:
+        raise AssertionError(f"{name} returned an unexpected response: {response}")
 
 
-def ask(running: Running) -> str | None:
-    """The server's answer to its question, or None if there is none yet."""
+def post(running: RunningServer) -> str | None:
+    """Send the request; returns the body of the response, or None if there is none yet."""
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(running.url, running.question, headers)
+    request = urllib.request.Request(running.url, running.body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            return str(reply.read().decode())
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return str(response.read().decode())
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
 
 
 def _mlserver_folder(parent: Path, artifact: Path, port: int) -> Path:
-    """MLServer's settings: one process, adaptive batching of at most 64 rows or 5 ms."""
+    """Write MLServer's settings: one process, adaptive batches of at most 64 rows or 5 ms."""
     folder = parent / "mlserver"
     folder.mkdir(exist_ok=True)
     settings = {

@@ -1,4 +1,4 @@
-"""Load on a server with wrk, one thread; its figures as it counts them."""
+"""Puts load on a server with wrk, in one thread, and reads the figures that wrk reports."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ end
 """
 
 
-class Load(NamedTuple):
+class LoadResult(NamedTuple):
     """Requests per second, and latencies in milliseconds."""
 
     rate: float
@@ -28,12 +28,12 @@ class Load(NamedTuple):
     p99: float
 
 
-def run(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> Load:
-    """Ask the same question over so many connections; RuntimeError if any request fails."""
+def run(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> LoadResult:
+    """Repeat one request over `connections` connections; RuntimeError if one of them fails."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise RuntimeError("wrk is not here; install it: apt-get install wrk")
-    script = folder / "ask.lua"
+        raise RuntimeError("wrk is not installed; run: apt-get install wrk")
+    script = folder / "request.lua"
     script.write_text(SCRIPT.format(body=body.decode()))
     done = subprocess.run(
         [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url],
@@ -42,10 +42,10 @@ def run(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> 
     return parse(done.stdout)
 
 
-def parse(output: str) -> Load:
-    """The figures in wrk's output; RuntimeError if requests failed."""
+def parse(output: str) -> LoadResult:
+    """The figures in wrk's output; RuntimeError if a request failed, or none was made."""
     found = json.loads(output.strip().splitlines()[-1])
     if found["failed"] or not found["requests"]:
-        raise RuntimeError(f"{found['failed']} requests failed of {found['requests']}")
+        raise RuntimeError(f"{found['failed']} of {found['requests']} requests failed")
     rate = found["requests"] / found["us"] * 1e6
-    return Load(rate, found["p50_us"] / 1000, found["p99_us"] / 1000)
+    return LoadResult(rate, found["p50_us"] / 1000, found["p99_us"] / 1000)

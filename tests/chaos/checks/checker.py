@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tests.chaos.checks import conduct, promises
 from tests.chaos.checks.conduct import BROKER_FAULTS, repeats
 from tests.chaos.checks.history import Event, Observed, events, first_results, ids
+from tests.chaos.delivery import situations
 
 
 class Floor(NamedTuple):
@@ -24,6 +25,11 @@ class Floor(NamedTuple):
     conflicts: int = 0
     faults: int = 0
     handovers: int = 0
+    several_batches: int = 0  # these: see `delivery.situations`
+    mixed_chunks: int = 0
+    backlog_chunks: int = 0
+    several_partitions: int = 0
+    refused_after_accepted: int = 0
 
 
 class Anomaly(NamedTuple):
@@ -58,7 +64,8 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
     """
     names = set(faults)
     cut = names & BROKER_FAULTS
-    hard = names & {"kill-worker", "kill-workers", "kill-burst", "pause-worker"}
+    hard = names & {"kill-worker", "kill-workers", "kill-burst", "pause-worker", "refuse-batch"}
+    backlog = int(bool(names & {"backlog", "refuse-batch"}))
     return Floor(
         acked=int(seconds * rate * 0.3),
         answers=int(seconds * 0.8),
@@ -68,6 +75,11 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
         conflicts=int(seconds / 30),
         faults=len(names),
         handovers=len(hard),
+        several_batches=backlog,
+        mixed_chunks=backlog,
+        backlog_chunks=backlog,
+        several_partitions=backlog,
+        refused_after_accepted=int("refuse-batch" in names),
     )
 
 
@@ -105,6 +117,7 @@ def count(seen: Observed) -> dict[str, int]:
         "handovers": _handovers(seen),
         "letters": len(seen.letters),
         "rows": len(seen.database.rows),
+        **situations.count(seen),
     }
 
 

@@ -14,7 +14,10 @@ from tests.chaos.checks.promises import Found
 BROKER_FAULTS = {
     "kill-broker", "stop-broker", "pause-broker", "cut-connections", "silence-broker",
 }  # fmt: skip
-WORKER_FAULTS = {"kill-worker", "kill-workers", "kill-burst", "pause-worker"}
+# After these a worker's answers may repeat, which were not committed.
+WORKER_FAULTS = {
+    "kill-worker", "kill-workers", "kill-burst", "pause-worker", "backlog", "refuse-batch",
+}  # fmt: skip
 API_FAULTS = {"kill-api", "stop-api"}
 SECOND = 1_000_000_000
 # Answers that a worker may not have committed when a fault struck: PETAL_COMMIT_INTERVAL, and
@@ -78,12 +81,12 @@ def _excuses(window: Window, first: ResultRecord, again: ResultRecord) -> bool:
 
 
 def exits(seen: Observed) -> Found:
-    """A process may end by itself, and ask for a restart, only while the broker is away or after
-    it slept itself, as all its deadlines have then passed."""
+    """A process may end by itself, and ask for a restart, only while the broker is away, after
+    it slept itself, as all its deadlines have then passed, or when a batch of its was refused."""
     away = windows(seen, BROKER_FAULTS)
-    slept = windows(seen, {"pause-worker"})
+    own = windows(seen, {"pause-worker", "refuse-batch"})
     for event in events(seen, "exit", "fail", "info"):
-        excuses = away + [window for window in slept if set(event.pids) & set(window.pids)]
+        excuses = away + [window for window in own if set(event.pids) & set(window.pids)]
         if event.type == "fail" or not any(window.covers(event.t) for window in excuses):
             yield "unexpected-exit", f"{event.proc}: {event.detail}"
 

@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER
 from streams.events import is_id
 from tests.chaos.checks import replay
 from tests.chaos.checks.history import Event, Observed, Place, ResultRecord, TaskRecord, Usage
@@ -73,6 +73,11 @@ def place_of(record: Any) -> Place:
     return record.partition(), record.offset()
 
 
+def _trace(record: Any) -> bytes | None:
+    value = dict(record.headers() or ()).get(TRACE_HEADER)
+    return None if value is None else bytes(value)
+
+
 def _monotonic(record: Any) -> int:
     """A record's timestamp as the history's clock would have it, nanoseconds."""
     _, ms = record.timestamp()
@@ -87,7 +92,7 @@ def task_of(record: Any) -> TaskRecord:
     if valid:
         X = msgspec.json.decode(record.value())["X"]
         y = [round(row[0]) for row in X] if all(len(row) == FEATURES for row in X) else None
-    return TaskRecord(place_of(record), key, valid, y, _monotonic(record))
+    return TaskRecord(place_of(record), key, valid, y, _monotonic(record), _trace(record))
 
 
 def result_of(record: Any) -> ResultRecord:
@@ -103,6 +108,8 @@ def result_of(record: Any) -> ResultRecord:
         value.get("input"),
         int(value["worker"].rpartition("-")[2]),
         _monotonic(record),
+        record.timestamp()[1],
+        _trace(record),
     )
 
 
@@ -110,6 +117,16 @@ def letter_of(record: Any) -> Place:
     """Where in `tasks` a dead letter was read."""
     headers = dict(record.headers())
     return int(headers["petal-partition"]), int(headers["petal-offset"])
+
+
+def altered_letters(letters: Sequence[Any], tasks: Sequence[Any]) -> list[Place]:
+    """Of dead letters the places in `tasks` where other bytes stand than theirs."""
+    at = {place_of(task): (task.key(), task.value()) for task in tasks}
+    return [
+        place
+        for letter in letters
+        if (letter.key(), letter.value()) != at.get(place := letter_of(letter), ())
+    ]
 
 
 def is_done(records: Mapping[str, Sequence[Any]], stored: Mapping[int, int]) -> bool:
@@ -144,6 +161,7 @@ def gather(
         replay.project(settings.database, cluster, records[RESULTS]),
         _ends(records[RESULTS]),
         usage,
+        altered=altered_letters(records[DEAD_LETTERS], records[TASKS]),
     )
 
 

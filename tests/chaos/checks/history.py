@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from tests.chaos.delivery.wire import Batch
+
 Place = tuple[int, int]  # partition and offset
 Function = Literal["submit", "await", "get", "conflict", "poison", "fault", "exit"]
 
@@ -33,6 +35,7 @@ class TaskRecord(NamedTuple):
     """A record of `tasks`. `id` is the record's key where the value is no task (`valid` False).
 
     `y` is the right answer to its rows; None if that is an error. `t`: its log time, monotonic.
+    `trace`: its trace header.
     """
 
     place: Place
@@ -40,10 +43,12 @@ class TaskRecord(NamedTuple):
     valid: bool
     y: list[int] | None = None
     t: int = 0
+    trace: bytes | None = None
 
 
 class ResultRecord(NamedTuple):
-    """A record of `results`; `task` is where its task stands, `pid` who answered it."""
+    """A record of `results`; `task` is where its task stands, `pid` who answered it, `at` its
+    time in milliseconds, which all answers of a chunk have in common."""
 
     place: Place
     id: str
@@ -53,6 +58,8 @@ class ResultRecord(NamedTuple):
     input: str | None = None
     pid: int = 0
     t: int = 0
+    at: int = 0
+    trace: bytes | None = None
 
 
 class Row(NamedTuple):
@@ -92,7 +99,8 @@ class Projected(NamedTuple):
 
 class Observed(NamedTuple):
     """All that the verdict rests on. `letters`: the places in `tasks` of the dead letters;
-    `ends`: of each partition of `results` the offset after its last record."""
+    `altered`: those of them whose bytes are other ones; `ends`: of each partition of `results`
+    the offset after its last record; `batches`, `fetches`: see `delivery.wire.Wire`."""
 
     history: Sequence[Event]
     tasks: Sequence[TaskRecord]
@@ -102,6 +110,9 @@ class Observed(NamedTuple):
     ends: Mapping[int, int] = {}
     usage: Sequence[Usage] = ()
     drained: bool = True
+    altered: Sequence[Place] = ()
+    batches: Sequence[Batch] = ()
+    fetches: Sequence[int] = ()
 
 
 def events(seen: Observed, f: Function, *types: str) -> list[Event]:

@@ -60,9 +60,13 @@ def results(seen: Observed) -> Found:
     for place in letters:
         if place not in at or at[place].valid:
             yield "phantom-letter", f"{place} can be read"
+    for place in set(seen.altered) & at.keys():
+        yield "altered-letter", f"{place} holds other bytes"
     for result in seen.results:
         if result.task not in at or at[result.task].id != result.id:
             yield "phantom-result", f"{result.id} at {result.place} of {result.task}"
+        elif result.trace != at[result.task].trace:
+            yield "crossed-trace", f"{result.id} at {result.place} of {result.task}"
     said: dict[Place, set[str]] = defaultdict(set)
     for result in seen.results:
         said[result.task].add(f"{result.id} {result.y} {result.error}")

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from tests.chaos.delivery import faults as delivery
 from tests.chaos.faults import outages
 from tests.chaos.faults.stage import SETTLE, Effect, Fault, Stage, seen
 from tests.chaos.fleet import Member
@@ -181,5 +182,6 @@ DURABLE_FAULTS = _named(outages.kill_broker, outages.stop_broker)
 FAULTS = _named(
     kill_worker, stop_worker, rolling_restart, pause_worker, kill_workers, add_and_remove_worker,
     kill_sink, lock_database, fill_database, kill_api, stop_api, flood, outages.cut_connections,
-    outages.silence_broker, outages.pause_broker, kill_burst,
+    outages.silence_broker, outages.pause_broker, kill_burst, delivery.backlog,
+    delivery.refuse_batch,
 )  # fmt: skip

@@ -5,16 +5,25 @@ The broker tells all clients to come by here (`--advertised`), so nobody gets ar
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Self
 
+from tests.chaos.delivery.wire import Dialogue, Wire
+
 CHUNK_BYTES = 1 << 16
+HEAD_BYTES = 4  # of a frame of Kafka's protocol: the length of the rest
+
+Change = Callable[[bytes], bytes]
 
 
 class Proxy:
-    """Passes bytes between clients and 127.0.0.1:`target`; an async context manager."""
+    """Passes bytes between clients and 127.0.0.1:`target`; an async context manager.
 
-    def __init__(self, port: int, target: int) -> None:
-        self._port, self._target = port, target
+    With a `wire` it takes them for frames of Kafka's protocol and shows them to it.
+    """
+
+    def __init__(self, port: int, target: int, wire: Wire | None = None) -> None:
+        self._port, self._target, self._wire = port, target, wire
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._silent = False
@@ -74,8 +83,10 @@ class Proxy:
         writer: asyncio.StreamWriter,
     ) -> None:
         answers, requests = await asyncio.open_connection("127.0.0.1", self._target)
-        there = asyncio.create_task(_pump(reader, requests))
-        back = asyncio.create_task(self._pump_back(task, answers, writer))
+        dialogue = None if self._wire is None else Dialogue(self._wire)
+        asked = _parts(reader, dialogue.request if dialogue else None)
+        there = asyncio.create_task(_pump(asked, requests))
+        back = asyncio.create_task(self._pump_back(task, answers, writer, dialogue))
         try:
             await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -89,8 +100,12 @@ class Proxy:
         task: asyncio.Task[None],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        dialogue: Dialogue | None,
     ) -> None:
-        while data := await reader.read(CHUNK_BYTES):
+        def swallow_or_change(frame: bytes) -> bytes:
+            return dialogue.response(frame) if dialogue and not self._silent else frame
+
+        async for data in _parts(reader, swallow_or_change if dialogue else None):
             if self._silent:
                 self.swallowed += len(data)
                 self._deaf.add(task)
@@ -99,8 +114,21 @@ class Proxy:
                 await writer.drain()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+async def _parts(reader: asyncio.StreamReader, change: Change | None) -> AsyncIterator[bytes]:
+    """What comes: with a `change` in whole frames, each changed by it."""
+    if change is None:
         while data := await reader.read(CHUNK_BYTES):
+            yield data
+        return
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            length = int.from_bytes(await reader.readexactly(HEAD_BYTES), "big")
+            frame = change(await reader.readexactly(length))
+            yield len(frame).to_bytes(HEAD_BYTES, "big") + frame
+
+
+async def _pump(parts: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        async for data in parts:
             writer.write(data)
             await writer.drain()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tests.chaos.checks.history import Event
+from tests.chaos.delivery.backlog import Backlog
+from tests.chaos.delivery.wire import Wire
 from tests.chaos.fleet import Fleet
 from tests.chaos.load.kafka import Load
 
@@ -27,6 +29,8 @@ class Stage(NamedTuple):
     fleet: Fleet
     load: Load
     rng: random.Random
+    backlog: Backlog
+    wire: Wire
 
     def answers_since(self, t: int) -> Iterator[Event]:
         """What c4 has read from `results` after a moment, the latest first."""
@@ -36,9 +40,9 @@ class Stage(NamedTuple):
 Fault = Callable[[Stage], Awaitable[Effect]]
 
 
-async def seen(true: Callable[[], object]) -> bool:
+async def seen(true: Callable[[], object], seconds: float = EFFECT_SECONDS) -> bool:
     """Whether something becomes true in time."""
-    deadline = time.monotonic() + EFFECT_SECONDS
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             return False

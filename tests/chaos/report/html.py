@@ -21,7 +21,11 @@ COUNTS = {
     "conflicts": "id conflicts in the database", "refused_conflicts": "id conflicts refused (409)",
     "faults": "faults", "own_restarts": "exits that ask for a restart", "tasks": "records in tasks",
     "results": "records in results", "duplicates": "of them repeats", "rows": "rows in SQLite",
-    "handovers": "partitions handed over",
+    "handovers": "partitions handed over", "several_batches": "chunks of several batches",
+    "mixed_chunks": "chunks with answers and dead letters",
+    "backlog_chunks": "full chunks of a backlog",
+    "several_partitions": "fetches of several partitions",
+    "refused_after_accepted": "batches refused after one of their chunk was accepted",
 }  # fmt: skip
 STYLE = """
 :root { color-scheme: light; }

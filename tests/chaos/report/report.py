@@ -41,6 +41,10 @@ def write(report: Report, folder: Path) -> None:
     (folder / "report.json").write_bytes(encoded)
     usage = msgspec.json.Encoder().encode_lines([u._asdict() for u in report.outcome.seen.usage])
     (folder / "usage.jsonl").write_bytes(usage)
+    batches = msgspec.json.Encoder().encode_lines(
+        [b._asdict() for b in report.outcome.seen.batches]
+    )
+    (folder / "batches.jsonl").write_bytes(batches)
     (folder / "report.html").write_text(page.render(said, report.outcome.seen), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A lean client that measures round trips, the same for whoever answers."""
+"""A small client that measures round trips; it is the same for every worker."""
 
 import time
 from typing import NamedTuple, Self
@@ -11,42 +11,48 @@ from streams.client import encode_task
 from streams.events import new_id
 from tests.benchmarks.backlog import log_end, make_row
 
-ANSWER_SECONDS = 60.0
+RESULT_SECONDS = 60.0
 
 
-class NoAnswer(Exception):
-    """A task was not answered in time."""
+class NoResult(Exception):
+    """A task got no result in time."""
 
 
-class Trip(NamedTuple):
-    """A round trip in milliseconds, from the call that publishes to the result in hand."""
+class RoundTrip(NamedTuple):
+    """The time from the call that publishes a task to the arrival of its result, and the result.
+
+    Milliseconds; the result as bytes.
+    """
 
     ms: float
     value: bytes
 
 
-class Asker:
+class RoundTripClient:
     """Publishes tasks and awaits each one's own result. A context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self._partitions = settings.partitions
         # As librdkafka's documentation advises for low latency.
-        quick = {"bootstrap.servers": settings.bootstrap, "socket.nagle.disable": True}
-        self._producer = Producer({**quick, "linger.ms": 0})
+        low_latency = {"bootstrap.servers": settings.bootstrap, "socket.nagle.disable": True}
+        self._producer = Producer({**low_latency, "linger.ms": 0})
         self._consumer = Consumer(
             {
-                **quick,
+                **low_latency,
                 "group.id": "benchmark",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": settings.fetch_wait_ms,
             }
         )
-        self._asked: dict[bytes, float] = {}
+        self._published: dict[bytes, float] = {}
         self._count = 0
 
     def __enter__(self) -> Self:
-        """The reader has its positions before anything is asked. The embedded broker may
-        place it early; then it reads answers that nobody waits for."""
+        """Seek to the end of `results` before a task is published.
+
+        The embedded broker may return an offset before the end. The client then also reads
+        older results, and ignores them.
+        """
         partitions = [TopicPartition(RESULTS, p) for p in range(self._partitions)]
         for tp in partitions:
             tp.offset = log_end(self._consumer, tp)
@@ -57,16 +63,15 @@ class Asker:
         self._producer.flush(10)
         self._consumer.close()
 
-    def ask(self, trips: int, in_flight: int) -> list[Trip]:
-        """So many round trips with so many tasks under way at any time; raises NoAnswer."""
-        self._asked.clear()
-        done: list[Trip] = []
+    def measure(self, trips: int, in_flight: int) -> list[RoundTrip]:
+        """Make `trips` round trips, `in_flight` of them at any time; raises NoResult."""
+        self._published.clear()
+        done: list[RoundTrip] = []
         for _ in range(min(in_flight, trips)):
             self._publish()
         while len(done) < trips:
-            trip = self._next()
-            done.append(trip)
-            if len(done) + len(self._asked) < trips:
+            done.append(self._next())
+            if len(done) + len(self._published) < trips:
                 self._publish()
         return done
 
@@ -74,13 +79,13 @@ class Asker:
         self._count += 1
         task_id = new_id()
         value = encode_task([make_row(self._count)], task_id)
-        self._asked[task_id.encode()] = time.perf_counter()
+        self._published[task_id.encode()] = time.perf_counter()
         self._producer.produce(TASKS, value, task_id, partition=self._count % self._partitions)
         self._producer.poll(0)
 
-    def _next(self) -> Trip:
-        """The next result that was waited for."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+    def _next(self) -> RoundTrip:
+        """Wait for the next result of a published task."""
+        deadline = time.monotonic() + RESULT_SECONDS
         while time.monotonic() < deadline:
             message = self._consumer.poll(1.0)
             now = time.perf_counter()
@@ -88,7 +93,7 @@ class Asker:
                 continue
             if message.error():
                 raise KafkaException(message.error())
-            asked = self._asked.pop(message.key(), None)
-            if asked is not None:
-                return Trip((now - asked) * 1000, message.value())
-        raise NoAnswer(f"{len(self._asked)} tasks without an answer in {ANSWER_SECONDS:g} s")
+            published = self._published.pop(message.key(), None)
+            if published is not None:
+                return RoundTrip((now - published) * 1000, message.value())
+        raise NoResult(f"{len(self._published)} tasks have no result after {RESULT_SECONDS:g} s")
