@@ -109,6 +109,12 @@ def test_an_invalid_row_is_one_line_that_names_the_feature_and_ends_with_its_cod
     assert outcome(shell.run("predict", *values.split())) == (2, "", f"petal: {line}\n")
 
 
+def test_a_row_that_the_model_fails_for_is_reported_with_its_code(shell: Pipeline) -> None:
+    code, out, err = outcome(shell.run("predict", "1e308", "1e308", "1e308", "1e308"))
+    line = "petal: the model's answer is not finite (predict_failed)"
+    assert (code, out, err.splitlines()[-1]) == (65, "", line)
+
+
 def test_the_help_names_every_feature_with_its_unit_and_range(
     shell: Pipeline, loaded: Loaded
 ) -> None:
