@@ -151,6 +151,7 @@ class Client:
         timeout: float,
         task_id: str | None = None,
         model: str | None = None,
+        *,
         digest: str | None = None,
     ) -> Result:
         """Publish one task and await its own result.

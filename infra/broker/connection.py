@@ -20,7 +20,7 @@ ADMIN_REQUEST_SECONDS = 5.0
 JOB_REQUEST_SECONDS = 40.0  # of jobs that read or write a whole log
 
 
-class Client(Protocol):
+class KafkaClient(Protocol):
     """An aiokafka producer or consumer."""
 
     async def start(self) -> None: ...
@@ -71,7 +71,7 @@ def new_admin(settings: Settings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**_shared(settings, ADMIN_REQUEST_SECONDS))
 
 
-async def start(client: Client) -> None:
+async def start(client: KafkaClient) -> None:
     """Connect within REQUEST_SECONDS, or stop the client and raise.
 
     The errors are KafkaError, OSError and TimeoutError.
@@ -83,7 +83,7 @@ async def start(client: Client) -> None:
         raise
 
 
-async def stop(client: Client | None) -> None:
+async def stop(client: KafkaClient | None) -> None:
     """Disconnect, within REQUEST_SECONDS; that the broker is away is not an error here."""
     if client is None:
         return
@@ -92,7 +92,7 @@ async def stop(client: Client | None) -> None:
 
 
 @asynccontextmanager
-async def connected(client: Client) -> AsyncIterator[None]:
+async def connected(client: KafkaClient) -> AsyncIterator[None]:
     """Start and stop a client around a block."""
     await start(client)
     try:
