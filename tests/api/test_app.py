@@ -173,7 +173,7 @@ def test_a_missing_model_ends_the_start_with_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in process.output
         told = [line for line in process.output.splitlines() if "petalstream:" in line]
         assert len(told) == 1
-        assert told[0].endswith("make one: petal train")
+        assert told[0].endswith("create one: petal train")
 
 
 def test_a_client_that_disconnects_within_its_body_is_counted_as_gone(

@@ -1,5 +1,6 @@
 """Who may send requests: with keys, and from this machine without keys."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 
 from api.errors import Forbidden
 from api.middleware.auth import Auth, read_keys
-from cli import exit_codes as exits
 from infra.config import Settings
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, KEY, QUESTION, Service, serving
@@ -43,9 +43,9 @@ def test_the_command_line_sends_its_key(guarded: Service) -> None:
     values = ("5.1", "3.5", "1.4", "0.2")
     line = " ".join(values) + "\n"
     refused = guarded.pipeline.run("ask", "--via", "rest", stdin=line)
-    assert refused.returncode == exits.DATA
+    assert refused.returncode == os.EX_DATAERR
     assert refused.stderr == (
-        "petal: 401: the service wants a key of its own; set PETAL_API_KEY to one\n"
+        "petal: the service requires an API key; set PETAL_API_KEY to a valid one (HTTP 401)\n"
     )
 
     def answered() -> bool:

@@ -26,7 +26,7 @@ def test_dead_letters_are_listed_shown_and_replayed(pipeline: Pipeline) -> None:
     refused = pipeline.run("dead-letters", "replay", "--all")
     assert (refused.returncode, refused.stdout) == (2, "")
     replayed = pipeline.run("dead-letters", "replay", coloured, "--yes")
-    assert replayed.stdout == "1 published again\n"
+    assert replayed.stdout == "1 republished\n"
     wait_until(lambda: len(read_topic(settings, DEAD_LETTERS)) == 4, 30, "the letter again")
     again = read_topic(settings, DEAD_LETTERS)[-1]
     assert (again.key, again.value) == (b"k2", b"\x1b[31m\xff")

@@ -1,4 +1,4 @@
-"""Tasks without an answer are published again, on a real broker."""
+"""Tasks without a result are republished, on a real broker."""
 
 import json
 
@@ -34,11 +34,11 @@ def test_reconcile_publishes_exactly_the_tasks_without_an_end(pipeline: Pipeline
         "published": True, "tasks": []
     }  # fmt: skip
     done = pipeline.run("reconcile", "--older-than", "0s")
-    assert done.stdout == "7 tasks without an answer, published again\n"
+    assert done.stdout == "7 tasks without a result, republished\n"
     pipeline.worker()
     wait_until(lambda: len(read_topic(settings, RESULTS)) == 20 + 2 * 7, 30, "both answers to each")
     wait_for_rows(settings, 27)
     assert {row["task_id"] for row in read_rows(settings)} == {*answered, *asked}
     done = pipeline.run("reconcile", "--older-than", "0s")
-    assert done.stdout == "0 tasks without an answer, published again\n"
+    assert done.stdout == "0 tasks without a result, republished\n"
     assert pipeline.run("reconcile", "--older-than", "soon").returncode == 2
