@@ -48,7 +48,22 @@ MESSAGE = re.compile(rb'"message":' + TEXT)
 ASKED_AT = re.compile(rb'"at":[0-9.e]+')
 OFFSET = re.compile(rb'"offset":\d+')
 # Sentences that were changed on purpose since the recording: the recorded one, the new one.
-REWORDED: dict[str, str] = {}
+IRIS_TAKES = "iris takes 4: sepal_length, sepal_width, petal_length, petal_width"
+# Sentences that were changed on purpose, by the recorded one.
+REWORDED = {
+    "$.X[0]: got 2 features, the model wants 4": f"got 2 values, {IRIS_TAKES}",
+    "got 2 features, the model wants 4": f"got 2 values, {IRIS_TAKES}",
+    "got 2 features, the model wants 3": "got 2 values, voyage takes 3: name, cabin, fare",
+    "$.X: 102 rows are more than the limit of 100": "got 102 rows, the limit is 100",
+    "got 102 rows, at most 100": "got 102 rows, the limit is 100",
+    "X has no rows": "there are no rows",
+    "X holds a number that is not finite": "petal_length: NaN is not a finite number",
+    "X must be a list of rows, each a list of features": (
+        "X must be a list of rows, each a list of values"
+    ),
+    "Expected `float`, got `str` - at `$.X[0][0]`": "sepal_length: 'a' is not a number",
+    "$.X[0][1] (cabin): the text is none of the allowed ones": "cabin: 'z' is not one of: a, b, ß",
+}
 FLOAT = re.compile(rb"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
 
 
@@ -178,7 +193,8 @@ def test_every_rejected_task_gets_its_recorded_sentence(answers: Any) -> None:
 
 
 def reworded(sentence: str) -> str:
-    return REWORDED.get(sentence, sentence)
+    same = sentence.replace("is another task's", "belongs to another task")
+    return REWORDED.get(sentence, same)
 
 
 def test_every_recorded_dead_letter_is_made_with_its_recorded_reason(answers: Any) -> None:
@@ -429,6 +445,13 @@ def test_a_recorded_request_gets_its_recorded_response(
     assert answer_of(ports, broker, exchange) == expected
 
 
+def without_code(answer: Answer) -> dict[str, str]:
+    """The error body without `code`, a field that was added for invalid rows."""
+    fields: dict[str, str] = json.loads(answer.body)
+    fields.pop("code", None)
+    return fields
+
+
 @pytest.mark.parametrize("exchange", recording.exchanges("refused"), ids=named)
 def test_a_refused_request_gets_its_recorded_status(
     ports: dict[str, int], broker: Pipeline, exchange: Exchange
@@ -436,7 +459,7 @@ def test_a_refused_request_gets_its_recorded_status(
     answer, recorded = answer_of(ports, broker, exchange), exchange.answer
     assert answer.status == recorded.status
     assert answer.headers == without_length(recorded.headers)
-    assert json.loads(answer.body).keys() == json.loads(recorded.body).keys()
+    assert without_code(answer).keys() == json.loads(recorded.body).keys()
 
 
 @pytest.mark.parametrize("exchange", recording.exchanges("refused"), ids=named)
@@ -445,7 +468,7 @@ def test_a_refused_request_gets_its_recorded_sentence(
 ) -> None:
     recorded = json.loads(exchange.answer.body)
     expected = {**recorded, "error": reworded(recorded["error"])}
-    assert json.loads(answer_of(ports, broker, exchange).body) == expected
+    assert without_code(answer_of(ports, broker, exchange)) == expected
 
 
 def test_a_task_without_a_result_gets_the_recorded_pending_response(
