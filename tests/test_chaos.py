@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from streams.events import new_id
-from tests.chaos.checks.checker import Anomaly, Floor, check, floor_for
-from tests.chaos.checks.conduct import GRACE, SECOND, UNCOMMITTED
-from tests.chaos.checks.history import (
+from tests.chaos.checks.behavior import GRACE, SECOND, UNCOMMITTED
+from tests.chaos.checks.observed import (
     Event,
     Observed,
     Place,
@@ -18,6 +17,7 @@ from tests.chaos.checks.history import (
     TaskRecord,
     Usage,
 )
+from tests.chaos.checks.verdict import Anomaly, Floor, check, floor_for
 from tests.chaos.model import answer_to
 from tests.chaos.report import html as page
 from tests.chaos.report import report

@@ -10,12 +10,12 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from infra.topics import RESULTS, TASKS
 from streams.transport.producer import BATCH_BYTES
-from tests.chaos.checks.checker import check, floor_for
-from tests.chaos.checks.history import Observed, Projected, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.observed import Observed, Projected, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.verdict import check, floor_for
 from tests.chaos.delivery import situations
 from tests.chaos.delivery.backlog import PATTERN
 from tests.chaos.delivery.situations import CHUNK_RECORDS
-from tests.chaos.delivery.wire import REFUSED, Batch, Dialogue, Wire
+from tests.chaos.delivery.wire import REFUSED, Batch, Connection, Wire
 from tests.chaos.model import BULK_ROWS, answer_to, bulk_id, owner_of
 
 PID = 7
@@ -130,7 +130,7 @@ def errors_in(reply: bytes) -> dict[int, int]:
 
 def test_the_wire_refuses_one_further_batch_and_passes_what_goes_with_it() -> None:
     wire = Wire()
-    said = Dialogue(wire)
+    said = Connection(wire)
     first, second, other = (batch(b"x" * size, 1000) for size in (800_000, 200_000, 10))
     wire.refuse_a_further_batch()
     asked = produced(1, [(2, first)])
@@ -150,7 +150,7 @@ def test_the_wire_refuses_one_further_batch_and_passes_what_goes_with_it() -> No
 
 def test_the_wire_counts_the_partitions_of_a_fetch() -> None:
     wire = Wire()
-    said = Dialogue(wire)
+    said = Connection(wire)
     for correlation, topic in enumerate((TASKS, RESULTS)):
         body = FetchRequest_v4(-1, 20, 1, 1000, 0, [(topic, [(0, 0, 9), (1, 0, 9), (2, 0, 9)])])
         asked = request(FetchRequest_v4, correlation, body.encode())
@@ -168,7 +168,7 @@ def test_the_wire_counts_the_partitions_of_a_fetch() -> None:
 
 
 def test_frames_of_other_clients_pass_unread() -> None:
-    said = Dialogue(Wire())
+    said = Connection(Wire())
     for key, version in ((0, 9), (1, 16), (3, 1), (18, 3)):
         frame = struct.pack(">hhih", key, version, 1, -1) + b"whatever"
         assert said.request(frame) == frame
