@@ -52,7 +52,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     known = ", ".join(FAULTS | DURABLE_FAULTS)
-    parser.add_argument("--seed", type=int, default=1, help="of tasks and faults (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of tasks and faults (default: 1)")
     parser.add_argument("--seconds", type=float, help=f"length of the load (default: {SECONDS:g})")
     parser.add_argument(
         "--faults", type=choose, default=[], metavar="NAME,…",
@@ -61,8 +61,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--kafka", action="store_true", help="use Apache Kafka, not the embedded broker"
     )
-    parser.add_argument("--mutant", choices=MUTANTS, help="add a defect that the run must find")
-    parser.add_argument("--folder", type=Path, help="of report, history and logs (default: new)")
+    parser.add_argument(
+        "--mutant", choices=MUTANTS, metavar="NAME",
+        help=f"add a defect that the run must find. One of: {', '.join(MUTANTS)}",
+    )  # fmt: skip
+    parser.add_argument("--folder", type=Path, help="for report and logs (default: a new one)")
     parser.add_argument("--json", action="store_true", help="print report.json, not a summary")
     args = parser.parse_args(argv)
     if not args.kafka and (durable := set(args.faults) & DURABLE_FAULTS.keys()):

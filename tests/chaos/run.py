@@ -125,8 +125,8 @@ class Run:
             late = [
                 m for m in self._supervisor.members.values() if not m.ready and m.kind != "sink"
             ]
-            logs = ", ".join(f"{m.name} ({m.process.log})" for m in late)
-            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {logs or 'any sink'}")
+            names = ", ".join(f"{m.name} ({m.process.log})" for m in late)
+            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {names or 'no sink'}")
 
     async def _inject(self) -> None:
         loading = [asyncio.create_task(part.run()) for part in (self._kafka, self._http)]
