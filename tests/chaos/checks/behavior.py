@@ -102,18 +102,18 @@ def unknown_rate(seen: Observed) -> Anomalies:
 
 def database(seen: Observed) -> Anomalies:
     """The projection is intact, at the end of the log, and derived from the log alone."""
-    found = seen.database
-    if found.integrity != "ok":
-        yield "db-corrupt", found.integrity
-    if not found.consistent:
+    state = seen.database
+    if state.integrity != "ok":
+        yield "db-corrupt", state.integrity
+    if not state.consistent:
         yield "db-corrupt", "the tables do not add up to the number of records read"
     for partition, end in seen.ends.items():
-        if (stored := found.offsets.get(partition, 0)) != end:
+        if (stored := state.offsets.get(partition, 0)) != end:
             yield "db-corrupt", f"results[{partition}]: next offset {stored}, the log ends at {end}"
-    if found.replay:
-        yield "replay-not-idempotent", found.replay
-    if found.rebuild:
-        yield "rebuild-differs", found.rebuild
+    if state.replay:
+        yield "replay-not-idempotent", state.replay
+    if state.rebuild:
+        yield "rebuild-differs", state.rebuild
 
 
 def drained(seen: Observed) -> Anomalies:

@@ -157,9 +157,9 @@ def _add(refused: Sequence[Batch], reply: Any) -> None:
 
 def _batches(topics: Topics) -> list[Batch]:
     """The batches of a produce request; aiokafka writes one for each partition."""
-    found = []
+    batches = []
     for topic, parts in topics:
         for partition, data in parts:
             _, _, _, _, crc, _, last, at = BATCH.unpack_from(data)
-            found.append(Batch(topic, partition, at, crc, last + 1, len(data)))
-    return found
+            batches.append(Batch(topic, partition, at, crc, last + 1, len(data)))
+    return batches

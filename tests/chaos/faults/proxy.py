@@ -84,15 +84,15 @@ class Proxy:
     ) -> None:
         replies, requests = await asyncio.open_connection("127.0.0.1", self._target)
         connection = None if self._wire is None else Connection(self._wire)
-        asked = _parts(reader, connection.request if connection else None)
-        there = asyncio.create_task(_pump(asked, requests))
-        back = asyncio.create_task(self._pump_back(task, replies, writer, connection))
+        sent = _parts(reader, connection.request if connection else None)
+        forward = asyncio.create_task(_pump(sent, requests))
+        backward = asyncio.create_task(self._pump_back(task, replies, writer, connection))
         try:
-            await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((forward, backward), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pump in (there, back):
+            for pump in (forward, backward):
                 pump.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
+            await asyncio.gather(forward, backward, return_exceptions=True)
             requests.transport.abort()
 
     async def _pump_back(
