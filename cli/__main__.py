@@ -1,18 +1,22 @@
 """The command line: `petal`, or `python -m cli`. Parses, calls, prints."""
 
+import os
 import sys
 from importlib.metadata import version
 
 import click
 
-from cli import exit_codes as exits
+from cli import exit_codes
 from cli.ask import ask
+from cli.dead_letters import dead_letters
 from cli.predict import predict
 from cli.rebuild import rebuild
-from cli.results import results, wait
+from cli.reconcile import reconcile
+from cli.results import results
 from cli.status import status
 from cli.train import train
-from cli.verify import dead_letters, reconcile, verify
+from cli.verify import verify
+from cli.wait import wait
 
 
 @click.group(
@@ -40,26 +44,26 @@ def main() -> None:
         e.show()
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = exits.INTERRUPTED
+        code = exit_codes.INTERRUPTED
     except SystemExit:
-        # So click ends, quietly, when the reader of our output has left: that is no failure.
-        code = exits.OK
+        # click exits so when the reader of our output has left; that is not a failure.
+        code = os.EX_OK
     except Exception as e:
         code = _report(e, debug)
     sys.exit(code)
 
 
 def _report(error: Exception, debug: bool) -> int:
-    code = exits.code_of(error)
+    code = exit_codes.code_of(error)
     if code is None:
         if debug:
             raise error
         click.echo(
-            f"petal: unexpected {type(error).__name__}: {error} (petal --debug … tells more)",
+            f"petal: unexpected {type(error).__name__}: {error} (traceback: petal --debug …)",
             err=True,
         )
-        return exits.INTERNAL
-    click.echo(f"petal: {exits.sentence(error)}", err=True)
+        return os.EX_SOFTWARE
+    click.echo(f"petal: {exit_codes.sentence(error)}", err=True)
     return code
 
 

@@ -1,6 +1,7 @@
 """`petal ask`: the prompt loop."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -8,9 +9,9 @@ from typing import Any
 
 import click
 
-from cli import backends as ways
-from cli import exit_codes as exits
-from cli import output as answer
+from cli import backends, exit_codes, output
+from cli.backends import LOCAL, QUEUE, REST, TOPIC
+from cli.options import json_option, timeout_option
 from cli.output import Answer
 from infra import config
 from model import rows
@@ -23,68 +24,63 @@ Row = list[Value]
 @click.command(epilog="Example:  petal ask --via queue")
 @click.option(
     "--via",
-    type=click.Choice([ways.LOCAL, ways.REST, ways.TOPIC, ways.QUEUE]),
-    default=ways.LOCAL,
+    type=click.Choice([LOCAL, REST, TOPIC, QUEUE]),
+    default=LOCAL,
     show_default=True,
-    help="Model in this process, the REST service, publish only, or the task queue.",
+    help="Send rows to the model in this process, the REST service, the topic (publish only), or "
+    "the task queue.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for each answer.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print each answer as one JSON object.")
+@timeout_option
+@json_option
 def ask(via: str, timeout: float, as_json: bool) -> None:
-    """Ask for each feature, print the label, and ask again.
+    """Ask for the value of each feature, print the label, and repeat.
 
-    An empty answer, Ctrl-D or Ctrl-C leaves. When standard input is not a terminal, each line
-    is one row of values; a bad line is told on stderr, the rest goes on, and the exit code is
-    that of the first bad one.
+    To leave, give an empty value or press Ctrl-D or Ctrl-C. If standard input is not a terminal,
+    each line is one row. An error is printed on stderr, the remaining lines follow, and the exit
+    code is that of the first error.
     """
     if not sys.stdin.isatty() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # A thread that reads a line cannot be cancelled; let Ctrl-C end a script as it does `cat`.
+        # A thread that reads a line cannot be cancelled; let Ctrl-C end a script like `cat`.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = asyncio.run(_loop(via, timeout, as_json))
     except KeyboardInterrupt:
-        code = exits.OK
+        code = os.EX_OK
     raise click.exceptions.Exit(code)
 
 
 async def _loop(via: str, timeout: float, as_json: bool) -> int:
-    way, card = ways.open_way(via, config.load())
+    backend, card = backends.choose(via, config.load())
     interactive = sys.stdin.isatty()
-    first_failure = exits.OK
-    async with way:
+    first_failure = os.EX_OK
+    async with backend:
         async for row in _prompted(card) if interactive else _lines(card):
             try:
                 if isinstance(row, Exception):
                     raise row
-                got = await way.ask(row, timeout)
+                answer = await backend.ask(row, timeout)
             except Exception as e:
-                code = exits.code_of(e)
+                code = exit_codes.code_of(e)
                 if code is None:
                     raise
-                click.echo(f"petal: {exits.sentence(e)}", err=True)
+                click.echo(f"petal: {exit_codes.sentence(e)}", err=True)
                 first_failure = first_failure or code
             else:
-                click.echo(_shown(got, via, as_json, interactive))
-    return exits.OK if interactive else first_failure
+                click.echo(_shown(answer, via, as_json, interactive))
+    return os.EX_OK if interactive else first_failure
 
 
-def _shown(got: Answer, via: str, as_json: bool, interactive: bool) -> str:
+def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
     if as_json:
-        return answer.to_json(got.document)
-    if via == ways.TOPIC and interactive:
-        return f"published {got.label}; its answer: petal results {got.label}"
-    text = answer.to_text(got)
+        return output.to_json(answer.document)
+    if via == TOPIC and interactive:
+        return f"published {answer.label}; its result: petal results {answer.label}"
+    text = output.to_text(answer)
     return click.style(text, bold=True) if interactive else text
 
 
 async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
-    """Rows from standard input, or the error of a line that is no row."""
+    """Rows from standard input, or the error of an invalid line."""
     number = 0
     while line := await asyncio.to_thread(sys.stdin.readline):
         number += 1
@@ -99,7 +95,9 @@ async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
 
 async def _prompted(card: Card) -> AsyncIterator[Row]:
     """Rows from prompts, until the user leaves."""
-    click.echo(f"{card.id}: one value for each feature; an empty one, or Ctrl-C, leaves", err=True)
+    click.echo(
+        f"{card.id}: one value for each feature; to leave: an empty value or Ctrl-C", err=True
+    )
     while True:
         row: Row = []
         for feature in card.features:
@@ -111,7 +109,7 @@ async def _prompted(card: Card) -> AsyncIterator[Row]:
 
 
 async def _prompt(feature: Feature) -> str | None:
-    """One value, valid for the feature; None when the user leaves."""
+    """A valid text for the feature; None when the user leaves."""
     import questionary
 
     def valid(text: str) -> bool | str:
@@ -124,7 +122,7 @@ async def _prompt(feature: Feature) -> str | None:
     label = feature.name.replace("_", " ")
     question: Any
     if feature.categories:
-        # What is typed is searched for, or it would be passed over and Enter take the first.
+        # Without the search filter, typed keys are ignored and Enter takes the first choice.
         question = questionary.select(
             label, choices=list(feature.categories), use_search_filter=True, use_jk_keys=False
         )

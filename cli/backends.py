@@ -1,11 +1,11 @@
-"""The ways to ask one row: in process, over REST, through the queue. All give the same answer."""
+"""Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
 from typing import Any, Self
 
 import msgspec
 
-from cli import output as answer
+from cli import output
 from cli.output import Answer
 from infra.config import Settings
 from model import card as cards
@@ -16,16 +16,20 @@ LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
 CONNECT_SECONDS = 5.0
 
 
-class Refused(Exception):
-    """The service read the question and refused it."""
+class RequestRefused(Exception):
+    """The REST service or a worker refused the row, with a stable `code`."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ServiceUnavailable(Exception):
-    """The REST service is busy or away."""
+    """The REST service is busy or does not answer."""
 
 
-class _Opened:
-    """A way that needs no opening."""
+class _Backend:
+    """What all have in common; by default there is nothing to open or to close."""
 
     def __init__(self, settings: Settings, card: Card) -> None:
         self._settings = settings
@@ -38,7 +42,7 @@ class _Opened:
         return None
 
 
-class Local(_Opened):
+class LocalBackend(_Backend):
     """The model in this process."""
 
     async def __aenter__(self) -> Self:
@@ -52,31 +56,31 @@ class Local(_Opened):
 
         model, card = self._loaded
         y, proba = predict(model, matrix([row], card.numeric))
-        return answer.from_prediction(y, proba, card.classes, card.id)
+        return output.from_prediction(y, proba, card.classes, card.id)
 
 
 class _Tensor(msgspec.Struct):
-    """An output of a response; `data` is flat."""
+    """An output tensor; `data` is flat."""
 
     name: str
     data: list[Label]
 
 
-class _Inference(msgspec.Struct):
-    """What is read of a response of the Open Inference Protocol."""
+class _Response(msgspec.Struct):
+    """A response of the Open Inference Protocol; other fields are ignored."""
 
     model_name: str
     model_version: str
     outputs: list[_Tensor]
 
 
-class _Refusal(msgspec.Struct):
-    """The body of an error of the Open Inference Protocol."""
+class _ErrorResponse(msgspec.Struct):
+    """An error of the Open Inference Protocol."""
 
     error: str
 
 
-class Rest(_Opened):
+class RestBackend(_Backend):
     """The Open Inference Protocol over HTTP."""
 
     async def __aenter__(self) -> Self:
@@ -96,7 +100,7 @@ class Rest(_Opened):
         url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._card.name}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
-            async with self._session.post(url, json=self._question(row), timeout=limit) as got:
+            async with self._session.post(url, json=self._request(row), timeout=limit) as got:
                 return self._read(got.status, await got.read())
         except TimeoutError as e:
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
@@ -105,7 +109,7 @@ class Rest(_Opened):
                 f"no service at {self._settings.api_url}; start it: make up, or python -m api"
             ) from e
 
-    def _question(self, row: list[Value]) -> dict[str, Any]:
+    def _request(self, row: list[Value]) -> dict[str, Any]:
         if self._card.numeric:
             tensor = {"name": "X", "shape": [1, len(row)], "datatype": "FP64", "data": row}
             return {"inputs": [tensor]}
@@ -124,41 +128,44 @@ class Rest(_Opened):
     def _read(self, status: int, body: bytes) -> Answer:
         if status == 503:
             raise ServiceUnavailable(
-                "503 Service Unavailable: the service is busy with others; let the work wait in "
-                "a queue instead: --via queue"
+                "503 Service Unavailable: the service is busy; let the task wait in a queue "
+                "instead: --via queue"
             )
         if status == 401:
-            raise Refused("401: the service wants a key of its own; set PETAL_API_KEY to one")
+            raise RequestRefused(
+                "the service requires an API key; set PETAL_API_KEY to a valid one", "HTTP 401"
+            )
         try:
             if status != 200:
-                raise Refused(f"{status}: {msgspec.json.decode(body, type=_Refusal).error}")
-            return self._answer(msgspec.json.decode(body, type=_Inference))
+                message = msgspec.json.decode(body, type=_ErrorResponse).error
+                raise RequestRefused(message, f"HTTP {status}")
+            return self._answer(msgspec.json.decode(body, type=_Response))
         except (msgspec.DecodeError, KeyError, ValueError) as e:
             raise ServiceUnavailable(
-                f"{self._settings.api_url} answered {status}, not as the Open Inference "
-                "Protocol does; is PETAL_API_URL right?"
+                f"{self._settings.api_url} answered {status}, and not in the Open Inference "
+                "Protocol; check PETAL_API_URL"
             ) from e
 
-    def _answer(self, got: _Inference) -> Answer:
+    def _answer(self, got: _Response) -> Answer:
         outputs = {output.name: output.data for output in got.outputs}
         classes = self._card.classes
         [label] = outputs["predict"]
         proba = None
-        if "predict_proba" in outputs:  # other servers of the protocol may have none
+        if "predict_proba" in outputs:  # other servers of the protocol may not send it
             proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
         model = f"{got.model_name}@{got.model_version}"
-        return answer.from_prediction(
+        return output.from_prediction(
             [_typed(label, classes)], None if proba is None else [proba], classes, model
         )
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:
-    """The class that a name on the wire stands for: the protocol has no integers as labels."""
+    """The class with this name: the protocol sends every label as text."""
     return next((c for c in classes if str(c) == str(label)), label)
 
 
-class Queue(_Opened):
-    """The task queue: publish, and await this task's own result."""
+class QueueBackend(_Backend):
+    """The task queue: publish the task and await its own result."""
 
     async def __aenter__(self) -> Self:
         from streams.client import Client
@@ -173,39 +180,40 @@ class Queue(_Opened):
     async def ask(self, row: list[Value], timeout: float) -> Answer:
         result = await self._client.ask([row], timeout)
         if result.error is not None:
-            raise Refused(f"{result.error.code}: {result.error.message}")
-        return answer.from_document(msgspec.to_builtins(result), self._card.classes)
+            raise RequestRefused(result.error.message, result.error.code)
+        return output.from_document(msgspec.to_builtins(result), self._card.classes)
 
 
-class Topic(Queue):
-    """The message queue: publish and go on; the answer's label is the task's id."""
+class TopicBackend(QueueBackend):
+    """The message queue: only publish the task. The label is the task id."""
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
         sent = await self._client.submit([row])
         return Answer(sent.id, None, sent._asdict())
 
 
-WAYS: dict[str, type[Local | Rest | Queue | Topic]] = {
-    LOCAL: Local,
-    REST: Rest,
-    TOPIC: Topic,
-    QUEUE: Queue,
+Backend = LocalBackend | RestBackend | TopicBackend | QueueBackend
+BACKENDS: dict[str, type[Backend]] = {
+    LOCAL: LocalBackend,
+    REST: RestBackend,
+    TOPIC: TopicBackend,
+    QUEUE: QueueBackend,
 }
 
 
-def open_way(name: str, settings: Settings) -> tuple[Local | Rest | Queue | Topic, Card]:
-    """A way to ask, not opened yet, and the card of the model that is asked."""
+def choose(name: str, settings: Settings) -> tuple[Backend, Card]:
+    """A backend, to be used as an async context manager, and the card of its model."""
     card = cards.read(settings.model)
-    return WAYS[name](settings, card), card
+    return BACKENDS[name](settings, card), card
 
 
 def ask_once(name: str, settings: Settings, values: tuple[str, ...], timeout: float) -> Answer:
-    """Parse one row of raw values and ask it; raises InvalidFeatures and the way's errors."""
-    way, card = open_way(name, settings)
+    """The answer to one row of typed values; raises InvalidRow and the errors of the backend."""
+    backend, card = choose(name, settings)
     row = rows.parse(card, values)
 
     async def run() -> Answer:
-        async with way:
-            return await way.ask(row, timeout)
+        async with backend:
+            return await backend.ask(row, timeout)
 
     return asyncio.run(run())

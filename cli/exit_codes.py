@@ -1,40 +1,53 @@
-"""Exit codes, and which error ends with which; the codes are those of sysexits.h."""
+"""The exit code of each error, and how an error is printed. The codes are those of sysexits.h."""
 
-OK, USAGE, DATA, UNAVAILABLE, INTERNAL, TRY_AGAIN, CONFIG = 0, 2, 65, 69, 70, 75, 78
-INTERRUPTED = 130
+import os
 
-# By name, because importing the errors would import scikit-learn and the Kafka client.
-CODES = {
-    "model.errors.InvalidRow": USAGE,
-    "model.errors.CardError": CONFIG,
-    "model.errors.ArtifactError": CONFIG,
-    "model.errors.PredictError": DATA,
-    "infra.errors.ConfigError": CONFIG,
-    "infra.errors.BrokerUnavailable": UNAVAILABLE,
-    "infra.errors.TopicMismatch": CONFIG,
-    "streams.errors.StoreError": CONFIG,
-    "streams.errors.PipelineUnavailable": UNAVAILABLE,
-    "streams.errors.UnknownOutcome": TRY_AGAIN,
-    "streams.errors.ResultTimeout": TRY_AGAIN,
-    "streams.errors.TaskTooLarge": DATA,
-    "streams.errors.IdConflict": DATA,
-    "cli.backends.Refused": DATA,
-    "cli.backends.ServiceUnavailable": UNAVAILABLE,
-    "cli.results.NotFound": 1,
+from cli.backends import RequestRefused, ServiceUnavailable
+from cli.results import ResultNotFound
+from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
+from model.errors import ArtifactError, CardError, InvalidRow, PredictError
+from streams.errors import (
+    IdConflict,
+    PipelineUnavailable,
+    ResultTimeout,
+    StoreError,
+    TaskTooLarge,
+    UnknownOutcome,
+)
+
+NOT_FOUND = 1  # as grep
+USAGE = 2  # as click
+INTERRUPTED = 130  # as a shell after Ctrl-C
+
+CODES: dict[type[Exception], int] = {
+    InvalidRow: USAGE,
+    CardError: os.EX_CONFIG,
+    ArtifactError: os.EX_CONFIG,
+    PredictError: os.EX_DATAERR,
+    ConfigError: os.EX_CONFIG,
+    BrokerUnavailable: os.EX_UNAVAILABLE,
+    TopicMismatch: os.EX_CONFIG,
+    StoreError: os.EX_CONFIG,
+    PipelineUnavailable: os.EX_UNAVAILABLE,
+    UnknownOutcome: os.EX_TEMPFAIL,
+    ResultTimeout: os.EX_TEMPFAIL,
+    TaskTooLarge: os.EX_DATAERR,
+    IdConflict: os.EX_DATAERR,
+    RequestRefused: os.EX_DATAERR,
+    ServiceUnavailable: os.EX_UNAVAILABLE,
+    ResultNotFound: NOT_FOUND,
 }
 
 
-def code_of(error: BaseException) -> int | None:
-    """The exit code of an error that is ours, or None."""
-    for kind in type(error).__mro__:
-        if code := CODES.get(f"{kind.__module__}.{kind.__qualname__}"):
-            return code
-    return None
+def code_of(error: Exception) -> int | None:
+    """The exit code of an error, or None for an unexpected one."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
 
 
-def sentence(error: BaseException) -> str:
-    """What to tell a person: the error, and how to go on where there is a way."""
-    task_id = getattr(error, "task_id", None)
-    if type(error).__qualname__ == "ResultTimeout":
-        return f"{error}; go on waiting with: petal wait {task_id}"
+def sentence(error: Exception) -> str:
+    """The error for people: its sentence, then its code in brackets or the command to go on."""
+    if isinstance(error, ResultTimeout):
+        return f"{error}; to wait longer: petal wait {error.task_id}"
+    if isinstance(error, InvalidRow | PredictError | RequestRefused):
+        return f"{error} ({error.code})"
     return str(error)

@@ -1,33 +1,33 @@
-"""`petal rebuild`: the database again, from the log."""
+"""`petal rebuild`: a new database from the log."""
 
 import asyncio
-import json
 
 import click
 
-from cli.verify import progress
+from cli import output
+from cli.options import json_option
+from infra import config
 
 
 @click.command(epilog="Example:  petal rebuild")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+@json_option
 def rebuild(as_json: bool) -> None:
-    """Make the SQLite database again from the topic `results`.
+    """Rebuild the SQLite database from the topic `results`.
 
-    The new file replaces the old one when it is complete. Rows whose records the log has no
-    more are kept. Stop the sink first.
+    The new file replaces the old one when it is complete. Rows whose records have expired from
+    the log are kept. Stop the sink first.
     """
-    from infra import config
     from streams.maintenance.rebuild import rebuild as run
 
     settings = config.load()
-    with progress("reading results") as tell:
-        rebuilt = asyncio.run(run(settings, tell))
+    with output.progress("reading results") as progress:
+        rebuilt = asyncio.run(run(settings, progress))
     counts = {**rebuilt.applied._asdict(), "kept": rebuilt.kept}
     if as_json:
-        click.echo(json.dumps(counts))
+        click.echo(output.to_json(counts))
         return
     click.echo(
         f"{settings.database}: {counts['new']} rows from the log, "
         f"{counts['duplicates']} duplicates, {counts['unreadable']} unreadable, "
-        f"{counts['kept']} kept from before"
+        f"{counts['kept']} kept from the old database"
     )

@@ -1,13 +1,14 @@
-"""`petal status`: whether the pipeline on this machine does its work."""
+"""`petal status`: whether the pipeline on this machine is ready."""
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from cli import exit_codes as exits
-from cli import output as answer
+from cli import output
+from cli.options import json_option
 from infra import config
 from infra.errors import BrokerUnavailable
 
@@ -20,19 +21,21 @@ PARTS = {"worker": "petal-worker", "sink": "petal-sink"}
 
 
 @click.command(epilog="Example:  petal status --wait 30")
-@click.option("--only", type=click.Choice(list(PARTS)), help="Of one part, for a probe.")
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for it.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.option("--only", type=click.Choice(list(PARTS)), help="Check only one of them, for a probe.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait until ready."
+)
+@json_option
 def status(only: str | None, wait: float, as_json: bool) -> None:
-    """Tell whether workers and sink are ready: exit code 0, or 69 with the reasons.
+    """Report whether workers and sink are ready: exit code 0, or 69 with the reasons.
 
-    Ready is: the broker answers; on this machine a worker has its model, a sink its database;
-    every partition is somebody's; and where work waits, it moves. With --only the partitions
-    may be those of other machines.
+    Ready means that the broker answers, that every worker on this machine has its model and every
+    sink its database, that each partition is assigned, and that waiting work makes progress. With
+    --only, partitions may be assigned to other machines.
     """
     deadline = time.monotonic() + wait
     while True:
-        statuses, faults = _look(only)
+        statuses, faults = _read(only)
         if not faults or time.monotonic() >= deadline:
             break
         time.sleep(POLL_SECONDS)
@@ -41,7 +44,7 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
         from msgspec import structs
 
         processes = msgspec.to_builtins([{**structs.asdict(s), "lag": s.lag} for s in statuses])
-        click.echo(answer.to_json({"ready": not faults, "faults": faults, "processes": processes}))
+        click.echo(output.to_json({"ready": not faults, "faults": faults, "processes": processes}))
     else:
         for process in statuses:
             click.echo(_line(process))
@@ -49,10 +52,10 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
             click.echo(f"not ready: {fault}", err=True)
         if not faults:
             click.echo("ready")
-    raise click.exceptions.Exit(exits.UNAVAILABLE if faults else exits.OK)
+    raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
 
 
-def _look(only: str | None) -> "tuple[list[Status], list[str]]":
+def _read(only: str | None) -> "tuple[list[Status], list[str]]":
     from infra.broker import admin
     from infra.process import status
 
@@ -68,7 +71,7 @@ def _look(only: str | None) -> "tuple[list[Status], list[str]]":
         found = status.faults(statuses, group, time.time())
         left = status.uncovered(statuses, group, settings.partitions)
         if not (found or only) and left:
-            found.append(f"{group}: nobody here has the partitions {left}")
+            found.append(f"{group}: no process on this machine has the partitions {left}")
         faults += found
     return statuses, faults
 

@@ -1,15 +1,16 @@
-"""`petal train`: the artifact and its card, from the shell."""
+"""`petal train`: the example model."""
 
 from pathlib import Path
 
 import click
 
+from cli.options import json_option
 from infra import config
 from model.errors import ArtifactError, CardError
 
 
 def _name_of(path: Path) -> str | None:
-    """The name of the model that is there, if there is one."""
+    """The name of the model at that path, or None."""
     from model import card
 
     try:
@@ -24,14 +25,14 @@ def _name_of(path: Path) -> str | None:
     type=click.IntRange(0, 2**32 - 1),  # what scikit-learn takes
     default=0,
     show_default=True,
-    help="Same seed, same artifact.",
+    help="The same seed gives the same artifact.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write it; its card lies beside it. Default: the setting PETAL_MODEL.",
+    help="Path of the artifact; its card goes beside it. Default: the setting PETAL_MODEL.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the model card.")
+@json_option
 def train(seed: int, output: Path | None, as_json: bool) -> None:
     """Train the example model, iris, and save it with its card."""
     from model import artifact, card, train
@@ -39,7 +40,9 @@ def train(seed: int, output: Path | None, as_json: bool) -> None:
     path = output or config.load().model
     model, made = train.train(seed)
     if (there := _name_of(path)) not in (None, made.name):
-        raise ArtifactError(f"{path} holds the model {there}; choose another by --output")
+        raise ArtifactError(
+            f"{path} holds another model, {there}; choose another path with --output"
+        )
     saved = artifact.save(model, made, path)
     if as_json:
         click.echo(card.encode(saved).decode(), nl=False)

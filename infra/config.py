@@ -1,6 +1,6 @@
-"""Every setting of petalstream, with its laptop default. The only reader of the environment.
+"""Every setting of petalstream with its default. Only this module reads the environment.
 
-A setting `name` is read from `PETAL_NAME`. The defaults run everything on one machine.
+The variable of a setting `name` is `PETAL_NAME`. The defaults run everything on one machine.
 """
 
 import os
@@ -31,109 +31,112 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     embedded_port: Annotated[Port, Meta(description="loopback port of the embedded broker")] = 9092
     broker_wait: Annotated[
-        Seconds, Meta(description="seconds that a process waits for the broker at its start")
+        Seconds, Meta(description="seconds that a starting process waits for the broker")
     ] = 60.0
     idempotence: Annotated[
         bool | None,
-        Meta(description="idempotent producer; unset: on, but off for the embedded broker"),
+        Meta(description="idempotent producers; unset: on, except with the embedded broker"),
     ] = None
     partitions: Annotated[Count, Meta(description="partitions of `tasks` and of `results`")] = 4
     replication: Annotated[Count, Meta(description="replicas of each topic")] = 1
     tasks_retention_days: Annotated[
-        Days, Meta(description="days that `tasks` are kept; -1: for ever")
+        Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
     results_retention_days: Annotated[
-        Days, Meta(description="days that `results` are kept; -1: for ever")
+        Days, Meta(description="days to keep `results`; -1: for ever")
     ] = -1
     dead_letters_retention_days: Annotated[
-        Days, Meta(description="days that `dead-letters` are kept; -1: for ever")
+        Days, Meta(description="days to keep `dead-letters`; -1: for ever")
     ] = 30
-    model: Annotated[Path, Meta(description="the model's artifact; its card lies beside it")] = (
+    model: Annotated[Path, Meta(description="the model's artifact; its card is beside it")] = (
         ROOT / "model" / "iris.joblib"
     )
     models: Annotated[
         Path | None,
-        Meta(
-            description="folder of more models for the REST service: `NAME.joblib`, `NAME/3.joblib`"
-        ),
+        Meta(description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"),
     ] = None
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
         ROOT / "var" / "petal.sqlite"
     )
     status: Annotated[
-        Path, Meta(description="folder in which workers and sinks say how they are")
+        Path, Meta(description="directory for the status files of workers and sinks")
     ] = ROOT / "var" / "status"
-    api_url: Annotated[str, Meta(description="where the clients find the REST service")] = (
+    api_url: Annotated[str, Meta(description="address of the REST service, for its clients")] = (
         "http://127.0.0.1:8000"
     )
-    api_key: Annotated[str, Meta(description="the key that `petal ask --via rest` sends")] = ""
+    api_key: Annotated[str, Meta(description="the API key that `petal ask --via rest` sends")] = ""
     api_host: Annotated[
-        str, Meta(description="address of `python -m api`; any but loopback needs keys")
+        str,
+        Meta(description="address of `python -m api`; any but loopback requires API keys"),
     ] = "127.0.0.1"
     api_port: Annotated[Port, Meta(description="port of `python -m api`")] = 8000
     api_keys: Annotated[
-        str, Meta(description="keys that the REST service takes, with commas between")
+        str, Meta(description="API keys that the REST service accepts, separated by commas")
     ] = ""
     api_keys_file: Annotated[
-        Path | None, Meta(description="file of more such keys, one a line; read at the start")
+        Path | None, Meta(description="file of more API keys, one per line; read at the start")
     ] = None
     api_rate: Annotated[
-        float, Meta(ge=0, le=1e9, description="requests/s of one key, on average; 0: no limit")
+        float, Meta(ge=0, le=1e9, description="requests/s of each API key, on average; 0: no limit")
     ] = 0.0
     api_receive_timeout: Annotated[
-        Seconds, Meta(description="seconds for a client to send a request's head, or its body")
+        Seconds,
+        Meta(description="seconds for a client to send a request's head, and seconds for its body"),
     ] = 20.0
     api_tls_certificate: Annotated[
-        Path | None, Meta(description="certificate chain (PEM) of `python -m api`; unset: HTTP")
+        Path | None,
+        Meta(description="certificate chain (PEM) of `python -m api`; unset: plain HTTP"),
     ] = None
     api_tls_key: Annotated[Path | None, Meta(description="the certificate's private key (PEM)")] = (
         None
     )
     api_log_json: Annotated[
-        bool, Meta(description="log lines of the REST service as JSON, one more for each request")
+        bool, Meta(description="log of the REST service as JSON, with a line for each request")
     ] = False
     otel: Annotated[
         bool,
-        Meta(description="traces of the REST service and workers, sent as `OTEL_…` variables say"),
+        Meta(description="traces of REST service and workers; `OTEL_…` variables configure them"),
     ] = False
     cpu_bound_ms: Annotated[
         int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
     ] = 2000
-    max_rows: Annotated[Count, Meta(description="most rows in one task or request")] = 100_000
+    max_rows: Annotated[Count, Meta(description="most rows in a task or request")] = 100_000
     max_batch_rows: Annotated[
         Count,
-        Meta(description="most rows of several requests that the REST service predicts at once"),
+        Meta(description="most rows that the REST service predicts at once for several requests"),
     ] = 4096
     max_queue_rows: Annotated[
-        Count, Meta(description="most rows that wait for a model; more are refused with 503")
+        Count, Meta(description="most rows that wait for a model; further requests get 503")
     ] = 100_000
     infer_timeout: Annotated[
-        Seconds, Meta(description="seconds until an inference that still waits is refused with 503")
+        Seconds,
+        Meta(description="seconds after which a request that still waits for its model gets 503"),
     ] = 30.0
     chunk_records: Annotated[
-        Count, Meta(description="most records that a worker or sink handles at once")
+        Count, Meta(description="most records in a chunk of a worker or sink")
     ] = 4000
     chunks_in_flight: Annotated[
-        Count, Meta(description="chunks whose deliveries a worker awaits at once")
+        Count, Meta(description="chunks whose deliveries a worker awaits at the same time")
     ] = 8
     fetch_wait_ms: Annotated[
-        Count, Meta(description="milliseconds that the broker may hold a fetch without records")
+        Count,
+        Meta(description="most milliseconds that the broker holds a fetch without records"),
     ] = 20
     commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (
         0.5
     )
-    commit_every: Annotated[Count, Meta(description="records after which to commit anyway")] = (
-        20_000
-    )
+    commit_every: Annotated[
+        Count, Meta(description="records after which offsets are committed in any case")
+    ] = 20_000
     session_timeout: Annotated[
-        Seconds, Meta(description="seconds after which a silent worker loses its partitions")
+        Seconds, Meta(description="seconds after which a silent process loses its partitions")
     ] = 6.0
     stall_timeout: Annotated[
         Seconds,
-        Meta(description="seconds without progress, work pending, after which a process ends"),
+        Meta(description="seconds without progress after which a process with pending work ends"),
     ] = 60.0
     delivery_timeout: Annotated[
-        Seconds, Meta(description="seconds for the broker to acknowledge what was written")
+        Seconds, Meta(description="seconds for the broker to acknowledge a message")
     ] = 30.0
 
     @property
@@ -143,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def producer_idempotence(self) -> bool:
-        """Whether producers are idempotent; the embedded broker refuses them."""
+        """Whether producers are idempotent; the embedded broker refuses such producers."""
         return bool(self.broker) if self.idempotence is None else self.idempotence
 
 
@@ -169,9 +172,9 @@ def _check_broker(broker: str) -> None:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from `environ` (default: the process environment).
+    """Read the settings from `environ`, by default the process environment.
 
-    Raises ConfigError, which names the variable, for an unknown or unusable one.
+    Raises ConfigError, which names the variable, if one is unknown or its value is not valid.
     """
     environ = os.environ if environ is None else environ
     kinds = get_type_hints(Settings, include_extras=True)
@@ -186,7 +189,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def load_or_exit() -> Settings:
-    """`load` for a process's entry: one line on stderr and exit code 78 if it fails."""
+    """`load` for a process's entry: if it fails, one line on stderr and exit code 78."""
     try:
         return load()
     except ConfigError as e:

@@ -1,4 +1,4 @@
-"""What can be wrong with the settings or the broker. `str()` is a sentence for people."""
+"""Errors of the settings and the broker. `str()` is a sentence for people."""
 
 
 class ConfigError(Exception):
@@ -10,4 +10,4 @@ class BrokerUnavailable(Exception):
 
 
 class TopicMismatch(Exception):
-    """A topic exists with another partition count than the settings ask for."""
+    """A topic exists, but its partition count is not that of the settings."""

@@ -1,8 +1,8 @@
 """Keep one process running: `python -m infra.restart COMMAND…`, as the Procfile does.
 
-honcho ends everything when one process ends. This stands between: it starts the command
-again when it ended, with backoff, and ends itself only when it is told to (SIGTERM, SIGINT),
-or when the command says that its configuration cannot work (exit code 78).
+honcho ends all processes when one ends. Below honcho, this restarts its command with a backoff
+whenever the command ends. It ends itself on SIGTERM and SIGINT, or when the command's exit code
+reports a configuration that cannot work (78).
 """
 
 import os
@@ -13,12 +13,12 @@ import threading
 import time
 from types import FrameType
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
-HEALTHY_SECONDS = 30.0  # after so long a run the next backoff is the first again
+FIRST_BACKOFF, MAX_BACKOFF = 0.5, 10.0  # seconds
+HEALTHY_SECONDS = 30.0  # a run of this length resets the backoff
 
 
 class Restarter:
-    """Runs a command again and again until it is told to stop."""
+    """Runs a command, and restarts it until `stop`."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -26,18 +26,18 @@ class Restarter:
         self._stop = threading.Event()
 
     def stop(self, signum: int, _frame: FrameType | None) -> None:
-        """Pass the signal on; the command's end is then the end."""
+        """Forward the signal; when the command ends, so does `run`."""
         self._stop.set()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signum)
 
     def run(self) -> int:
-        """Returns the exit code of the last run; 0 when it ended by the signal passed on."""
+        """Returns the exit code of the last run, or 0 if the forwarded signal ended it."""
         backoff = FIRST_BACKOFF
         while True:
             start = time.monotonic()
             self._process = subprocess.Popen(self._command)
-            if self._stop.is_set():  # told to stop between two runs
+            if self._stop.is_set():  # stopped between two runs
                 self._process.terminate()
             code = self._process.wait()
             if self._stop.is_set():
@@ -47,17 +47,17 @@ class Restarter:
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF
             print(
-                f"petalstream: {self._command[0]} ended with {code}; again in {backoff:g} s",
+                f"petalstream: {self._command[0]} ended with {code}; restarting in {backoff:g} s",
                 file=sys.stderr,
                 flush=True,
             )
             if self._stop.wait(backoff):
                 return 0
-            backoff = min(LONGEST_BACKOFF, backoff * 2)
+            backoff = min(MAX_BACKOFF, backoff * 2)
 
 
 def main() -> int:
-    """Run until told to stop; returns the exit code."""
+    """Run until a signal; returns the exit code."""
     if len(sys.argv) < 2:
         print("usage: python -m infra.restart COMMAND [ARGUMENT…]", file=sys.stderr)
         return 2

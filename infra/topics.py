@@ -11,16 +11,16 @@ TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its
 WORKER_GROUP = "petal-worker"
 SINK_GROUP = "petal-sink"
 
-# A result may be longer than its task, and a dead letter carries headers beside the unchanged
-# bytes; both must fit whatever fitted into `tasks`, or one record would block its partition.
+# A result may be longer than its task, and a dead letter adds headers to the unchanged bytes.
+# Each task must fit into both topics, or one record would block its partition.
 MAX_TASK_BYTES = 1_000_000
 MAX_RESULT_BYTES = 4_000_000
-_OVERHEAD = 4096
+OVERHEAD_BYTES = 4096  # of a batch's header, and of a record's own fields
 _DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic as it must exist on the broker; `config` holds Kafka topic configs."""
+    """A topic as it must exist on the broker; `config` holds Kafka's topic configs."""
 
     name: str
     partitions: int
@@ -29,8 +29,11 @@ class Topic(NamedTuple):
 
 def _config(days: float, max_bytes: int) -> dict[str, str]:
     retention = -1 if days < 0 else int(days * _DAY_MS)
-    # Kafka counts the batch's header and the record's own in max.message.bytes.
-    return {"retention.ms": str(retention), "max.message.bytes": str(max_bytes + _OVERHEAD)}
+    # In max.message.bytes Kafka counts the overhead too.
+    return {
+        "retention.ms": str(retention),
+        "max.message.bytes": str(max_bytes + OVERHEAD_BYTES),
+    }
 
 
 def topics(
@@ -38,8 +41,8 @@ def topics(
 ) -> tuple[Topic, Topic, Topic]:
     """The topics of one pipeline; a retention of -1 days keeps records for ever.
 
-    `results` has as many partitions as `tasks`: a result is written to its task's
-    partition number, so order per partition is kept and a reader knows where to look.
+    `results` has as many partitions as `tasks`. A result is written to the partition number of
+    its task, which keeps the order in each partition.
     """
     return (
         Topic(TASKS, partitions, _config(tasks_days, MAX_TASK_BYTES)),

@@ -1,7 +1,7 @@
-"""The model's artifact: a joblib file that is unpickled only if its digest is the card's.
+"""The model's artifact: a joblib file that is unpickled only if its digest is in the card.
 
-A pickle runs code when it is read, so the bytes are read once, compared with the SHA-256
-that the card pins, and only those same bytes are unpickled.
+Reading a pickle runs code from it. So `load` reads the bytes once, compares their SHA-256 with the
+card's, and unpickles those same bytes.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
 
 
 def libraries() -> dict[str, str]:
-    """The versions that decide whether an artifact can be read here."""
+    """The versions of the libraries that an artifact depends on."""
     return {
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,
@@ -46,8 +46,8 @@ def libraries() -> dict[str, str]:
 def save(model: Any, card: Card, path: Path) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
-    Each file is replaced in one step, so a reader never sees half of it. Raises
-    ArtifactError, before anything is written, for what `load` would refuse.
+    Each file is replaced in one step, so a reader never sees half of it. Raises ArtifactError,
+    before it writes anything, for a model that `load` would refuse.
     """
     _check(model, card, path)
     buffer = io.BytesIO()
@@ -56,25 +56,25 @@ def save(model: Any, card: Card, path: Path) -> Card:
     pinned = msgspec.structs.replace(
         card, sha256=hashlib.sha256(data).hexdigest(), libraries=libraries()
     )
-    encoded = _encoded(pinned, path)
+    encoded = _encode(pinned, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
         _replace(cards.card_path(path), encoded)
     except OSError as e:
-        raise ArtifactError(f"{path} cannot be written ({e.strerror}); choose another") from e
+        raise ArtifactError(f"{path} cannot be written ({e.strerror}); choose another path") from e
     return pinned
 
 
-def _encoded(card: Card, path: Path) -> bytes:
+def _encode(card: Card, path: Path) -> bytes:
     if cards.card_path(path) == path:
-        raise ArtifactError(f"{path} is where the card would be; end it with .joblib")
+        raise ArtifactError(f"{path} is the path of the card; end the artifact's name with .joblib")
     try:
         encoded = cards.encode(card)
         same = msgspec.json.decode(encoded, type=Card) == card
     except (TypeError, msgspec.ValidationError) as e:
         raise ArtifactError(f"the card of {path} cannot be JSON: {e}") from e
-    if not same:  # JSON has no NaN: it would come back as null
+    if not same:  # JSON has no NaN: it comes back as null
         raise ArtifactError(f"the card of {path} cannot be JSON: a number is not finite")
     return encoded
 
@@ -89,11 +89,11 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def load(path: Path) -> Loaded:
-    """The model and its card.
+    """Load the model and its card.
 
-    Raises ArtifactError (a sentence that says what to do) if the artifact or its card is
-    missing, its digest differs from the card's, scikit-learn has another version than the
-    card names, or what was saved is not the fitted estimator that the card describes.
+    Raises ArtifactError if the artifact or its card is missing, if its digest or the version of
+    scikit-learn differs from the card's, or if it is not the fitted estimator that the card
+    describes. The sentence says what to do.
     """
     try:
         card = cards.read(path)
@@ -102,24 +102,24 @@ def load(path: Path) -> Loaded:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise ArtifactError(f"no artifact at {path} ({e.strerror}); make one: petal train") from e
+        raise ArtifactError(f"no artifact at {path} ({e.strerror}); create one: petal train") from e
     digest = hashlib.sha256(data).hexdigest()
     if not hmac.compare_digest(digest, card.sha256):
         raise ArtifactError(
-            f"{path} is not the file its card was made for (SHA-256 {digest[:12]}…, the card "
-            f"says {card.sha256[:12]}…); it was not opened. Train again: petal train"
+            f"{path} is not the file that its card describes: its SHA-256 is {digest[:12]}…, the "
+            f"card has {card.sha256[:12]}…. It was not opened. Retrain: petal train"
         )
     trained_with = card.libraries.get("scikit-learn")
     if trained_with != sklearn.__version__:
         raise ArtifactError(
-            f"{path} was made with scikit-learn {trained_with}, here is {sklearn.__version__}; "
-            "train again: petal train"
+            f"{path} was saved with scikit-learn {trained_with}, the installed version is "
+            f"{sklearn.__version__}; retrain: petal train"
         )
     try:
         model = joblib.load(io.BytesIO(data))
     except Exception as e:  # a pickle can raise anything
         raise ArtifactError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); train again: petal train"
+            f"{path} cannot be read ({type(e).__name__}: {e}); retrain: petal train"
         ) from e
     _check(model, card, path)
     return Loaded(model, card)
@@ -131,39 +131,39 @@ def _check(model: Any, card: Card, path: Path) -> None:
 
 
 def _faults(model: Any, card: Card) -> Iterator[str]:
-    """What makes `model` unusable or not the one of the card; each relies on those before."""
+    """Why `model` cannot be served with this card. Each check relies on the ones before it."""
     if not hasattr(model, "predict"):
-        yield f"it holds a {type(model).__name__}, which has no predict"
+        yield f"it holds a {type(model).__name__}, which has no method predict"
     try:
         check_is_fitted(model)
     except NotFittedError:
-        yield f"its {type(model).__name__} is not fitted; call fit before saving it"
-    except (TypeError, AttributeError):  # a class, or not of scikit-learn's making
-        yield "it holds no scikit-learn estimator; derive it from BaseEstimator, save an instance"
+        yield f"its {type(model).__name__} is not fitted; call fit before you save it"
+    except (TypeError, AttributeError):  # a class, or an object that is not scikit-learn's
+        yield "it does not hold a scikit-learn estimator; save an instance of a BaseEstimator"
     yield from _column_faults(model, card)
     if _has_several_outputs(model, card):
-        yield "it answers several values for a row; save one model for each"
-    yield from _answer_faults(model, card)
+        yield "it returns several values for a row; save one model for each value"
+    yield from _output_faults(model, card)
 
 
 def _column_faults(model: Any, card: Card) -> Iterator[str]:
     width = getattr(model, "n_features_in_", len(card.features))
     if width != len(card.features):
-        yield f"it wants {width} features, its card names {len(card.features)}"
+        yield f"it takes {width} features, its card has {len(card.features)}"
     if not hasattr(model, "feature_names_in_"):
         return
     columns = list(model.feature_names_in_)
     if columns != card.names and sorted(columns) == sorted(card.names):
-        yield f"it wants the features in the order {', '.join(columns)}; its card has another"
+        yield f"it takes the features in the order {', '.join(columns)}; its card has another"
     try:
         importlib.import_module("pandas")
     except ImportError:
-        yield "it was fitted on a DataFrame and pandas is not here; pip install pandas"
+        yield "it was fitted on a DataFrame and needs pandas; pip install pandas"
 
 
 def _has_several_outputs(model: Any, card: Card) -> bool:
-    # No attribute tells it of every estimator, so one row is asked. Whether that row can be
-    # answered is no matter: a row that fails is an answer of its own later.
+    # No attribute shows it for every estimator, so the model predicts one row. If that row fails
+    # for another reason, the model can still be served: the error is the answer to such a row.
     row = [
         f.minimum or 0.0 if f.type == "number" else (*f.categories, "")[0] for f in card.features
     ]
@@ -174,11 +174,11 @@ def _has_several_outputs(model: Any, card: Card) -> bool:
     return False
 
 
-def _answer_faults(model: Any, card: Card) -> Iterator[str]:
+def _output_faults(model: Any, card: Card) -> Iterator[str]:
     kind = "classifier" if is_classifier(model) else "regressor"
     if kind != card.kind:
-        yield f"it is a {kind}, its card says {card.kind}"
+        yield f"it is a {kind}, its card has {card.kind}"
     if (labels := classes(model)) != card.classes:
-        yield f"its classes are {labels}, its card says {card.classes}"
+        yield f"its classes are {labels}, its card has {card.classes}"
     if (proba := hasattr(model, "predict_proba")) != card.proba:
-        yield f"it has {'' if proba else 'no '}probabilities, its card says otherwise"
+        yield f"it has {'' if proba else 'no '}predict_proba, its card has proba={card.proba}"

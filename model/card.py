@@ -1,4 +1,4 @@
-"""The model card: what a model expects and answers, and the digest of its artifact."""
+"""The model card: what a model expects and returns, and the digest of its artifact."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,19 +13,22 @@ Value = float | str | None
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One column of `X`. `minimum` and `maximum` are the range seen in training."""
+    """One column of `X`. `minimum` and `maximum` are the range in the training data.
+
+    A value outside that range is allowed.
+    """
 
     name: str
     type: Literal["number", "text"] = "number"
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[str, ...] = ()  # allowed texts; empty: any
+    categories: tuple[str, ...] = ()  # the allowed texts; empty: any text
     nullable: bool = False
 
     @property
     def hint(self) -> str:
-        """Unit and training range (or the categories) for people, e.g. `cm, 4.3 to 7.9`."""
+        """Unit and training range, or the categories, for people: `cm, 4.3 to 7.9`."""
         if self.type == "text":
             return ", ".join(self.categories)
         known = self.minimum is not None and self.maximum is not None
@@ -34,7 +37,7 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model as its users see it; stored as JSON beside the artifact."""
+    """What users need to know of a model; stored as JSON beside the artifact."""
 
     name: str
     kind: Literal["classifier", "regressor"]
@@ -53,31 +56,31 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def numeric(self) -> bool:
-        """Whether every feature is a number that must be present."""
+        """Whether every feature is a number and required."""
         return all(f.type == "number" and not f.nullable for f in self.features)
 
     @property
     def names(self) -> list[str]:
-        """The features' names in the order of `X`'s columns."""
+        """The feature names in the order of the columns of `X`."""
         return [f.name for f in self.features]
 
 
 def card_path(artifact: Path) -> Path:
-    """Where the card of an artifact lies: beside it, with the ending `.json`."""
+    """The path of an artifact's card: the same, with the ending `.json`."""
     return artifact.with_suffix(".json")
 
 
 def read(artifact: Path) -> Card:
-    """The card of an artifact; raises CardError if it is missing or not a card."""
+    """Read the card of an artifact; raises CardError if it is missing or cannot be read."""
     path = card_path(artifact)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Card)
     except OSError as e:
-        raise CardError(f"no model card at {path} ({e.strerror}); make one: petal train") from e
+        raise CardError(f"no model card at {path} ({e.strerror}); create one: petal train") from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise CardError(f"{path} is not a model card ({e}); make one: petal train") from e
+        raise CardError(f"{path} is not a model card ({e}); create one: petal train") from e
 
 
 def encode(card: Card) -> bytes:
-    """The card as indented JSON, a line at the end."""
+    """The card as indented JSON with a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"

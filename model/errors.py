@@ -3,24 +3,24 @@
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
 InvalidRow         values are not a row for this model
-PredictError       the estimator failed, or its answer cannot be used
+PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
 └── NotFinite
 """
 
 
 class CardError(Exception):
-    """A model card that is missing or cannot be read."""
+    """A model card is missing or cannot be read."""
 
 
 class ArtifactError(Exception):
-    """An artifact that is missing, altered, made by other versions, or that cannot be served."""
+    """An artifact is missing, altered, from another version of scikit-learn, or not servable."""
 
 
 class InvalidRow(Exception):
-    """Values that are not a row for this model, or too many rows.
+    """Values are not a row for this model, or the number of rows is not allowed.
 
-    `code` is stable; `str()` names the feature, what came and what is allowed.
+    `code` is stable. `str()` names the feature, what came and what is allowed.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -29,15 +29,17 @@ class InvalidRow(Exception):
 
 
 class PredictError(Exception):
-    """The estimator failed, or gave an answer that cannot be used."""
+    """The model failed, or returned something that cannot be used."""
+
+    code = "predict_failed"
 
 
 class WrongShape(PredictError):
-    """The answer is not one label or number per row, as of a model with several outputs."""
+    """The model did not return one label or number per row; it may have several outputs."""
 
 
 class NotFinite(PredictError):
-    """The answer is NaN or infinite."""
+    """The model returned NaN or infinity."""
 
     def __init__(self) -> None:
         super().__init__("the model's answer is not finite")

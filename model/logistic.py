@@ -1,9 +1,9 @@
-"""LogisticRegression's answers without what scikit-learn does around them.
+"""A fast path for LogisticRegression: its arithmetic without scikit-learn's checks.
 
-For one row its checks cost fifteen times the arithmetic, and `predict` and `predict_proba` each
-compute the same scores. The formulas are those of scikit-learn 1.9
-(`LinearClassifierMixin.decision_function`, `predict`, `_predict_proba_lr` and `softmax`), and
-tests hold the answers to be the same to the last bit.
+For one row the checks cost fifteen times the arithmetic, and `predict` and `predict_proba` each
+compute the same scores. The formulas come from scikit-learn 1.9
+(`LinearClassifierMixin.decision_function`, `predict`, `_predict_proba_lr` and `softmax`). Tests
+compare the results to the last bit.
 """
 
 from functools import reduce
@@ -14,12 +14,12 @@ import numpy as np
 from scipy.special import expit
 
 Array = np.ndarray[Any, Any]
-# From eight terms on numpy adds in another order than one after the other.
-FEW = 7
+# numpy adds eight or more terms in another order than one after the other.
+MAX_SEQUENTIAL = 7
 
 
 def is_known(model: Any, X: Array) -> bool:
-    """Whether `answer` is for this model and these rows; a class derived from it is not known."""
+    """Whether `answer` is correct for this model and these rows; for a subclass it may not be."""
     kind = type(model)
     return (
         kind.__module__ == "sklearn.linear_model._logistic"
@@ -31,12 +31,12 @@ def is_known(model: Any, X: Array) -> bool:
 
 
 def answer_one(model: Any, X: Array) -> tuple[Any, list[float]]:
-    """As `answer`, the label and the probabilities for the one row of `X`.
+    """The label and the probabilities of the single row of `X`, the same as from `answer`.
 
-    An answer that is not finite has no finite number at all. With few classes Python's arithmetic
-    takes a third of the time that calls of numpy do.
+    If one probability is not finite, none is. With few classes, arithmetic in Python takes a third
+    of the time of numpy's calls.
     """
-    if not 2 < len(model.coef_) <= FEW:
+    if not 2 < len(model.coef_) <= MAX_SEQUENTIAL:
         y, proba = answer(model, X)
         return y.tolist()[0], proba.tolist()[0]
     scores = (X @ model.coef_.T + model.intercept_).tolist()[0]

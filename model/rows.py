@@ -1,13 +1,13 @@
-"""The one rule for what a valid row is, by the model card. Every door asks here.
+"""The one rule for a valid row, from the model card. Every door asks it.
 
-What is not valid raises InvalidRow, whose code is one of:
+An invalid row raises InvalidRow with one of these codes:
 
 no_rows           there are no rows
 too_many_rows     more rows than the limit
 wrong_shape       not a list of rows, each a list of values
-wrong_width       another number of values than the model has features
+wrong_width       the model has another number of features
 wrong_type        a text for a number, a number for a text, or null where a value is required
-not_finite        NaN or infinite
+not_finite        NaN, infinite, or too large for a 64-bit float
 unknown_category  a text that is not one of the feature's categories
 """
 
@@ -21,8 +21,28 @@ from model.errors import InvalidRow
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_SHOWN = 40  # characters of a value, and names of features, that a sentence repeats
-NAMES_OF_JSON = {True: "true", False: "false"}
+MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
+
+
+def check(card: Card, X: Any) -> None:
+    """Raise InvalidRow for the first invalid value of `X`, in row-major order.
+
+    `X` comes from JSON or from Python: a list of rows, each a list with one value per feature.
+    A missing value is None. How many rows are allowed is for `check_count`.
+    """
+    if not _is_valid(card.features, X):
+        _raise_first_fault(card, X)
+
+
+def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
+    """As `check`, for an array of numbers of shape (rows, features). A missing value is NaN."""
+    import numpy as np  # only here: `petal --help` needs no numpy
+
+    nullable = [feature.nullable for feature in features]
+    allowed = np.isfinite(X) | (np.isnan(X) & nullable)
+    if not allowed.all():
+        row, column = np.argwhere(~allowed)[0].tolist()
+        check_value(features[column], X[row, column].item(), place_of(row, len(X)))
 
 
 def check_count(rows: int, max_rows: int) -> None:
@@ -33,53 +53,46 @@ def check_count(rows: int, max_rows: int) -> None:
         raise InvalidRow("too_many_rows", f"got {rows} rows, the limit is {max_rows}")
 
 
-def check(card: Card, X: Any) -> None:
-    """Raise InvalidRow for the first value of `X`, in row-major order, that is not allowed.
-
-    `X` is as it came from JSON or a caller: valid is a list of rows, each a list of one value
-    for each feature.
-    """
-    if not _is_valid(card.features, X):
-        _raise_first_fault(card, X)
-
-
-def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
-    """As `check`, for numbers of shape (rows, features), in which NaN is a missing value."""
-    import numpy as np  # only here: `petal --help` needs no numpy
-
-    nullable = [feature.nullable for feature in features]
-    allowed = np.isfinite(X) | (np.isnan(X) & nullable)
-    if not allowed.all():
-        row, column = np.argwhere(~allowed)[0].tolist()
-        check_value(features[column], X[row, column].item(), place_of(row, len(X)))
-
-
 def check_width(card: Card, values: int, place: str = "") -> None:
-    """Raise InvalidRow unless a row of so many values has one for each feature."""
+    """Raise InvalidRow unless a row of `values` values has one value per feature."""
     if values != len(card.features):
         raise InvalidRow(
             "wrong_width",
-            f"{place}got {values} values, {card.name} takes {len(card.features)}: {_names(card)}",
+            f"{place}got {values} values, {card.name} takes {len(card.features)}: "
+            f"{_listed(card.names)}",
         )
 
 
+def check_value(feature: Feature, value: Any, place: str = "") -> None:
+    """Raise InvalidRow unless the feature allows the value; the sentence begins with `place`."""
+    found = _fault(feature, value)
+    if found is not None:
+        code, sentence = found
+        raise InvalidRow(code, f"{place}{feature.name}: {sentence}")
+
+
 def parse(card: Card, texts: Sequence[str]) -> list[Value]:
-    """Texts typed by a person, one for each feature in order, as a row; raises InvalidRow."""
+    """A row from texts that a person typed, one per feature in order; raises InvalidRow."""
     check_width(card, len(texts))
     return [parse_value(f, text) for f, text in zip(card.features, texts, strict=True)]
 
 
 def parse_value(feature: Feature, text: str) -> Value:
-    """One text typed by a person as a feature's value; raises InvalidRow.
+    """A feature's value from a text that a person typed; raises InvalidRow.
 
-    An empty text is a missing value, unless the feature takes any text.
+    An empty text is a missing value for a number and for any nullable feature.
     """
-    value = _typed(feature, text.strip())
+    value = _from_text(feature, text.strip())
     check_value(feature, value)
     return value
 
 
-def _typed(feature: Feature, text: str) -> Value:
+def place_of(row: int, rows: int) -> str:
+    """The beginning of a sentence that says which of several rows it is about."""
+    return f"row {row + 1} of {rows}, " if rows > 1 else ""
+
+
+def _from_text(feature: Feature, text: str) -> Value:
     if not text and (feature.nullable or feature.type == "number"):
         return None
     if feature.type == "text" or "_" in text:  # Python reads `1_5` as 15
@@ -91,28 +104,29 @@ def _typed(feature: Feature, text: str) -> Value:
 
 
 def _is_valid(features: Sequence[Feature], X: Any) -> bool:
-    """Whether all rows are valid, looked at by column: a tenth of the cost of one by one."""
-    if not isinstance(X, list) or not all(type(row) is list for row in X):
-        return False
-    if set(map(len, X)) - {len(features)}:
+    """Whether all rows are certainly valid. By column, at a tenth of the cost of by value.
+
+    False for a few rows that are valid, such as tuples.
+    """
+    if type(X) is not list or set(map(type, X)) - {list} or set(map(len, X)) - {len(features)}:
         return False
     return all(map(_is_valid_column, features, zip(*X, strict=True)))
 
 
 def _is_valid_column(feature: Feature, values: tuple[Any, ...]) -> bool:
-    kinds = set(map(type, values))
-    if feature.nullable and type(None) in kinds:
-        kinds.remove(type(None))
+    types = set(map(type, values))
+    if feature.nullable and type(None) in types:
+        types.remove(type(None))
         values = tuple(value for value in values if value is not None)
     if feature.type == "text":
-        return kinds <= {str} and (not feature.categories or set(values) <= {*feature.categories})
-    return kinds <= {int, float} and all(map(_is_finite, values))
+        return types <= {str} and (not feature.categories or set(values) <= {*feature.categories})
+    return types <= {int, float} and _are_finite(values)
 
 
-def _is_finite(value: float) -> bool:
+def _are_finite(values: Sequence[float]) -> bool:
     try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+        return all(map(math.isfinite, values))
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -128,59 +142,55 @@ def _raise_first_fault(card: Card, X: Any) -> None:
             check_value(feature, value, place)
 
 
-def check_value(feature: Feature, value: Any, place: str = "") -> None:
-    """Raise InvalidRow unless the value is allowed; `place` says where it stands."""
-    found = _fault(feature, value)
-    if found is not None:
-        code, sentence = found
-        raise InvalidRow(code, f"{place}{feature.name}: {sentence}")
-
-
 def _fault(feature: Feature, value: Any) -> tuple[str, str] | None:
-    """What is wrong with a value, as a code and a sentence."""
+    """The code and the sentence for an invalid value."""
     if value is None:
-        wanted = f"a {feature.type} is required"
-        return None if feature.nullable else ("wrong_type", f"the value is missing; {wanted}")
+        sentence = f"the value is missing; a {feature.type} is required"
+        return None if feature.nullable else ("wrong_type", sentence)
     if feature.type == "text":
-        if not isinstance(value, str):
-            return "wrong_type", f"{_shown(value)} is not a text"
-        if feature.categories and value not in feature.categories:
-            allowed = ", ".join(feature.categories)
-            return "unknown_category", f"{_shown(value)} is not one of: {allowed}"
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _text_fault(feature, value)
+    if not _is_number(value):
         return "wrong_type", f"{_shown(value)} is not a number"
-    if not _is_finite(value):
+    if not _are_finite([value]):
         return "not_finite", f"{_shown(value)} is not a finite number"
     return None
 
 
-def place_of(row: int, rows: int) -> str:
-    """Where a row stands among several, for the beginning of a sentence."""
-    return f"row {row + 1} of {rows}, " if rows > 1 else ""
+def _text_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return "wrong_type", f"{_shown(value)} is not a text"
+    if feature.categories and value not in feature.categories:
+        return "unknown_category", f"{_shown(value)} is not one of: {_listed(feature.categories)}"
+    return None
 
 
-def _names(card: Card) -> str:
-    names = ", ".join(card.names[:MAX_SHOWN])
-    return names if len(card.names) <= MAX_SHOWN else f"{names}, …"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON has it, short and without control characters."""
+    """A value in a sentence: as in JSON, short, and without control characters."""
     if isinstance(value, str):
-        return repr(value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "…")
-    if isinstance(value, list | tuple | dict):
-        return "an object" if isinstance(value, dict) else "a list"
+        return repr(value[:MAX_SHOWN] + "…" if len(value) > MAX_SHOWN else value)
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if value is None:
+        return "null"
     if isinstance(value, bool):
-        return NAMES_OF_JSON[value]
-    if isinstance(value, float):
-        return _shown_float(value)
-    if isinstance(value, int) and not _is_finite(value):
-        return "a number of more than 300 digits"
-    return str(value)[:MAX_SHOWN]
+        return "true" if value else "false"
+    if _is_number(value):
+        return _shown_number(value)
+    return f"a value of type {type(value).__name__}"
 
 
-def _shown_float(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return repr(value).replace("inf", "Infinity")
+def _shown_number(value: float) -> str:
+    """A number in the same way whether a reader of JSON made it an int or a float."""
+    if not _are_finite([value]):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return repr(float(value)).removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Train the example: iris, a classifier of three species by four lengths."""
+"""Train the example model, iris: it classifies flowers of three species by four lengths."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_va
 from model.card import Card, Feature
 from model.predict import classes
 
-UNSAVED = "0" * 64  # the digest of a card whose artifact is not saved yet
+UNSAVED = "0" * 64  # the digest in a card before its artifact is saved
 
 
 class Dataset(NamedTuple):
@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
 
 
 def load() -> Dataset:
-    """Fisher's iris data as scikit-learn ships it: 150 flowers, lengths in cm, species names."""
+    """Fisher's iris data from scikit-learn: 150 flowers, lengths in cm, names of species."""
     bunch = load_iris()
     X = bunch.data
     names = [n.removesuffix(" (cm)").replace(" ", "_") for n in bunch.feature_names]
@@ -39,9 +39,9 @@ def load() -> Dataset:
 
 
 def describe(X: np.ndarray[Any, Any], names: list[str], unit: str = "") -> list[Feature]:
-    """Numeric features with the range seen in `X`, shape (rows, features).
+    """Numeric features with their range in `X`, shape (rows, features).
 
-    A feature with NaN among its values is one that may be missing.
+    A column that contains NaN becomes a nullable feature.
     """
     lows, highs, gaps = np.nanmin(X, axis=0), np.nanmax(X, axis=0), np.isnan(X).any(axis=0)
     return [
@@ -70,7 +70,7 @@ def make_card(
     metrics: dict[str, float] | None = None,
     seed: int | None = None,
 ) -> Card:
-    """The card of a fitted classifier or regressor; `artifact.save` fills in the digest."""
+    """The card of a fitted classifier or regressor, to give to `artifact.save`."""
     return Card(
         name=name,
         kind="classifier" if is_classifier(model) else "regressor",
@@ -85,7 +85,7 @@ def make_card(
 
 
 def train(seed: int) -> tuple[Any, Card]:
-    """Fit the example on all rows; deterministic for a seed. Returns (model, card)."""
+    """Fit the example on all rows. Returns (model, card), the same for the same seed."""
     data = load()
     scores = evaluate(estimator(seed), data, seed).accuracy
     model = estimator(seed).fit(data.X, data.y)

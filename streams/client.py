@@ -1,24 +1,23 @@
-"""Ask the pipeline: publish tasks, await their results. What `api/` and `cli/` use; no Faust.
+"""The client of the pipeline, for `api/` and `cli/`: it publishes tasks and awaits their results.
 
-`submit` returns when the broker has acknowledged the task. `ask` awaits that task's own
-result: the reader of `results` has its positions before the task is published, so an answer
-cannot slip by, and answers are told apart by task id alone.
+`submit` returns when the broker has acknowledged the task. `ask` awaits that task's own result,
+which it knows by the task id. It cannot miss the result, because the reader of `results` has its
+positions before the task is published. Nothing here needs Faust.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from contextvars import Context
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from infra.broker import admin, embedded
+from infra.broker import admin, connection
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
-from infra.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
+from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TASKS, TRACE_HEADER
 from infra.tracing import TRACEPARENT
 from streams import codec
 from streams.errors import (
@@ -29,12 +28,12 @@ from streams.errors import (
     UnknownOutcome,
 )
 from streams.events import Result, TableTask, new_id
-from streams.listener import REQUEST_TIMEOUT_MS, Results
-from streams.records import EMBEDDED_SECONDS
+from streams.listener import Listener
+from streams.records import OffsetPolicy
 
 
 class Submitted(NamedTuple):
-    """An accepted task and where it stands in `tasks`."""
+    """An accepted task and its place in `tasks`."""
 
     id: str
     partition: int
@@ -59,7 +58,8 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
-        self._results = Results(settings)
+        self._policy = OffsetPolicy(hasty=True)
+        self._listener = Listener(settings, self._policy)
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -75,40 +75,27 @@ class Client:
         Raises PipelineUnavailable after `wait` seconds without a broker.
         """
         try:
-            if embedded.is_embedded(await admin.prepare(self._settings, wait)):
-                self._results.hole_seconds = EMBEDDED_SECONDS
+            self._policy.learn(await admin.prepare(self._settings, wait))
             self._producer = await self._new_producer()
         except (BrokerUnavailable, TopicMismatch, KafkaError, OSError) as e:
             raise PipelineUnavailable(str(e)) from e
 
     async def _new_producer(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap,
-            acks="all",
-            linger_ms=0,
-            enable_idempotence=self._settings.producer_idempotence,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            max_request_size=MAX_TASK_BYTES + 4096,
-        )
-        try:
-            await asyncio.wait_for(producer.start(), REQUEST_TIMEOUT_MS / 1000)
-        except BaseException:
-            await producer.stop()
-            raise
+        producer = connection.new_producer(self._settings, MAX_TASK_BYTES + OVERHEAD_BYTES)
+        await connection.start(producer)
         return producer
 
     async def stop(self) -> None:
         """Stop reading and disconnect. Waiting calls are cancelled."""
-        await self._results.close()
-        if self._producer is not None:
-            await _stop(self._producer)
+        await self._listener.close()
+        await connection.stop(self._producer)
 
     def give_up(self) -> None:
-        """Have every wait for a result, and each to come, end at once as at its time-out.
+        """End all waits for results, present and future, at once as if they had timed out.
 
         Tasks are published as before. To be called in the event loop.
         """
-        self._results.give_up()
+        self._listener.give_up()
 
     async def submit(
         self, X: Sequence[Sequence[Any]], task_id: str | None = None, model: str | None = None
@@ -116,7 +103,7 @@ class Client:
         """Publish one task and await the broker's acknowledgement.
 
         `X` has shape (rows, features). Raises TaskTooLarge, or UnknownOutcome if the broker does
-        not confirm within the setting `delivery_timeout`: then submit again with the same id.
+        not confirm within the setting `delivery_timeout`; then retry with the same id.
         """
         task_id = task_id or new_id()
         value = encode_task(X, task_id, model)
@@ -134,28 +121,29 @@ class Client:
         return Submitted(task_id, sent.partition, sent.offset)
 
     async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes) -> Any:
-        """Write one task, with another producer if the broker will not have this one any more.
+        """Write one task, with a new producer if the broker refuses this one.
 
-        Where a broker was away for so long that a batch expired, aiokafka 0.14.0 has used up the
-        batch's sequence numbers; whatever it sends afterwards is refused, for ever.
+        If a broker is away for so long that a batch expires, aiokafka 0.14.0 does not reuse the
+        batch's sequence numbers, and the broker refuses all later ones, for ever.
         """
         trace = TRACEPARENT.get()
         headers = None if trace is None else [(TRACE_HEADER, trace)]
         try:
             return await producer.send_and_wait(TASKS, value, key=key, headers=headers)
         except OutOfOrderSequenceNumber:
-            successor = await self._successor(producer)
+            successor = await self._replace(producer)
             return await successor.send_and_wait(TASKS, value, key=key, headers=headers)
 
-    async def _successor(self, producer: AIOKafkaProducer) -> Any:
-        """The producer in place of one that is spent; of many calls that fail one makes it."""
+    async def _replace(self, producer: AIOKafkaProducer) -> Any:
+        """The successor of a refused producer; if many calls fail, the first one starts it."""
         async with self._starting:
-            if self._producer is producer:
-                # Not in the context of the call that failed first: see `Results.open`.
-                starting = asyncio.create_task(self._new_producer(), context=Context())
-                self._producer = await starting
-                await _stop(producer)
-            return self._producer
+            if self._producer is not producer:
+                return self._producer
+            # Not in the context of the call that failed first: see `Listener.open`.
+            starting = asyncio.create_task(self._new_producer(), context=Context())
+            self._producer = successor = await starting
+            await connection.stop(producer)
+            return successor
 
     async def ask(
         self,
@@ -163,18 +151,21 @@ class Client:
         timeout: float,
         task_id: str | None = None,
         model: str | None = None,
+        *,
+        digest: str | None = None,
     ) -> Result:
-        """Publish one task and await its own result; raises ResultTimeout after `timeout` s.
+        """Publish one task and await its own result.
 
-        Raises IdConflict if the answer is to another task of this id.
+        `digest` is `codec.input_digest(X)`, if the caller has it. Raises ResultTimeout after
+        `timeout` seconds, and IdConflict if the result is that of another task with this id.
         """
         await self.tail()
         task_id = task_id or new_id()
-        with self._results.expected(task_id) as future:
+        with self._listener.expected(task_id) as future:
             await self.submit(X, task_id, model)
             result = await _within(timeout, future, task_id)
-        if result.input not in (None, codec.input_digest(X)):
-            raise IdConflict(f"the id {task_id} is another task's; nothing of it is changed")
+        if result.input not in (None, digest or codec.input_digest(X)):
+            raise IdConflict(f"the id {task_id} belongs to another task, which is unchanged")
         return result
 
     async def wait(self, task_id: str, timeout: float) -> Result:
@@ -183,16 +174,19 @@ class Client:
         Reads `results` from its beginning, because the answer may be there already.
         Raises ResultTimeout after `timeout` seconds.
         """
-        # Expected first: where a reader is at work already, it may be read before `tail` returns.
-        with self._results.expected(task_id) as future:
+        # Expected first: a reader that is at work may read it before `tail` returns.
+        with self._listener.expected(task_id) as future:
             await self.tail(from_beginning=True)
             return await _within(timeout, future, task_id)
 
     async def tail(self, from_beginning: bool = False) -> None:
-        """Have a reader of `results` with known positions, at the end of the log by default."""
+        """Start the reader of `results`, by default at the end of the log.
+
+        Returns when its positions are known.
+        """
         async with self._starting:
             try:
-                await self._results.open(from_beginning)
+                await self._listener.open(from_beginning)
             except (KafkaError, OSError, TimeoutError) as e:
                 raise PipelineUnavailable(f"cannot read results: {e!r}") from e
 
@@ -206,8 +200,3 @@ async def _within(timeout: float, future: asyncio.Future[Result | None], task_id
     if result is None:
         raise ResultTimeout(task_id, timeout)
     return result
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with suppress(TimeoutError, KafkaError, OSError):
-        await asyncio.wait_for(producer.stop(), REQUEST_TIMEOUT_MS / 1000)

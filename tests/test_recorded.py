@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra import config
 from infra.config import Settings
+from infra.topics import RESULTS as RESULTS_TOPIC
 from model import artifact as artifacts
 from model import card as cards
 from model.artifact import Loaded
@@ -30,11 +31,11 @@ from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode, 
 from streams.events import Result, new_id
 from streams.maintenance.rebuild import rebuild
 from streams.maintenance.scan import open_log
-from streams.processing.processor import Answerer
+from streams.processing.processor import Processor
 from streams.projection.reader import Audit, Reader, to_result
 from streams.projection.schema import APPLICATION_ID, SCHEMA_VERSION
 from streams.projection.store import Applied, Store
-from streams.records import Columns
+from streams.records import Chunk, Columns
 from tests import recording
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.recording import MAIN, Answer, Exchange, Record, Sent
@@ -127,6 +128,10 @@ def batches(together: bool) -> list[tuple[str, int, list[Record]]]:
     return [(name, partition, tasks) for (name, partition, _), tasks in chunks.items()]
 
 
+def chunk(partition: int, first: int, records: Sequence[Record]) -> Chunk:
+    return Chunk(RESULTS_TOPIC, partition, first, records)
+
+
 def columns(tasks: Sequence[Record]) -> Columns:
     return Columns([t.offset for t in tasks], [t.key for t in tasks], [t.value for t in tasks])
 
@@ -135,8 +140,8 @@ def columns(tasks: Sequence[Record]) -> Columns:
 def answers(request: pytest.FixtureRequest) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The results and dead letters of this version for the recorded tasks, by position."""
     models = recording.models()
-    answerers = {
-        name: Answerer(Loaded(models[name].model, card), "another-1", recording.MAX_ROWS)
+    processors = {
+        name: Processor(Loaded(models[name].model, card), "another-1", recording.MAX_ROWS)
         for name, card in CARDS.items()
     }
     results: dict[Any, Any] = {}
@@ -145,7 +150,7 @@ def answers(request: pytest.FixtureRequest) -> tuple[dict[Any, Any], dict[Any, A
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # a worker logs these warnings; in a test they are errors
-            made = answerers[name].answer(partition, columns(tasks))
+            made = processors[name].process(partition, columns(tasks))
         for key, value in made.results:
             results[partition, decode_result(value).task.offset] = key, value
         letters |= {(partition, letter.offset): letter for letter in made.dead_letters}
@@ -260,7 +265,7 @@ def build(path: Path, name: str) -> None:
     """Build a projection of the recorded log with this version."""
     store = Store(path, name)
     for partition, records in partitions().items():
-        store.apply(partition, 0, records)
+        store.apply(chunk(partition, 0, records))
     store.close()
 
 
@@ -287,7 +292,7 @@ def test_a_store_continues_the_recorded_database(database: Path) -> None:
     before = contents(database)
     store = Store(database, cluster(database))
     for partition, records in partitions().items():
-        assert store.apply(partition, 0, records) == Applied(replayed=len(records))
+        assert store.apply(chunk(partition, 0, records)) == Applied(replayed=len(records))
     store.close()
     assert contents(database) == before
     store = Store(database, cluster(database))
@@ -298,7 +303,7 @@ def test_a_store_continues_the_recorded_database(database: Path) -> None:
         msgspec.structs.replace(record, offset=end + n, value=value)
         for n, value in enumerate((fresh, record.value))
     ]
-    assert store.apply(record.partition, end, further) == Applied(new=1, duplicates=1)
+    assert store.apply(chunk(record.partition, end, further)) == Applied(new=1, duplicates=1)
     store.close()
     with Reader(database) as reader:
         assert reader.audit().consistent
@@ -318,9 +323,9 @@ def test_a_rebuild_keeps_rows_whose_records_have_expired(database: Path, tmp_pat
     rebuilt = tmp_path / "rebuilt.sqlite"
     store = Store(rebuilt, cluster(database))
     starts = {partition: len(records) // 2 for partition, records in partitions().items()}
-    assert store.carry_over(database, starts) > 0
+    assert store.backfill(database, starts) > 0
     for partition, records in partitions().items():
-        store.apply(partition, starts[partition], records[starts[partition] :])
+        store.apply(chunk(partition, starts[partition], records[starts[partition] :]))
     store.close()
     assert contents(rebuilt) == contents(database)
 

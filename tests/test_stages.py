@@ -1,4 +1,4 @@
-"""The staircase as a user walks it: one question, every stage, real services."""
+"""Every stage as a user runs it: one row, real services."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ from tests.processes import (
     wait_until,
 )
 
-QUESTION = ("6.0", "2.9", "4.5", "1.5")
+VALUES = ("6.0", "2.9", "4.5", "1.5")
 ANSWER = "versicolor"
-LIMIT = ("--limit-concurrency", "2")  # of connections; one that comes as the second is refused
+LIMIT = ("--limit-concurrency", "2")  # of connections; the second one is refused
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def http(pipeline: Pipeline, path: str, body: object = None, **headers: str) -> 
 
 
 def test_every_stage_gives_the_same_answer(whole: Pipeline) -> None:
-    row = " ".join(QUESTION) + "\n"
-    assert whole.run("predict", *QUESTION).stdout == f"{ANSWER}\n"
+    row = " ".join(VALUES) + "\n"
+    assert whole.run("predict", *VALUES).stdout == f"{ANSWER}\n"
     assert whole.run("ask", stdin=row).stdout.split()[0] == ANSWER
     for via in ("rest", "queue"):
-        assert whole.run("predict", "--via", via, *QUESTION).stdout == f"{ANSWER}\n", via
+        assert whole.run("predict", "--via", via, *VALUES).stdout == f"{ANSWER}\n", via
         assert whole.run("ask", "--via", via, stdin=row).stdout.split()[0] == ANSWER, via
     task_id = whole.run("ask", "--via", "topic", stdin=row).stdout.strip()
     assert is_id(task_id)
@@ -62,15 +62,15 @@ def test_every_stage_gives_the_same_answer(whole: Pipeline) -> None:
 
 def test_all_stages_give_the_same_probabilities_and_model(whole: Pipeline) -> None:
     documents = [
-        json.loads(whole.run("predict", "--json", "--via", via, *QUESTION).stdout)
+        json.loads(whole.run("predict", "--json", "--via", via, *VALUES).stdout)
         for via in ("local", "rest", "queue")
     ]
     kept = [{key: d[key] for key in ("y", "proba", "model")} for d in documents]
     assert kept == [kept[0]] * 3
 
 
-def test_a_stored_answer_is_shown_with_its_provenance(whole: Pipeline) -> None:
-    task_id = whole.run("ask", "--via", "topic", stdin=" ".join(QUESTION)).stdout.strip()
+def test_a_stored_result_is_shown_with_its_origin(whole: Pipeline) -> None:
+    task_id = whole.run("ask", "--via", "topic", stdin=" ".join(VALUES)).stdout.strip()
     wait_until(lambda: whole.run("results", task_id).returncode == 0, 20, "the row")
     shown = json.loads(whole.run("results", task_id, "--json").stdout)
     assert (shown["id"], shown["y"]) == (task_id, [ANSWER])
@@ -85,7 +85,7 @@ def test_a_stored_answer_is_shown_with_its_provenance(whole: Pipeline) -> None:
 
 
 def test_tasks_over_http_are_answered_at_once_or_later(whole: Pipeline) -> None:
-    task = {"X": [[float(v) for v in QUESTION]]}
+    task = {"X": [[float(v) for v in VALUES]]}
     status, result = http(whole, "/tasks", task, prefer="wait=20")
     assert isinstance(result, dict)
     assert (status, result["y"]) == (200, [ANSWER])
@@ -100,11 +100,11 @@ def test_tasks_over_http_are_answered_at_once_or_later(whole: Pipeline) -> None:
     assert later["task"] == {key: accepted[key] for key in ("partition", "offset")}
 
 
-def test_a_second_client_of_the_cpu_bound_service_is_turned_away_and_told_where_to_go(
+def test_a_second_client_of_the_cpu_bound_service_is_refused_and_pointed_to_the_queue(
     tmp_path: Path, artifact: Path
 ) -> None:
     env = {**settings_for(tmp_path, artifact), "PETAL_CPU_BOUND_MS": "3000"}
-    command = [sys.executable, "-m", "cli", "predict", "--via", "rest", *QUESTION]
+    command = [sys.executable, "-m", "cli", "predict", "--via", "rest", *VALUES]
     with Pipeline(tmp_path, env) as pipeline:
         service = psutil.Process(pipeline.api("api.app:cpu_bound", *LIMIT).pid)
 
@@ -118,7 +118,9 @@ def test_a_second_client_of_the_cpu_bound_service_is_turned_away_and_told_where_
             return any(c.status == "ESTABLISHED" for c in service.net_connections())
 
         first = start()
-        wait_until(connected, 30, "the first client's connection")  # two at once see each other
+        wait_until(
+            connected, 30, "the first client's connection"
+        )  # two that start together refuse each other
         done = [(c.communicate(timeout=60), c.returncode) for c in (start(), first)]
     (refused, code), (answered, ok) = done
     assert (answered, ok) == ((f"{ANSWER}\n", ""), 0)
@@ -161,7 +163,7 @@ def test_ctrl_c_ends_make_up_and_leaves_no_process(tmp_path: Path, trained: None
     try:
         with Pipeline(tmp_path, env) as client:
             wait_until(
-                lambda: client.run("predict", "--via", "queue", *QUESTION).stdout == f"{ANSWER}\n",
+                lambda: client.run("predict", "--via", "queue", *VALUES).stdout == f"{ANSWER}\n",
                 60,
                 "an answer from the pipeline",
             )
@@ -169,7 +171,7 @@ def test_ctrl_c_ends_make_up_and_leaves_no_process(tmp_path: Path, trained: None
         commands = " ".join(" ".join(process.cmdline()) for process in family)
         assert all(name in commands for name in ("tansu", "faust", "python -m api")), commands
         assert f"http://127.0.0.1:{env['PETAL_API_PORT']}" in log.read_text()
-        os.killpg(up.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+        os.killpg(up.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
         up.wait(20)
         _, alive = psutil.wait_procs(family, timeout=10)
         assert [p.cmdline() for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []

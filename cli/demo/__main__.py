@@ -1,8 +1,8 @@
-"""`make demo`: the whole staircase once, for real, and checked.
+"""`make demo`, or `python -m cli.demo`: every stage once, with real processes, and checked.
 
-Starts broker, two workers, sink and API with honcho on free ports, asks one question through
-every stage, sends 1,000 tasks from 4 clients at once, and compares what came back with the
-model in this process and with the rows in SQLite. Writes its figures to `var/demo.json`.
+Starts broker, two workers, sink and API with honcho on free ports, sends one row through every
+stage, sends 1,000 tasks from 4 concurrent clients, and compares the results with the model in this
+process and with the rows in SQLite. Writes its figures to `var/demo.json`.
 """
 
 import asyncio
@@ -40,19 +40,19 @@ from streams.errors import ClientError
 from streams.events import Result
 from streams.projection.reader import Reader
 
-QUESTION = ("6.0", "2.9", "4.5", "1.5")
-ROW = [float(value) for value in QUESTION]
+VALUES = ("6.0", "2.9", "4.5", "1.5")
+ROW = [float(value) for value in VALUES]
 TASKS, CLIENTS = 1000, 4
 IN_FLIGHT = 8  # tasks that one client has in flight
 DRAIN_SECONDS = 20.0
 
 
 class CheckFailed(Exception):
-    """Something that the demo promises does not hold."""
+    """A result of the demo is wrong."""
 
 
-class Answer(NamedTuple):
-    """One task's row, its result, and its round trip in milliseconds."""
+class RoundTrip(NamedTuple):
+    """The row of a task, its result, and the milliseconds between the two."""
 
     row: list[float]
     result: Result
@@ -69,7 +69,7 @@ def wait_until(true: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 def stored(settings: Settings) -> dict[str, str]:
-    """Label by task id of every row in SQLite."""
+    """The label of every row in SQLite, by task id."""
     if not settings.database.exists():
         return {}
     with Reader(settings.database) as reader:
@@ -77,17 +77,17 @@ def stored(settings: Settings) -> dict[str, str]:
 
 
 def stages(env: dict[str, str], settings: Settings) -> dict[str, str]:
-    """One question through the stages 1 to 5; returns each one's label."""
-    line = " ".join(QUESTION)
+    """Send one row through the stages 1 to 5; returns the label of each."""
+    line = " ".join(VALUES)
     labels = {
-        "1 one-shot": petal(env, "predict", *QUESTION),
+        "1 one-shot": petal(env, "predict", *VALUES),
         "2 prompt loop": _label(petal(env, "ask", stdin=line + "\n")),
-        "3 REST": petal(env, "predict", "--via", "rest", *QUESTION),
+        "3 REST": petal(env, "predict", "--via", "rest", *VALUES),
     }
     task_id = json.loads(petal(env, "ask", "--via", "topic", "--json", stdin=line + "\n"))["id"]
     wait_until(lambda: task_id in stored(settings), DRAIN_SECONDS, "the row of stage 4")
     labels["4 message queue"] = stored(settings)[task_id]
-    labels["5 task queue"] = petal(env, "predict", "--via", "queue", *QUESTION)
+    labels["5 task queue"] = petal(env, "predict", "--via", "queue", *VALUES)
     return labels
 
 
@@ -97,23 +97,23 @@ def _label(line: str) -> str:
 
 async def one_client(
     settings: Settings, rows: list[list[float]], answered: Callable[[], None]
-) -> list[Answer]:
-    """One client with its own connection; asks for `rows`, a few in flight."""
+) -> list[RoundTrip]:
+    """Send `rows` from one client with its own connection, a few in flight."""
     slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def ask(client: Client, row: list[float]) -> Answer:
+    async def ask(client: Client, row: list[float]) -> RoundTrip:
         async with slots:
             start = time.perf_counter()
             result = await client.ask([row], timeout=30)
         answered()
-        return Answer(row, result, (time.perf_counter() - start) * 1000)
+        return RoundTrip(row, result, (time.perf_counter() - start) * 1000)
 
     async with Client(settings) as client:
         return list(await asyncio.gather(*(ask(client, row) for row in rows)))
 
 
-async def many_clients(settings: Settings, console: Console) -> list[Answer]:
-    """1,000 tasks from 4 clients at once, with a progress bar."""
+async def many_clients(settings: Settings, console: Console) -> list[RoundTrip]:
+    """Send 1,000 tasks from 4 concurrent clients, with a progress bar."""
     rows = [
         [4.3 + n % 36 / 10, 2 + n % 24 / 10, 1 + n % 59 / 10, n % 25 / 10] for n in range(TASKS)
     ]
@@ -125,45 +125,45 @@ async def many_clients(settings: Settings, console: Console) -> list[Answer]:
                 for n in range(CLIENTS)
             )
         )
-    return [answer for part in done for answer in part]
+    return [trip for part in done for trip in part]
 
 
-def check(answers: list[Answer], settings: Settings, others: int) -> None:
-    """Compare answers and rows with the model in this process; raises CheckFailed.
+def check(trips: list[RoundTrip], settings: Settings, others: int) -> None:
+    """Compare results and rows with the model in this process; raises CheckFailed.
 
-    `others`: how many tasks were asked beside these.
+    `others` is the number of other tasks that were sent.
     """
     loaded = artifact.load(settings.model)
-    asked = predict(loaded.model, matrix([a.row for a in answers], loaded.card.numeric)).y
-    if [a.result.y for a in answers] != [[label] for label in asked]:
-        raise CheckFailed("an answer differs from the model's in this process")
-    expected = {a.result.id: label for a, label in zip(answers, asked, strict=True)}
+    labels = predict(loaded.model, matrix([t.row for t in trips], loaded.card.numeric)).y
+    if [t.result.y for t in trips] != [[label] for label in labels]:
+        raise CheckFailed("a result differs from the model in this process")
+    expected = {t.result.id: label for t, label in zip(trips, labels, strict=True)}
     if len(expected) != TASKS:
-        raise CheckFailed(f"{TASKS} tasks had {len(expected)} ids")
+        raise CheckFailed(f"{TASKS} tasks have {len(expected)} ids")
     total = TASKS + others
     wait_until(lambda: len(stored(settings)) >= total, DRAIN_SECONDS, "SQLite's rows")
     rows = stored(settings)
     if len(rows) != total or not expected.items() <= rows.items():
         raise CheckFailed(f"SQLite has {len(rows)} rows, not one for each of {total} tasks")
-    workers = {a.result.worker for a in answers}
+    workers = {t.result.worker for t in trips}
     if len(workers) != WORKERS:
-        raise CheckFailed(f"{len(workers)} of {WORKERS} workers answered")
+        raise CheckFailed(f"results came from {len(workers)} of {WORKERS} workers")
 
 
 def check_stages(labels: dict[str, str], settings: Settings) -> None:
-    """Raise CheckFailed unless every stage gave the label of the model in this process."""
+    """Raise CheckFailed unless every stage returned the label of the model in this process."""
     loaded = artifact.load(settings.model)
     [direct] = predict(loaded.model, matrix([ROW], True)).y
     if set(labels.values()) != {direct}:
-        raise CheckFailed(f"the stages disagree: {labels}, the model says {direct}")
+        raise CheckFailed(f"the stages disagree: {labels}, the model predicts {direct}")
 
 
-def figures(answers: list[Answer]) -> dict[str, Any]:
-    """Tasks by worker and partition, and the round trip's percentiles."""
-    counts = Counter((a.result.worker, a.result.task.partition) for a in answers)
-    percentiles = statistics.quantiles((a.ms for a in answers), n=100)
+def figures(trips: list[RoundTrip]) -> dict[str, Any]:
+    """Tasks by worker and partition, and percentiles of the round trip."""
+    counts = Counter((t.result.worker, t.result.task.partition) for t in trips)
+    percentiles = statistics.quantiles((t.ms for t in trips), n=100)
     return {
-        "tasks": len(answers),
+        "tasks": len(trips),
         "clients": CLIENTS,
         "answered": [
             {"worker": w, "partition": p, "tasks": n} for (w, p), n in sorted(counts.items())
@@ -173,12 +173,12 @@ def figures(answers: list[Answer]) -> dict[str, Any]:
 
 
 def show(console: Console, done: dict[str, Any], labels: dict[str, str]) -> None:
-    """The tables: stage by label, worker by partition."""
-    table = Table("stage", "answer", title=f"one question: {' '.join(QUESTION)}")
+    """Print the label of each stage, and the tasks by worker and partition."""
+    table = Table("stage", "answer", title=f"one row: {' '.join(VALUES)}")
     for stage, label in labels.items():
         table.add_row(stage, label)
     console.print(table)
-    table = Table("worker", "partition", "tasks answered", title="who answered")
+    table = Table("worker", "partition", "tasks answered", title="tasks by worker")
     for row in done["answered"]:
         table.add_row(row["worker"], str(row["partition"]), f"{row['tasks']:,}")
     console.print(table)
@@ -190,7 +190,7 @@ def show(console: Console, done: dict[str, Any], labels: dict[str, str]) -> None
 
 
 def run(console: Console, folder: Path) -> dict[str, Any]:
-    """The demo itself; raises CheckFailed or ProcessFailed."""
+    """Run all steps and return the figures; raises CheckFailed or ProcessFailed."""
     env = environment(folder)
     settings = config.load(env)
     log = folder / "honcho.log"
@@ -200,9 +200,9 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
         with console.status("starting broker, 2 workers, sink and API"):
             others = asyncio.run(until_ready(settings, pipeline, ROW))
         labels = stages(env, settings)
-        others += 2  # one task each of the stages 4 and 5
-        answers = asyncio.run(many_clients(settings, console))
-        check(answers, settings, others)
+        others += 2  # the stages 4 and 5 send a task each
+        trips = asyncio.run(many_clients(settings, console))
+        check(trips, settings, others)
         check_stages(labels, settings)
     except BaseException:
         console.print(log.read_text(errors="replace")[-4000:], markup=False, highlight=False)
@@ -210,7 +210,7 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
     finally:
         stop_pipeline(pipeline)
     seconds = round(time.monotonic() - start, 1)
-    done = {**figures(answers), "other_tasks": others, "stages": labels, "seconds": seconds}
+    done = {**figures(trips), "other_tasks": others, "stages": labels, "seconds": seconds}
     show(console, done, labels)
     return done
 
@@ -232,8 +232,8 @@ def main() -> int:
     figures_file.write_text(json.dumps(done, indent=2) + "\n")
     rows = done["tasks"] + done["other_tasks"]
     console.print(
-        f"all {len(done['stages'])} stages agreed; SQLite has exactly one row for each of "
-        f"{rows:,} tasks, each with the label that predict gives in process"
+        f"all {len(done['stages'])} stages agree; SQLite has exactly one row for each of "
+        f"{rows:,} tasks, with the label that the model predicts in this process"
     )
     console.print("figures: var/demo.json    keep it running: make up", style="dim")
     return 0

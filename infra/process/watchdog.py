@@ -1,4 +1,4 @@
-"""Notices a process that stalls with work pending, and ends it so that another takes over."""
+"""Ends a process that stalls with work pending, so that another one takes over."""
 
 import asyncio
 import threading
@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-LOOKS_PER_TIMEOUT = 12
+CHECKS_PER_TIMEOUT = 12
 
 
 class Watched(Protocol):
-    """What the watchdog needs of a consumer."""
+    """The part of a consumer that the watchdog needs; see `streams.transport.consumer`."""
 
     @property
     def progress(self) -> int: ...
     def pending(self) -> bool: ...
-    def read_again(self) -> None: ...
+    def reread_dropped(self) -> None: ...
 
 
 class Watchdog:
-    """`end` is called with a reason after `timeout` seconds without progress, work pending,
+    """Calls `end` with a reason after `timeout` seconds without progress while work is pending,
     or without a turn of the event loop.
 
-    The second look is taken by a thread: a loop that is blocked cannot look at itself.
+    A thread checks the loop, because a blocked loop cannot check itself.
     """
 
     def __init__(self, timeout: float, end: Callable[[str], object]) -> None:
@@ -31,26 +31,26 @@ class Watchdog:
         self._beat = time.monotonic()
 
     def start(self) -> None:
-        """Start the thread; `watch` must be running in the loop by then."""
+        """Start the thread; by then `watch` must run in the loop."""
         threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
 
     def _watch_loop(self) -> None:
         while True:
-            time.sleep(self._timeout / LOOKS_PER_TIMEOUT)
+            time.sleep(self._timeout / CHECKS_PER_TIMEOUT)
             silent = time.monotonic() - self._beat
             if silent > self._timeout:
                 self._end(f"the event loop was blocked for {silent:.0f} s")
                 return
 
     async def watch(self, consumer: Watched) -> None:
-        """Look at the consumer until cancelled."""
+        """Check the consumer until cancelled."""
         progress, since = consumer.progress, time.monotonic()
         while True:
-            await asyncio.sleep(self._timeout / LOOKS_PER_TIMEOUT)
+            await asyncio.sleep(self._timeout / CHECKS_PER_TIMEOUT)
             self._beat = now = time.monotonic()
             if consumer.progress != progress or not consumer.pending():
                 if consumer.progress == progress:
-                    consumer.read_again()
+                    consumer.reread_dropped()
                 progress, since = consumer.progress, now
             elif now - since > self._timeout:
                 self._end(f"no progress for {now - since:.0f} s with work pending")

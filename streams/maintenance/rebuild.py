@@ -1,24 +1,21 @@
-"""Make the projection again from the log, in a new file that replaces the old one when complete."""
+"""Rebuild the projection from the log, in a new file that replaces the old one when complete."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from infra.broker import admin
 from infra.config import Settings
 from infra.topics import RESULTS
-from streams.maintenance.scan import open_log
+from streams.maintenance.scan import Progress, open_log
 from streams.projection.blocks import read
 from streams.projection.lock import WriterLock
 from streams.projection.reader import Reader
 from streams.projection.store import Applied, Store
 
-Progress = Callable[[int, int], None]  # records read, records in all
-
 
 class Rebuilt(NamedTuple):
-    """What a rebuild read, and `kept`: rows of the old file whose records the log has no more."""
+    """The records that a rebuild read, and `kept`: old rows whose records have expired."""
 
     applied: Applied
     kept: int
@@ -27,7 +24,7 @@ class Rebuilt(NamedTuple):
 async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
     """Rebuild `settings.database` from `results`.
 
-    Raises StoreError while a sink holds the database, and BrokerUnavailable.
+    Raises StoreError while a sink holds the database, BrokerUnavailable, and LogReplaced.
     """
     path = settings.database
     part = path.with_name(path.name + ".rebuild")
@@ -36,7 +33,7 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
         _remove(part)
         store = Store(part, cluster)
         try:
-            rebuilt = await _replay(settings, store, path, progress)
+            rebuilt = await _replay(settings, store, progress)
         except BaseException:
             store.close()
             _remove(part)
@@ -47,18 +44,19 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
     return rebuilt
 
 
-async def _replay(settings: Settings, store: Store, old: Path, progress: Progress) -> Rebuilt:
+async def _replay(settings: Settings, store: Store, progress: Progress) -> Rebuilt:
     total = Applied()
     done = kept = 0
+    old = settings.database
     async with open_log(settings, RESULTS) as log:
-        if old.exists():  # noqa: ASYNC240 - one stat of a local file
-            with Reader(old):  # refuses a file that is no projection
+        if old.exists():
+            with Reader(old):  # refuses a file that is not a projection
                 pass
-            kept = await asyncio.to_thread(store.carry_over, old, log.starts)
-        async for part in log.chunks():
-            applied = await asyncio.to_thread(store.apply_all, [read(part)])
+            kept = await asyncio.to_thread(store.backfill, old, log.starts)
+        async for chunk in log.chunks():
+            applied = await asyncio.to_thread(store.apply_all, [read(chunk)])
             total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
-            done += len(part.records)
+            done += len(chunk.records)
             progress(done, log.records)
     return Rebuilt(total, kept)
 

@@ -1,36 +1,57 @@
-"""Read a whole topic, from its beginning to where it ends now, outside any consumer group."""
+"""Read a whole topic, from its beginning to its present end, outside any consumer group."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from infra.broker.admin import pipeline_topics
+from infra.broker import connection
+from infra.broker.admin import pipeline_topics, prepare
 from infra.config import Settings
-from infra.topics import MAX_RESULT_BYTES
-from streams.records import Chunk
+from streams.errors import LogReplaced
+from streams.records import Chunk, OffsetPolicy, Partition
 
 FETCH_SECONDS = 1.0
+MAX_FETCH_RECORDS = 10_000
+
+Progress = Callable[[int, int], None]  # records read, records in all
+
+
+def refuse_replaced(partition: Partition, expected: int) -> None:
+    """Raise LogReplaced: the bounds of the old log are not those of the new one."""
+    raise LogReplaced(
+        f"{partition.topic}[{partition.partition}] ends before offset {expected}: the topic was "
+        "recreated while it was read; start again"
+    )
 
 
 class Log:
-    """One topic. `starts` and `ends`: of each partition the first offset and the one after
-    the last, as they were when it was opened."""
+    """One topic.
 
-    def __init__(self, consumer: AIOKafkaConsumer, starts: dict[int, int]) -> None:
+    `starts` and `ends`: the first offset of each partition, and the one after its last, at the
+    time when the log was opened.
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, policy: OffsetPolicy, starts: dict[int, int]
+    ) -> None:
         self._consumer = consumer
+        self._policy = policy
+        self._next = dict(starts)
         self.starts = starts
         self.ends: dict[int, int] = {}
 
     @property
     def records(self) -> int:
-        """How many records there are at most; exact where the log has no holes."""
+        """The number of records at most; exact if the log has no gaps."""
         return sum(self.ends.values()) - sum(self.starts.values())
 
     async def find_ends(self) -> None:
-        """Learn the high watermarks. They come with a fetch: the embedded broker's answer to
-        `end_offsets` is short by up to a batch."""
+        """Learn the high watermarks from fetches.
+
+        The embedded broker's answer to `end_offsets` is short by up to a batch.
+        """
         topic = next(iter(self._consumer.assignment())).topic
         while len(self.ends) < len(self.starts):
             await self._consumer.getmany(timeout_ms=int(FETCH_SECONDS * 100), max_records=1)
@@ -41,49 +62,57 @@ class Log:
         await self._consumer.seek_to_beginning()
 
     async def chunks(self) -> AsyncIterator[Chunk]:
-        """The records up to `ends`, in offset order within each partition."""
-        read = dict(self.starts)
-        while any(read[p] < self.ends[p] for p in read):
+        """The records up to `ends`, in offset order within each partition.
+
+        Raises LogReplaced if the topic is recreated meanwhile.
+        """
+        while any(self._next[p] < end for p, end in self.ends.items()):
             fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(
-                timeout_ms=int(FETCH_SECONDS * 1000), max_records=10_000
+                timeout_ms=int(FETCH_SECONDS * 1000), max_records=MAX_FETCH_RECORDS
             )
             for tp, records in fetched.items():
-                end = self.ends[tp.partition]
-                wanted = [r for r in records if r.offset < end]
-                if wanted:
-                    yield Chunk(tp.topic, tp.partition, read[tp.partition], wanted)
-                    read[tp.partition] = wanted[-1].offset + 1
-                if len(wanted) < len(records):
-                    read[tp.partition] = end
-            for tp in self._consumer.assignment():  # the last offsets may be holes
-                position = await self._consumer.position(tp)
-                if position >= self.ends[tp.partition]:
-                    read[tp.partition] = self.ends[tp.partition]
+                if chunk := self._take(tp, records):
+                    yield chunk
+            for tp in self._consumer.assignment():
+                await self._check(tp)
+
+    def _take(self, tp: TopicPartition, records: list[Any]) -> Chunk | None:
+        """The records below the end; those that are late are fetched again."""
+        first, end = self._next[tp.partition], self.ends[tp.partition]
+        if first >= end:
+            return None
+        reading = self._policy.read(tp, first, records, self._consumer.highwater(tp))
+        wanted = [r for r in reading.records if r.offset < end]
+        self._next[tp.partition] = min(end, reading.next)
+        if reading.seek is not None:
+            self._consumer.seek(tp, reading.seek)
+        return Chunk(tp.topic, tp.partition, first, wanted) if wanted else None
+
+    async def _check(self, tp: TopicPartition) -> None:
+        """Pass over a gap at the end, and notice a replaced log."""
+        end, answered_ms = self._consumer.highwater(tp), self._consumer.last_poll_timestamp(tp)
+        if answered_ms is not None:
+            self._policy.is_replaced(tp, self._next[tp.partition], end, answered_ms / 1000)
+        if await self._consumer.position(tp) >= self.ends[tp.partition]:
+            self._next[tp.partition] = self.ends[tp.partition]
 
 
 @asynccontextmanager
 async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
-    """A topic with its first offsets and ends known. The broker must be there."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=settings.fetch_wait_ms,
-        max_partition_fetch_bytes=MAX_RESULT_BYTES,
-    )
-    await consumer.start()
-    try:
+    """One of the pipeline's topics; raises BrokerUnavailable or TopicMismatch."""
+    policy = OffsetPolicy(refuse_replaced)
+    policy.learn(await prepare(settings))
+    consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
+    async with connection.connected(consumer):
         partitions = _partitions(settings, topic)
         consumer.assign(partitions)
         starts = await consumer.beginning_offsets(partitions)
-        log = Log(consumer, {tp.partition: offset for tp, offset in starts.items()})
+        log = Log(consumer, policy, {tp.partition: offset for tp, offset in starts.items()})
         await log.find_ends()
         yield log
-    finally:
-        await consumer.stop()
 
 
 def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:
-    """All partitions of one of the pipeline's topics; `prepare` holds the broker to the count."""
+    """All partitions of one of the pipeline's topics; `prepare` has checked their number."""
     [count] = [t.partitions for t in pipeline_topics(settings) if t.name == topic]
     return [TopicPartition(topic, p) for p in range(count)]

@@ -1,32 +1,24 @@
-"""Operations on the log: compare it with the database, ask again what was never answered."""
+"""Compare the log with the database."""
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-
-import msgspec
-from aiokafka import AIOKafkaProducer
 
 from infra.broker import admin
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from infra.topics import RESULTS
 from streams.codec import DECODE_ERRORS, decode_result
 from streams.errors import StoreError
-from streams.maintenance.scan import open_log
+from streams.maintenance.scan import Progress, open_log
 from streams.projection.reader import Reader, to_result
 from streams.records import Chunk
 
-Progress = Callable[[int, int], None]  # records read, records in all
-
 
 class Verified(NamedTuple):
-    """What differs between `results` and the database; task ids, or positions without one.
+    """The differences between `results` and the database: task ids, or places of records.
 
-    `missing`: a record in no table. `different`: a row that is not its record's answer.
-    `extra`: a row, of this log and of an offset that the log still has, without its record.
+    `missing`: records that are in no table. `different`: rows that differ from their records.
+    `extra`: rows of this log whose records are absent, although the log still has their offsets.
     `pending`: records that the sink has not read yet. `expired`: rows older than the log.
-    `conflicts`: answers to tasks that came with the id of another task; the first task's stays.
+    `conflicts`: results of tasks that came with the id of another task; the first one's stays.
     """
 
     records: int
@@ -40,7 +32,7 @@ class Verified(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether the database is the log's projection, as far as it has read."""
+        """Whether the database is the log's projection, up to the records it has read."""
         return self.consistent and not (self.missing or self.different or self.extra)
 
 
@@ -57,17 +49,17 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
     with Reader(settings.database) as reader:
         log_id = reader.log_id(cluster)
         if log_id is None:
-            raise StoreError(f"{settings.database} has nothing of this broker's log; start a sink")
+            raise StoreError(f"{settings.database} has no rows of this broker's log; start a sink")
         stored = reader.next_offsets(log_id)
         async with open_log(settings, RESULTS) as log:
-            async for part in log.chunks():
-                known = [r for r in part.records if r.offset < stored.get(part.partition, 0)]
-                pending += len(part.records) - len(known)
+            async for chunk in log.chunks():
+                known = [r for r in chunk.records if r.offset < stored.get(chunk.partition, 0)]
+                pending += len(chunk.records) - len(known)
                 if known:
-                    found = _compare(reader, log_id, part._replace(records=known))
+                    found = _compare(reader, log_id, chunk._replace(records=known))
                     for ids, more in zip((missing, different, extra), found, strict=True):
                         ids += more
-                done += len(part.records)
+                done += len(chunk.records)
                 progress(done, log.records)
             expired = reader.count_below(log_id, log.starts)
         audit = reader.audit()
@@ -76,17 +68,19 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
     )
 
 
-def _compare(reader: Reader, log_id: int, part: Chunk) -> tuple[list[str], list[str], list[str]]:
-    """Of one slice: (missing, different, extra)."""
-    last = part.records[-1].offset
-    rows = {row["offset"]: row for row in reader.between(log_id, part.partition, part.first, last)}
-    elsewhere = reader.other_offsets(log_id, part.partition, part.first, last)
+def _compare(reader: Reader, log_id: int, chunk: Chunk) -> tuple[list[str], list[str], list[str]]:
+    """Of one chunk: (missing, different, extra)."""
+    last = chunk.records[-1].offset
+    rows = {
+        row["offset"]: row for row in reader.between(log_id, chunk.partition, chunk.first, last)
+    }
+    elsewhere = reader.other_offsets(log_id, chunk.partition, chunk.first, last)
     missing, different = [], []
-    for record in part.records:
+    for record in chunk.records:
         row = rows.pop(record.offset, None)
         if row is None:
             if record.offset not in elsewhere:
-                missing.append(_name(part.partition, record))
+                missing.append(_name(chunk.partition, record))
         elif not _is_answer(row, record.value):
             different.append(row["task_id"])
     return missing, different, [row["task_id"] for row in rows.values()]
@@ -102,117 +96,3 @@ def _is_answer(row: dict[str, Any], value: bytes | None) -> bool:
         return to_result(row) == result and row["task_id"] == result.id
     except DECODE_ERRORS:
         return False
-
-
-class Unanswered(NamedTuple):
-    """A task without a result or a dead letter, as it stands in `tasks`."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    task_id: str
-
-
-async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
-    """Tasks that have waited for `older_than` seconds and have no end yet.
-
-    By the records' timestamps: a task's age is not its correctness.
-    """
-    await admin.prepare(settings)
-    before_ms = (time.time() - older_than) * 1000
-    async with open_log(settings, RESULTS) as log:
-        answered = {r.key async for part in log.chunks() for r in part.records}
-    async with open_log(settings, DEAD_LETTERS) as log:
-        dead = {position(r) async for part in log.chunks() for r in part.records}
-    found = []
-    async with open_log(settings, TASKS) as log:
-        async for part in log.chunks():
-            for r in part.records:
-                task_id = _task_id(r)
-                if (
-                    r.timestamp < before_ms
-                    and (part.partition, r.offset) not in dead
-                    and task_id.encode() not in answered
-                ):
-                    found.append(Unanswered(part.partition, r.key, r.value, task_id))
-    return found
-
-
-class _Identified(msgspec.Struct):
-    id: str
-
-
-def _task_id(record: Any) -> str:
-    """The id that an answer would carry: the one in the value, which the key should repeat."""
-    try:
-        return msgspec.json.decode(record.value or b"", type=_Identified).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return (record.key or b"").decode("utf-8", "replace")
-
-
-def position(letter: Any) -> tuple[int, int] | None:
-    """Where in `tasks` a dead letter was read, or None if its headers do not say."""
-    headers = dict(letter.headers)
-    try:
-        return int(headers["petal-partition"]), int(headers["petal-offset"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-@asynccontextmanager
-async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap,
-        acks="all",
-        enable_idempotence=settings.producer_idempotence,
-        max_request_size=2 * MAX_RESULT_BYTES,
-    )
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
-
-
-async def publish_again(
-    settings: Settings, records: Iterable[tuple[int, bytes | None, bytes | None]]
-) -> int:
-    """Write (partition, key, value) to `tasks`, bytes unchanged; returns how many.
-
-    Each is acknowledged by the broker. Safe to repeat: everything is keyed by task id.
-    """
-    count = 0
-    async with _producer(settings) as producer:
-        for partition, key, value in records:
-            await producer.send_and_wait(TASKS, value, key=key, partition=partition)
-            count += 1
-    return count
-
-
-class Letter(NamedTuple):
-    """A dead letter; `offset` is its own, in `dead-letters`."""
-
-    offset: int
-    reason: str
-    source: tuple[int, int] | None
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-
-
-async def dead_letters(settings: Settings) -> Sequence[Letter]:
-    """All dead letters, the oldest first."""
-    await admin.prepare(settings)
-    async with open_log(settings, DEAD_LETTERS) as log:
-        return [
-            Letter(
-                r.offset,
-                (dict(r.headers).get("petal-reason") or b"").decode("utf-8", "replace"),
-                position(r),
-                r.timestamp,
-                r.key,
-                r.value,
-            )
-            async for part in log.chunks()
-            for r in part.records
-        ]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from faust.types import ConsumerMessage
+from typing_extensions import override
 
 
 class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
@@ -13,7 +14,9 @@ class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
     last: int
     mark: "Watermark"
 
+    @override
     def on_final_ack(self, consumer: Any) -> bool:
+        """Acknowledge the whole chunk in place of one offset."""
         return bool(consumer.ack_chunk(self))
 
 
@@ -28,7 +31,7 @@ class Watermark:
         self.done: dict[int, int] = {}
 
     def ack(self, first: int, last: int) -> None:
-        """Note a handled range; move over it once everything before it is handled."""
+        """Note a handled range, and move over it once everything before it is handled."""
         self.done[first] = last
         while self.next in self.done:
             self.next = self.done.pop(self.next) + 1

@@ -1,4 +1,4 @@
-"""Faust's producer with a way to publish whole batches, each awaited by one future."""
+"""Faust's producer, which also publishes whole batches: one future to await for each."""
 
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -6,6 +6,9 @@ from itertools import repeat
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
+from typing_extensions import override
+
+from infra.broker import connection
 
 BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 
@@ -13,11 +16,14 @@ BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default m
 class Producer(driver.Producer):  # type: ignore[misc]
     """Writes whole batches; idempotent where the broker can."""
 
+    @override
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": self.transport.idempotence}
+        """Add idempotence, for which Faust has no setting."""
+        return connection.durability(self.transport.idempotence)
 
+    @override
     async def flush(self) -> None:
-        """Nothing: each delivery is awaited before its ack, so a commit need not wait again."""
+        """Do nothing: each delivery is awaited before its ack, so a commit need not wait."""
 
     async def send_all(
         self,
@@ -33,7 +39,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
         producer = self._ensure_producer()
         deliveries: list[Awaitable[Any]] = []
         batch = producer.create_batch()
-        append = batch._builder.append  # half the cost of `batch.append`, which only wraps it
+        append = batch._builder.append  # half the cost of `batch.append`, its wrapper
         count = 0
         now = int(time.time() * 1000)
         for (key, value), head in zip(messages, headers or repeat([])):  # noqa: B905

@@ -16,7 +16,7 @@ from infra import config
 from streams import application
 from streams import sink as sinks
 from streams import worker as workers
-from streams.processing.processor import Answers
+from streams.processing.processor import Processed
 from streams.projection.blocks import Contents
 from streams.projection.store import Applied, Store
 from streams.sink import Projection
@@ -140,16 +140,16 @@ class NotAwaited(Inference):
 class ReversedPair(Inference):
     """Swaps the answers of two neighbours."""
 
-    async def _answer(self, chunk: Any) -> Answers:
-        answers = await super()._answer(chunk)
-        if len(answers.results) < 2:
-            return answers
-        (key, value), (next_key, next_value), *rest = answers.results
+    async def _process(self, chunk: Any) -> Processed:
+        processed = await super()._process(chunk)
+        if len(processed.results) < 2:
+            return processed
+        (key, value), (next_key, next_value), *rest = processed.results
         one, two = msgspec.json.decode(value), msgspec.json.decode(next_value)
         if "y" in one and "y" in two:
             one["y"], two["y"] = two["y"], one["y"]
         swapped = [(key, msgspec.json.encode(one)), (next_key, msgspec.json.encode(two))]
-        return Answers([*swapped, *rest], answers.dead_letters)
+        return processed._replace(results=[*swapped, *rest])
 
 
 def _go_on(inference: Inference, handling: Any) -> None:

@@ -27,7 +27,7 @@ finally:
 """
 
 
-def told(done: Any) -> tuple[int, str, str]:
+def outcome(done: Any) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
@@ -78,8 +78,8 @@ def test_help_imports_nothing_heavy(shell: Pipeline, command: tuple[str, ...]) -
     assert done.stderr == "\n"
 
 
-def test_the_version_is_told(shell: Pipeline) -> None:
-    assert told(shell.run("--version")) == (0, "petal, version 0.1.0\n", "")
+def test_the_version_is_printed(shell: Pipeline) -> None:
+    assert outcome(shell.run("--version")) == (0, "petal, version 0.1.0\n", "")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_the_version_is_told(shell: Pipeline) -> None:
         ),
     ],
 )
-def test_wrong_usage_is_told_and_ends_with_2(
+def test_wrong_usage_is_reported_and_ends_with_2(
     shell: Pipeline, command: tuple[str, ...], line: str
 ) -> None:
-    code, out, err = told(shell.run(*command))
+    code, out, err = outcome(shell.run(*command))
     assert (code, out) == (2, "")
     assert err.startswith("Usage: ")
     assert err.splitlines()[-1].strip() == line
@@ -132,7 +132,7 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_78(
 ) -> None:
     shell.env[variable] = value
     task = ("0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11",) if command == ("wait",) else ()
-    assert told(shell.run(*command, *task)) == (78, "", f"petal: {line}\n")
+    assert outcome(shell.run(*command, *task)) == (78, "", f"petal: {line}\n")
 
 
 @pytest.mark.parametrize("color", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "xterm"}])
@@ -160,7 +160,7 @@ def test_a_terminal_with_no_color_gets_no_colors(shell: Pipeline, command: tuple
 
 
 @pytest.mark.parametrize("command", [("--help",), ("predict", "--help"), ("predict", *ROW)])
-def test_a_pipe_whose_reader_has_left_is_no_error(
+def test_a_pipe_whose_reader_has_left_is_not_an_error(
     shell: Pipeline, command: tuple[str, ...]
 ) -> None:
     reader, writer = os.pipe()
@@ -174,12 +174,12 @@ def test_a_pipe_whose_reader_has_left_is_no_error(
 @pytest.mark.parametrize("command", [("--help",), ("predict", *ROW)])
 def test_an_unexpected_error_is_one_line_and_70(shell: Pipeline, command: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
-        told = redirected(shell, full.fileno(), *command)
+        found = redirected(shell, full.fileno(), *command)
     line = (
         "petal: unexpected OSError: [Errno 28] No space left on device "
-        "(petal --debug … tells more)\n"
+        "(traceback: petal --debug …)\n"
     )
-    assert told == (70, line)
+    assert found == (70, line)
 
 
 def test_debug_shows_the_traceback_of_an_unexpected_error(shell: Pipeline) -> None:
@@ -190,6 +190,6 @@ def test_debug_shows_the_traceback_of_an_unexpected_error(shell: Pipeline) -> No
     assert "OSError: [Errno 28] No space left on device" in err
 
 
-def test_debug_leaves_an_expected_error_its_line(shell: Pipeline) -> None:
-    line = "petal: sepal_length: 'x' is not a number\n"
-    assert told(shell.run("--debug", "predict", "x", "2", "3", "4")) == (2, "", line)
+def test_debug_does_not_change_the_line_of_an_expected_error(shell: Pipeline) -> None:
+    line = "petal: sepal_length: 'x' is not a number (wrong_type)\n"
+    assert outcome(shell.run("--debug", "predict", "x", "2", "3", "4")) == (2, "", line)

@@ -18,7 +18,7 @@ Done = Any  # a CompletedProcess with text
 TASK_ID = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
-def told(done: Done) -> tuple[int, str, str]:
+def outcome(done: Done) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
@@ -64,7 +64,7 @@ def inference(labels: list[Any], proba: Any) -> str:
 
 
 def test_the_label_is_all_that_is_printed(shell: Pipeline) -> None:
-    assert told(shell.run("predict", *ROW)) == (0, "versicolor\n", "")
+    assert outcome(shell.run("predict", *ROW)) == (0, "versicolor\n", "")
 
 
 def test_json_is_the_answer_of_the_model_in_this_process(shell: Pipeline, loaded: Loaded) -> None:
@@ -74,7 +74,7 @@ def test_json_is_the_answer_of_the_model_in_this_process(shell: Pipeline, loaded
 
 
 @pytest.mark.parametrize("dashes", [(), ("--",)])
-def test_a_negative_number_is_a_value_and_no_option(
+def test_a_negative_number_is_a_value_and_not_an_option(
     shell: Pipeline, loaded: Loaded, dashes: tuple[str, ...]
 ) -> None:
     done = shell.run("predict", "--json", *dashes, "-6", "-2.9", "4.5", "-1e-3")
@@ -86,25 +86,33 @@ def test_a_negative_number_is_a_value_and_no_option(
     [
         (
             "1 2 3",
-            "iris wants 4 values (sepal_length, sepal_width, petal_length, petal_width), got 3",
+            "got 3 values, iris takes 4: sepal_length, sepal_width, petal_length, petal_width "
+            "(wrong_width)",
         ),
         (
             "1 2 3 4 5",
-            "iris wants 4 values (sepal_length, sepal_width, petal_length, petal_width), got 5",
+            "got 5 values, iris takes 4: sepal_length, sepal_width, petal_length, petal_width "
+            "(wrong_width)",
         ),
-        ("1 wide 3 4", "sepal_width: 'wide' is not a number"),
-        ("1 2 3,5 4", "petal_length: '3,5' is not a number"),
-        ("nan 2 3 4", "sepal_length: 'nan' is not a finite number"),
-        ("1 2 3 inf", "petal_width: 'inf' is not a finite number"),
-        ("1 -inf 3 4", "sepal_width: '-inf' is not a finite number"),
-        ("1 2 1e999 4", "petal_length: '1e999' is not a finite number"),
-        ("--unknown 2 3 4", "sepal_length: '--unknown' is not a number"),
+        ("1 wide 3 4", "sepal_width: 'wide' is not a number (wrong_type)"),
+        ("1 2 3,5 4", "petal_length: '3,5' is not a number (wrong_type)"),
+        ("nan 2 3 4", "sepal_length: NaN is not a finite number (not_finite)"),
+        ("1 2 3 inf", "petal_width: Infinity is not a finite number (not_finite)"),
+        ("1 -inf 3 4", "sepal_width: -Infinity is not a finite number (not_finite)"),
+        ("1 2 1e999 4", "petal_length: Infinity is not a finite number (not_finite)"),
+        ("--unknown 2 3 4", "sepal_length: '--unknown' is not a number (wrong_type)"),
     ],
 )
-def test_values_that_are_no_row_are_told_in_one_line_that_names_the_feature(
+def test_an_invalid_row_is_one_line_that_names_the_feature_and_ends_with_its_code(
     shell: Pipeline, values: str, line: str
 ) -> None:
-    assert told(shell.run("predict", *values.split())) == (2, "", f"petal: {line}\n")
+    assert outcome(shell.run("predict", *values.split())) == (2, "", f"petal: {line}\n")
+
+
+def test_a_row_that_the_model_fails_for_is_reported_with_its_code(shell: Pipeline) -> None:
+    code, out, err = outcome(shell.run("predict", "1e308", "1e308", "1e308", "1e308"))
+    line = "petal: the model's answer is not finite (predict_failed)"
+    assert (code, out, err.splitlines()[-1]) == (65, "", line)
 
 
 def test_the_help_names_every_feature_with_its_unit_and_range(
@@ -130,15 +138,15 @@ def test_the_help_works_without_a_model_card(shell: Pipeline, tmp_path: Path) ->
     assert "the features of" not in done.stdout
 
 
-def test_without_a_model_card_the_line_says_how_to_make_one(
+def test_without_a_model_card_the_line_says_how_to_create_one(
     shell: Pipeline, tmp_path: Path
 ) -> None:
     shell.env["PETAL_MODEL"] = str(tmp_path / "none.joblib")
     line = (
         f"petal: no model card at {tmp_path}/none.json (No such file or directory); "
-        "make one: petal train\n"
+        "create one: petal train\n"
     )
-    assert told(shell.run("predict", *ROW)) == (78, "", line)
+    assert outcome(shell.run("predict", *ROW)) == (78, "", line)
 
 
 def test_an_altered_artifact_is_not_opened(shell: Pipeline, artifact: Path, tmp_path: Path) -> None:
@@ -146,14 +154,14 @@ def test_an_altered_artifact_is_not_opened(shell: Pipeline, artifact: Path, tmp_
     altered.write_bytes(artifact.read_bytes() + b"x")
     altered.with_suffix(".json").write_bytes(artifact.with_suffix(".json").read_bytes())
     shell.env["PETAL_MODEL"] = str(altered)
-    code, out, line = told(shell.run("predict", *ROW))
+    code, out, line = outcome(shell.run("predict", *ROW))
     assert (code, out, line.count("\n")) == (78, "", 1)
-    assert "it was not opened. Train again: petal train" in line
+    assert "It was not opened. Retrain: petal train" in line
 
 
 def test_rest_asks_the_open_inference_protocol(shell: Pipeline) -> None:
     done, asked = asked_over_rest(shell, 200, inference(["versicolor"], [0.1, 0.7, 0.2]))
-    assert told(done) == (0, "versicolor\n", "")
+    assert outcome(done) == (0, "versicolor\n", "")
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [6.0, 2.9, 4.5, 1.5]}
     assert asked == [("/v2/models/iris/infer", {"inputs": [tensor]})]
 
@@ -161,7 +169,7 @@ def test_rest_asks_the_open_inference_protocol(shell: Pipeline) -> None:
 def test_a_slash_at_the_end_of_the_address_changes_nothing(shell: Pipeline) -> None:
     body = inference(["versicolor"], [0.1, 0.7, 0.2])
     done, asked = asked_over_rest(shell, 200, body, address="http://127.0.0.1:{port}/")
-    assert told(done) == (0, "versicolor\n", "")
+    assert outcome(done) == (0, "versicolor\n", "")
     assert [path for path, _ in asked] == ["/v2/models/iris/infer"]
 
 
@@ -176,7 +184,7 @@ def test_rest_gives_the_same_document_as_the_model_in_this_process(shell: Pipeli
     }
 
 
-def test_a_server_of_the_protocol_without_probabilities_is_understood(shell: Pipeline) -> None:
+def test_a_server_of_the_protocol_may_send_no_probabilities(shell: Pipeline) -> None:
     output = {"name": "predict", "shape": [1], "datatype": "BYTES", "data": ["versicolor"]}
     body = json.dumps({"model_name": "iris", "model_version": "abc", "outputs": [output]})
     done, _ = asked_over_rest(shell, 200, body, "--json")
@@ -186,21 +194,21 @@ def test_a_server_of_the_protocol_without_probabilities_is_understood(shell: Pip
 def test_a_busy_service_suggests_the_queue(shell: Pipeline) -> None:
     done, _ = asked_over_rest(shell, 503, "Service Unavailable")
     line = (
-        "petal: 503 Service Unavailable: the service is busy with others; let the work wait in "
-        "a queue instead: --via queue\n"
+        "petal: 503 Service Unavailable: the service is busy; let the task wait in a queue "
+        "instead: --via queue\n"
     )
-    assert told(done) == (69, "", line)
+    assert outcome(done) == (69, "", line)
 
 
 def test_a_refused_connection_says_how_to_start_the_service(shell: Pipeline) -> None:
     url = shell.env["PETAL_API_URL"]
     line = f"petal: no service at {url}; start it: make up, or python -m api\n"
-    assert told(shell.run("predict", "--via", "rest", *ROW)) == (69, "", line)
+    assert outcome(shell.run("predict", "--via", "rest", *ROW)) == (69, "", line)
 
 
-def test_what_the_service_refuses_is_told_as_it_says_it(shell: Pipeline) -> None:
-    done, _ = asked_over_rest(shell, 400, '{"error": "X has 5 columns, iris wants 4"}')
-    assert told(done) == (65, "", "petal: 400: X has 5 columns, iris wants 4\n")
+def test_a_refusal_of_the_service_is_printed_with_its_status(shell: Pipeline) -> None:
+    done, _ = asked_over_rest(shell, 400, '{"error": "X has 5 columns, iris takes 4"}')
+    assert outcome(done) == (65, "", "petal: X has 5 columns, iris takes 4 (HTTP 400)\n")
 
 
 @pytest.mark.parametrize(
@@ -221,18 +229,18 @@ def test_what_the_service_refuses_is_told_as_it_says_it(shell: Pipeline) -> None
         (200, "\xff"),
     ],
 )
-def test_a_server_that_is_no_inference_service_is_told_in_one_line(
+def test_a_server_that_is_not_an_inference_service_is_reported_in_one_line(
     shell: Pipeline, status: int, body: str
 ) -> None:
     done, _ = asked_over_rest(shell, status, body)
     line = (
-        f"petal: {shell.env['PETAL_API_URL']} answered {status}, not as the Open Inference "
-        "Protocol does; is PETAL_API_URL right?\n"
+        f"petal: {shell.env['PETAL_API_URL']} answered {status}, and not in the Open Inference "
+        "Protocol; check PETAL_API_URL\n"
     )
-    assert told(done) == (69, "", line)
+    assert outcome(done) == (69, "", line)
 
 
-def test_a_service_that_does_not_answer_in_time_is_told_in_one_line(shell: Pipeline) -> None:
+def test_a_service_that_does_not_answer_in_time_is_reported_in_one_line(shell: Pipeline) -> None:
     async def run() -> Done:
         async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()  # until the client gives up
@@ -246,7 +254,7 @@ def test_a_service_that_does_not_answer_in_time_is_told_in_one_line(shell: Pipel
 
     done = asyncio.run(run())
     url = f"{shell.env['PETAL_API_URL']}/v2/models/iris/infer"
-    assert told(done) == (69, "", f"petal: {url} did not answer within 0.5 s\n")
+    assert outcome(done) == (69, "", f"petal: {url} did not answer within 0.5 s\n")
 
 
 def test_the_queue_without_a_broker_is_unavailable(shell: Pipeline) -> None:
@@ -256,14 +264,14 @@ def test_the_queue_without_a_broker_is_unavailable(shell: Pipeline) -> None:
         f"petal: no Kafka broker at {address} (KafkaConnectionError); "
         "start one (make up) or set PETAL_BROKER\n"
     )
-    assert told(shell.run("predict", "--via", "queue", *ROW)) == (69, "", lines)
+    assert outcome(shell.run("predict", "--via", "queue", *ROW)) == (69, "", lines)
 
 
-def test_a_time_out_of_the_queue_says_how_to_go_on_waiting(pipeline: Pipeline) -> None:
-    code, out, line = told(pipeline.run("predict", "--via", "queue", "--timeout", "1", *ROW))
+def test_a_time_out_of_the_queue_says_how_to_wait_longer(pipeline: Pipeline) -> None:
+    code, out, line = outcome(pipeline.run("predict", "--via", "queue", "--timeout", "1", *ROW))
     assert (code, out) == (75, "")
     assert re.fullmatch(
         f"petal: no result within 1 s for task ({TASK_ID}); "
-        r"go on waiting with: petal wait \1\n",
+        r"to wait longer: petal wait \1\n",
         line,
     )

@@ -16,11 +16,11 @@ NOW = 1_000_000.0
 
 
 def worker(pid: int, **fields: Any) -> Status:
-    said: dict[str, Any] = {
+    report: dict[str, Any] = {
         "group": "petal-worker", "host": "h", "pid": pid, "state": "ready", "model": "iris@1",
         "partitions": [Lag(0, 5, 7), Lag(1, 3, 3)], "progress_at": NOW, "at": NOW,
     }  # fmt: skip
-    return Status(**{**said, **fields})
+    return Status(**{**report, **fields})
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def worker(pid: int, **fields: Any) -> Status:
         ([worker(1), worker(2, model="iris@2")], "different models: iris@1, iris@2"),
     ],
 )
-def test_what_is_wrong_is_said(statuses: list[Status], fault: str) -> None:
-    [said] = faults(statuses, "petal-worker", NOW)
-    assert fault in said
+def test_each_fault_is_reported(statuses: list[Status], fault: str) -> None:
+    [report] = faults(statuses, "petal-worker", NOW)
+    assert fault in report
 
 
 def test_work_that_moves_or_a_standby_is_no_fault() -> None:
@@ -48,18 +48,18 @@ def test_work_that_moves_or_a_standby_is_no_fault() -> None:
     assert faults([moving, idle, standby], "petal-worker", NOW) == []
 
 
-def test_partitions_of_nobody_are_found() -> None:
+def test_unassigned_partitions_are_found() -> None:
     assert uncovered([worker(1), worker(2, group="petal-sink")], "petal-worker", 4) == [2, 3]
 
 
-def test_a_file_says_what_was_written_last_and_goes_with_its_process(tmp_path: Path) -> None:
+def test_a_file_has_the_last_status_and_is_removed_with_its_process(tmp_path: Path) -> None:
     file = StatusFile(tmp_path, "petal-worker")
     file.write(worker(1, model="m" * 2000))
     file.write(worker(2))
     assert read_all(tmp_path) == [worker(2)]
     left = tmp_path / "petal-worker-h-9.json"
     left.write_bytes(b"{}")
-    assert read_all(tmp_path) == [worker(2)], "the dead are not read"
+    assert read_all(tmp_path) == [worker(2)], "a dead process is not read"
     StatusFile(tmp_path, "petal-sink").remove()
     assert not left.exists()
     file.remove()
@@ -73,15 +73,17 @@ def ask(pipeline: Pipeline, *options: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_the_pipeline_is_ready_when_all_of_it_is(pipeline: Pipeline) -> None:
-    code, said = ask(pipeline)
-    assert (code, said["ready"]) == (69, False)
-    assert [f"no process of petal-{part} is ready" for part in ("worker", "sink")] == said["faults"]
+    code, report = ask(pipeline)
+    assert (code, report["ready"]) == (69, False)
+    assert [f"no process of petal-{part} is ready" for part in ("worker", "sink")] == report[
+        "faults"
+    ]
     answering, sink = pipeline.worker(), pipeline.sink()
-    code, said = ask(pipeline, "--wait", "20")
-    assert (code, said["faults"]) == (0, [])
-    assert [p["pid"] for p in said["processes"]] == [sink.pid, answering.pid]
-    assert [len(p["partitions"]) for p in said["processes"]] == [4, 4]
-    assert said["processes"][1]["model"] == "iris@" + said["processes"][1]["model"][5:]
+    code, report = ask(pipeline, "--wait", "20")
+    assert (code, report["faults"]) == (0, [])
+    assert [p["pid"] for p in report["processes"]] == [sink.pid, answering.pid]
+    assert [len(p["partitions"]) for p in report["processes"]] == [4, 4]
+    assert report["processes"][1]["model"] == "iris@" + report["processes"][1]["model"][5:]
     lines = pipeline.run("status").stdout.splitlines()
     assert lines[-1] == "ready"
     assert "partitions 0,1,2,3\tlag 0\tiris@" in lines[1]
@@ -90,8 +92,8 @@ def test_the_pipeline_is_ready_when_all_of_it_is(pipeline: Pipeline) -> None:
     assert "has been silent for" in ask(pipeline, "--only", "worker")[1]["faults"][0]
     assert ask(pipeline, "--only", "sink")[0] == 0
     answering.kill()
-    code, said = ask(pipeline)
-    assert (code, said["faults"]) == (69, ["no process of petal-worker is ready"])
+    code, report = ask(pipeline)
+    assert (code, report["faults"]) == (69, ["no process of petal-worker is ready"])
     assert sink.stop() == 0
     assert [p.name for p in Path(pipeline.env["PETAL_STATUS"]).glob("petal-sink*")] == []
 

@@ -43,7 +43,7 @@ def test_the_shell_gives_the_same_artifact_as_python(trained: Path, artifact: Pa
     assert cards.read(trained) == cards.read(artifact)
 
 
-def test_one_line_tells_the_model_its_accuracy_and_its_path(
+def test_one_line_has_the_model_its_accuracy_and_its_path(
     shell: Pipeline, artifact: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "iris.joblib"
@@ -74,7 +74,7 @@ def test_what_was_trained_answers(shell: Pipeline, trained: Path) -> None:
     assert shell.run("predict", "6.0", "2.9", "4.5", "1.5").stdout == "versicolor\n"
 
 
-def test_a_model_of_ones_own_is_not_replaced_by_the_example(
+def test_another_model_is_not_replaced_by_the_example(
     shell: Pipeline, trained: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.joblib"
@@ -82,17 +82,17 @@ def test_a_model_of_ones_own_is_not_replaced_by_the_example(
     artifacts.save(model, msgspec.structs.replace(card, name="mine"), path)
     before = path.read_bytes()
     done = shell.run("train", "--output", str(path))
-    line = f"petal: {path} holds the model mine; choose another by --output\n"
+    line = f"petal: {path} holds another model, mine; choose another path with --output\n"
     assert (done.returncode, done.stderr) == (78, line)
     assert path.read_bytes() == before
-    train(shell, trained)  # the example itself is made again
+    train(shell, trained)  # the example itself is replaced
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(
+def test_a_path_that_cannot_be_written_is_reported_in_one_line(
     shell: Pipeline, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "iris.joblib"
     done = shell.run("train", "--output", str(path))
-    line = f"petal: {path} cannot be written (File exists); choose another\n"
+    line = f"petal: {path} cannot be written (File exists); choose another path\n"
     assert (done.returncode, done.stdout, done.stderr) == (78, "", line)

@@ -18,7 +18,7 @@ def test_an_empty_variable_gives_its_default() -> None:
     assert config.load({"PETAL_BROKER": "", "PETAL_PARTITIONS": ""}) == Settings()
 
 
-# One value for each setting, none of them its default.
+# One value for each setting, which is not its default.
 VALUES: dict[str, tuple[str, object]] = {
     "broker": ("a.example:9092,b.example:9093", "a.example:9092,b.example:9093"),
     "embedded_port": ("19092", 19092),
@@ -101,7 +101,7 @@ def test_a_switch_is_on_or_off_or_true_or_false(name: str, text: str, value: obj
         ("PETAL_PARTITION", "4"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_that_names_the_variable(variable: str, text: str) -> None:
+def test_an_error_names_the_variable(variable: str, text: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         config.load({variable: text})
 

@@ -1,4 +1,4 @@
-"""Topics as they must exist."""
+"""The topics that the settings ask for."""
 
 from infra.broker.admin import pipeline_topics
 from infra.config import Settings
@@ -20,7 +20,7 @@ def test_the_settings_decide_partitions_and_retention() -> None:
     assert (topics["tasks"], topics["results"]) == ((9, "-1"), (9, "43200000"))
 
 
-def test_whatever_fits_into_tasks_fits_into_dead_letters() -> None:
+def test_each_task_fits_into_dead_letters_and_results() -> None:
     sizes = {t.name: int(t.config["max.message.bytes"]) for t in pipeline_topics(Settings())}
     assert MAX_TASK_BYTES < sizes["tasks"] < sizes["dead-letters"] == sizes["results"]
     assert sizes["results"] > MAX_RESULT_BYTES

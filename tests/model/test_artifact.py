@@ -55,7 +55,7 @@ def test_one_changed_byte_is_refused(saved: Path) -> None:
     data = bytearray(saved.read_bytes())
     data[len(data) // 2] ^= 1
     saved.write_bytes(data)
-    with pytest.raises(ArtifactError, match="not the file its card was made for"):
+    with pytest.raises(ArtifactError, match="not the file that its card describes"):
         artifact.load(saved)
 
 
@@ -72,16 +72,16 @@ class Canary:
 def test_a_foreign_pickle_is_never_opened(saved: Path) -> None:
     sung = saved.parent / "sung"
     joblib.dump(Canary(sung), saved)
-    with pytest.raises(ArtifactError, match="it was not opened"):
+    with pytest.raises(ArtifactError, match="It was not opened"):
         artifact.load(saved)
     assert not sung.exists()
     joblib.load(saved)
     assert sung.exists(), "the canary cannot sing: this test would show nothing"
 
 
-def test_another_version_of_scikit_learn_is_refused_and_told_what_to_do(saved: Path) -> None:
+def test_another_version_of_scikit_learn_is_refused_and_says_what_to_do(saved: Path) -> None:
     rewrite(saved, libraries={"scikit-learn": "0.1"})
-    with pytest.raises(ArtifactError, match=r"scikit-learn 0\.1, here is .*petal train"):
+    with pytest.raises(ArtifactError, match=r"scikit-learn 0\.1, the installed .*petal train"):
         artifact.load(saved)
 
 
@@ -97,10 +97,10 @@ def test_a_missing_part_says_what_to_do(saved: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ({"a": 1}, "a dict, which has no predict"),
+        ({"a": 1}, "a dict, which has no method predict"),
         (LogisticRegression(), "its LogisticRegression is not fitted; call fit"),
-        (LogisticRegression, "no scikit-learn estimator; derive it from BaseEstimator"),
-        (b"", r"cannot be read .*; train again: petal train"),
+        (LogisticRegression, "not hold a scikit-learn estimator; save an instance of a BaseEst"),
+        (b"", r"cannot be read .*; retrain: petal train"),
     ],
 )
 def test_a_pinned_file_that_holds_no_fitted_estimator_is_refused(
@@ -119,20 +119,20 @@ def test_a_pinned_file_that_ends_too_early_is_refused(saved: Path) -> None:
     data = saved.read_bytes()[:-40]
     saved.write_bytes(data)
     rewrite(saved, sha256=hashlib.sha256(data).hexdigest())
-    with pytest.raises(ArtifactError, match=r"cannot be read .*; train again: petal train"):
+    with pytest.raises(ArtifactError, match=r"cannot be read .*; retrain: petal train"):
         artifact.load(saved)
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"features": tuple(FEATURES[:3])}, "it wants 4 features, its card names 3"),
-        ({"kind": "regressor"}, "it is a classifier, its card says regressor"),
+        ({"features": tuple(FEATURES[:3])}, "it takes 4 features, its card has 3"),
+        ({"kind": "regressor"}, "it is a classifier, its card has regressor"),
         (
             {"classes": ("a", "b", "c")},
-            "its classes are ('setosa', 'versicolor', 'virginica'), its card says ('a', 'b', 'c')",
+            "its classes are ('setosa', 'versicolor', 'virginica'), its card has ('a', 'b', 'c')",
         ),
-        ({"proba": False}, "it has probabilities, its card says otherwise"),
+        ({"proba": False}, "it has predict_proba, its card has proba=False"),
     ],
 )
 def test_a_card_of_another_model_is_refused(
@@ -154,10 +154,12 @@ def unequal_outputs() -> Any:
         (LinearRegression().fit(X[:, :2], X[:, 2:]), "several values for a row"),
         (KNeighborsClassifier().fit(X, X[:, :2] > 4), "several values for a row"),
         (unequal_outputs(), "several values for a row"),
-        (LinearRegression(), "is not fitted; call fit before saving it"),
+        (LinearRegression(), "is not fitted; call fit before you save it"),
     ],
 )
-def test_what_load_would_refuse_is_not_saved(tmp_path: Path, model: Any, fault: str) -> None:
+def test_a_model_that_load_would_refuse_is_not_saved(
+    tmp_path: Path, model: Any, fault: str
+) -> None:
     features = FEATURES[: getattr(model, "n_features_in_", 4)]
     with pytest.raises(ArtifactError, match=fault):
         artifact.save(model, make_card("odd", model, features), tmp_path / "odd.joblib")
@@ -200,7 +202,7 @@ def test_a_model_of_a_data_frame_is_refused_where_pandas_is_missing(
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [("file/iris.joblib", "cannot be written"), ("iris.json", r"end it with \.joblib")],
+    [("file/iris.joblib", "cannot be written"), ("iris.json", r"end the .* name with \.joblib")],
 )
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path, name: str, fault: str) -> None:
     (tmp_path / "file").touch()

@@ -35,8 +35,8 @@ def test_the_answers_are_those_of_scikit_learn(model: Any, rows: Any) -> None:
     assert proba.tolist() == model.predict_proba(rows).tolist()
 
 
-MANY = np.arange(len(X)) % 12  # more classes than are added up one after the other
-FEW = np.arange(len(X)) % logistic.FEW
+MANY = np.arange(len(X)) % 12  # more classes than numpy adds one after the other
+FEW = np.arange(len(X)) % logistic.MAX_SEQUENTIAL
 
 
 @pytest.mark.parametrize(

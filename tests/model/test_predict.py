@@ -1,9 +1,12 @@
-"""One call of predict for all rows, and answers that can be trusted."""
+"""One call of predict for all rows, halved where it fails, and answers that can be trusted."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
@@ -15,8 +18,18 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVC
 
 from model.artifact import Loaded
-from model.errors import PredictError, WrongShape
-from model.predict import Prediction, classes, matrix, predict
+from model.errors import NotFinite, PredictError, WrongShape
+from model.predict import (
+    MAX_GROWTH,
+    CostEstimate,
+    Joint,
+    Prediction,
+    classes,
+    matrix,
+    predict,
+    predict_together,
+    split,
+)
 from model.train import load
 
 X = load().X
@@ -107,7 +120,7 @@ def test_an_answer_that_cannot_be_used_is_an_error(answer: Any, fault: str) -> N
 def test_several_outputs_are_a_wrong_shape_and_not_an_error_of_the_estimator() -> None:
     """Their probabilities are a list of arrays of unequal widths, which no array can hold."""
     y = np.c_[X[:, 0] > 5, (X[:, 1] * 2).astype(int)]
-    with pytest.raises(WrongShape, match=r"predict gave shape \(3, 2\) for 3 rows"):
+    with pytest.raises(WrongShape, match=r"predict returned shape \(3, 2\) for 3 rows"):
         predict(KNeighborsClassifier().fit(X, y), X[:3])
 
 
@@ -131,3 +144,120 @@ def test_denormal_numbers_are_numbers(loaded: Loaded) -> None:
 
 def test_a_constant_regressor_is_an_estimator_like_any_other() -> None:
     assert predict(DummyRegressor().fit(X, X[:, 0]), X[:2]).y == [X[:, 0].mean()] * 2
+
+
+class Grumpy:
+    """Returns each row's only value, and fails for every call with a negative one."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[float]] = []
+
+    def __call__(self, rows: Any) -> Prediction:
+        values = rows[:, 0].tolist()
+        self.calls.append(values)
+        if min(values) < 0:
+            raise PredictError(f"negative in {values}")
+        return Prediction(values, None)
+
+
+def column(*values: float) -> Any:
+    return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+
+def test_the_rows_of_all_callers_are_one_call_if_none_fails() -> None:
+    model = Grumpy()
+    joints = predict_together(model, column(0, 1, 2, 3), [1, 2, 1])
+    assert joints == [Joint(3, Prediction([0.0, 1.0, 2.0, 3.0], None))]
+    assert model.calls == [[0.0, 1.0, 2.0, 3.0]]
+
+
+def test_a_part_that_fails_gets_its_error_and_its_neighbours_their_predictions() -> None:
+    model = Grumpy()
+    first, second, third, fourth = predict_together(
+        model, column(0, 1, 2, -3, 4, 5, 6, 7), [1, 1, 1, 2, 1, 1, 1]
+    )
+    assert first == Joint(3, Prediction([0.0, 1.0, 2.0], None))
+    assert (second.parts, str(second.outcome)) == (1, "negative in [-3.0, 4.0]")
+    assert third == Joint(1, Prediction([5.0], None))
+    assert fourth == Joint(2, Prediction([6.0, 7.0], None))
+
+
+def test_one_failing_part_among_many_costs_two_calls_for_each_halving() -> None:
+    model = Grumpy()
+    predict_together(model, column(*range(77), -1, *range(78, 128)), [1] * 128)
+    assert len(model.calls) == 1 + 2 * 7
+
+
+def test_no_parts_are_no_calls() -> None:
+    model = Grumpy()
+    assert predict_together(model, np.empty((0, 1)), []) == []
+    assert model.calls == []
+
+
+@given(st.lists(st.lists(st.integers(-1, 9), min_size=1, max_size=4), min_size=1, max_size=12))
+def test_each_part_gets_what_it_gets_alone_in_its_order(parts: list[list[int]]) -> None:
+    counts = [len(part) for part in parts]
+    joints = predict_together(Grumpy(), column(*(v for part in parts for v in part)), counts)
+    assert sum(joint.parts for joint in joints) == len(parts)
+    found: list[list[float] | str] = []
+    for joint in joints:
+        own = counts[len(found) : len(found) + joint.parts]
+        if isinstance(joint.outcome, PredictError):
+            assert joint.parts == 1
+            found.append(str(joint.outcome))
+        else:
+            found += split(joint.outcome.y, own)
+    assert found == [
+        f"negative in {[float(v) for v in part]}" if min(part) < 0 else part for part in parts
+    ]
+
+
+def test_the_answers_of_a_real_model_are_those_of_each_part_alone(loaded: Loaded) -> None:
+    rows = np.array([[5.1, 3.5, 1.4, 0.2], [1e308] * 4, [6.3, 3.3, 6.0, 2.5]])
+    with np.errstate(all="ignore"):
+        first, second, third = predict_together(lambda X: predict(loaded.model, X), rows, [1, 1, 1])
+    assert first.outcome == predict(loaded.model, rows[:1])
+    assert isinstance(second.outcome, NotFinite)
+    assert third.outcome == predict(loaded.model, rows[2:])
+
+
+def test_an_error_that_is_not_the_models_is_not_hidden() -> None:
+    def broken(rows: Any) -> Prediction:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        predict_together(broken, column(1, 2), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("counts", "parts"),
+    [([1, 1, 1], [["a"], ["b"], ["c"]]), ([2, 1], [["a", "b"], ["c"]]), ([3], [["a", "b", "c"]])],
+)
+def test_values_are_split_by_the_rows_of_each_part(
+    counts: list[int], parts: list[list[str]]
+) -> None:
+    assert split(["a", "b", "c"], counts) == parts
+
+
+def test_the_cost_of_a_call_is_guessed_from_the_last_one() -> None:
+    cost = CostEstimate()
+    assert cost.guess(1) == math.inf
+    cost.observe(100, 0.5)
+    assert (cost.guess(100), cost.guess(200), cost.guess(1)) == (0.5, 1.0, 0.5)
+    cost.observe(10, 0.25)
+    assert (cost.guess(10), cost.guess(40)) == (0.25, 1.0)
+
+
+def test_one_slow_call_raises_the_guess_by_a_limited_factor() -> None:
+    cost = CostEstimate()
+    cost.observe(1, 0.001)
+    cost.observe(1, 60.0)
+    assert cost.guess(1) == 0.001 * MAX_GROWTH
+    cost.observe(1, 60.0)
+    assert cost.guess(1) == 0.001 * MAX_GROWTH**2
+
+
+def test_the_guess_for_a_call_without_rows_is_a_number() -> None:
+    cost = CostEstimate()
+    cost.observe(0, 0.5)
+    assert cost.guess(0) == 0.5

@@ -1,4 +1,4 @@
-"""The client against a broker alone: what it promises when nobody answers."""
+"""The client's promises, with a broker and mostly without a worker."""
 
 import asyncio
 import os
@@ -12,7 +12,8 @@ from infra.config import Settings
 from infra.topics import TASKS
 from streams import client
 from streams.client import Client, Submitted
-from streams.errors import PipelineUnavailable, ResultTimeout, TaskTooLarge
+from streams.codec import input_digest
+from streams.errors import IdConflict, PipelineUnavailable, ResultTimeout, TaskTooLarge
 from streams.events import Task, new_id
 from streams.maintenance.scan import open_log
 from tests.processes import Pipeline, free_port
@@ -21,7 +22,7 @@ ROW = [5.1, 3.5, 1.4, 0.2]
 KAFKA = os.environ.get("TEST_BROKER") == "kafka"
 
 
-def test_a_submitted_task_stands_where_the_broker_said(pipeline: Pipeline) -> None:
+def test_a_submitted_task_has_the_place_that_the_broker_returned(pipeline: Pipeline) -> None:
     settings = config.load(pipeline.env)
 
     async def run() -> tuple[list[Submitted], dict[tuple[int, int], bytes]]:
@@ -40,8 +41,8 @@ def test_a_submitted_task_stands_where_the_broker_said(pipeline: Pipeline) -> No
 
 
 @pytest.mark.skipif(not KAFKA, reason="the embedded broker has no idempotent producers")
-def test_a_client_whose_sequence_numbers_have_a_gap_goes_on(pipeline: Pipeline) -> None:
-    """As after a broker was away for longer than aiokafka keeps a batch; see `Client._send`."""
+def test_a_client_whose_sequence_numbers_have_a_gap_can_submit(pipeline: Pipeline) -> None:
+    """As if a broker was away for longer than aiokafka keeps a batch; see `Client._send`."""
     settings = config.load(pipeline.env)
 
     async def run() -> list[Submitted]:
@@ -63,7 +64,7 @@ def test_without_a_worker_a_question_times_out_and_names_its_task(pipeline: Pipe
             with pytest.raises(ResultTimeout) as late:
                 await asker.ask([ROW], timeout=0.5, task_id=task_id)
             assert late.value.task_id == task_id
-            assert asker._results._waiting == {}, "a waiter that gave up is kept"
+            assert asker._listener._waiting == {}, "a caller that timed out still waits"
 
     asyncio.run(run())
 
@@ -75,12 +76,12 @@ def test_without_a_broker_a_client_is_unavailable_within_its_wait() -> None:
     assert time.monotonic() - start < 5
 
 
-def test_a_task_that_fits_into_no_message_is_refused_before_it_is_published() -> None:
+def test_a_task_that_is_too_large_is_refused_before_it_is_published() -> None:
     with pytest.raises(TaskTooLarge, match="the limit is 1,000,000"):
         client.encode_task([ROW] * 60_000, new_id())
 
 
-def test_tasks_are_encoded_as_the_contract_has_them() -> None:
+def test_tasks_are_encoded_as_in_the_contract() -> None:
     import msgspec
 
     task_id = new_id()
@@ -90,12 +91,12 @@ def test_tasks_are_encoded_as_the_contract_has_them() -> None:
     assert task == Task(v=1, id=task_id, X=[ROW], at=task.at)
 
 
-def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
+def test_stopping_the_client_cancels_waiting_calls(pipeline: Pipeline) -> None:
     async def run() -> None:
         asker = Client(config.load(pipeline.env))
         await asker.start()
         asking = asyncio.create_task(asker.ask([ROW], timeout=60))
-        while not asker._results._waiting:
+        while not asker._listener._waiting:
             await asyncio.sleep(0.01)
         await asker.stop()
         with pytest.raises(asyncio.CancelledError):
@@ -104,8 +105,21 @@ def test_cancelling_the_client_ends_those_who_wait(pipeline: Pipeline) -> None:
     asyncio.run(run())
 
 
-def test_who_asks_may_wait_for_earlier_tasks_as_often_as_he_likes(pipeline: Pipeline) -> None:
-    """The reader is at work when it is sent back to the beginning, and may be there at once."""
+def test_a_result_is_compared_with_the_digest_that_the_caller_has(pipeline: Pipeline) -> None:
+    pipeline.worker()
+
+    async def main() -> None:
+        async with Client(config.load(pipeline.env)) as asker:
+            result = await asker.ask([ROW], timeout=20, digest=input_digest([ROW]))
+            assert result.y == ["setosa"]
+            with pytest.raises(IdConflict):
+                await asker.ask([ROW], timeout=20, digest="0" * 16)
+
+    asyncio.run(main())
+
+
+def test_earlier_results_can_be_awaited_any_number_of_times(pipeline: Pipeline) -> None:
+    """The reader is at work when it seeks to the beginning, and may read the result at once."""
     pipeline.worker()
 
     async def main() -> None:

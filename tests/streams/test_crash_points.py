@@ -26,8 +26,8 @@ from tests.streams.test_pipeline import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 TASKS = 200
 PASSAGES = [1, 3, 9]
-# A kill repeats at most what was answered since the last commit; before the broker has the
-# answers of a chunk there is nothing to repeat but what was sent before.
+# A kill repeats at most the answers since the last commit. While the broker does not have the
+# answers of a chunk, only earlier chunks can repeat.
 CHUNK = 10
 
 

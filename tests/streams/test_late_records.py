@@ -40,4 +40,4 @@ def test_every_task_is_answered_to_its_client_though_records_show_late(
             return [y for some in await asyncio.gather(*map(ask, clients)) for y in some]
 
     assert asyncio.run(ask_all()) == [["setosa"]] * (CLIENTS * EACH)
-    assert [r.getMessage() for r in caplog.records if r.name == "streams.listener"] == []
+    assert [r.getMessage() for r in caplog.records if r.name == "streams.records"] == []

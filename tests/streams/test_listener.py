@@ -1,23 +1,32 @@
-"""When the reader of `results` takes a log for one that was made again."""
+"""When the reader of `results` goes back, and what its callers get."""
 
 import asyncio
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
 from infra.config import Settings
 from infra.topics import RESULTS
-from streams.listener import Results
+from streams.listener import Listener
+from streams.records import OffsetPolicy
 
 TP = TopicPartition(RESULTS, 0)
 
 
+class Record(NamedTuple):
+    offset: int
+    key: bytes = b"of no caller"
+    value: bytes = b"{}"
+
+
 class Consumer:
-    """What a broker has answered, and when in seconds; how often it was read from its beginning."""
+    """What a broker has answered, and when in seconds; how often and where it was sought."""
 
     def __init__(self) -> None:
         self.end: int | None = None
         self.answered = 0.0
         self.begun = 0
+        self.sought: list[int] = []
 
     def highwater(self, _: TopicPartition) -> int | None:
         return self.end
@@ -28,17 +37,26 @@ class Consumer:
     async def seek_to_beginning(self, _: TopicPartition) -> None:
         self.begun += 1
 
+    def seek(self, _: TopicPartition, offset: int) -> None:
+        self.sought.append(offset)
+
+
+def listener_at(position: int, cluster: str = "embedded-1") -> Listener:
+    policy = OffsetPolicy(hasty=True)
+    policy.learn(cluster)
+    listener = Listener(Settings(), policy)
+    listener._next[TP] = position
+    return listener
+
 
 def begun(position: int, *answers: tuple[int | None, float]) -> list[int]:
     """How often a reader at a position has gone back after each answer: the log's end, when."""
-    consumer, results = Consumer(), Results(Settings())
-    results.hole_seconds = 1.0
-    results._next[TP] = position
+    consumer, listener = Consumer(), listener_at(position)
 
     async def look() -> list[int]:
         times = []
         for consumer.end, consumer.answered in answers:
-            await results._read_new_logs(consumer)
+            await listener._read_replaced_logs(consumer)
             times.append(consumer.begun)
         return times
 
@@ -49,20 +67,34 @@ def test_a_log_that_ends_for_a_second_below_what_was_read_is_read_from_its_begin
     assert begun(7, (7, 0.0), (2, 0.1), (3, 0.6), (3, 1.1), (3, 1.6), (3, 3)) == [0, 0, 0, 1, 1, 1]
 
 
-def test_an_end_that_lags_for_a_moment_is_no_new_log() -> None:
+def test_an_end_that_lags_for_a_moment_is_not_a_new_log() -> None:
     assert begun(7, (6, 0.0), (7, 0.9), (6, 1.1), (9, 2.0), (None, 9.0)) == [0] * 5
 
 
-def test_a_broker_that_is_silent_has_no_new_log() -> None:
+def test_a_silent_broker_does_not_have_a_new_log() -> None:
     assert begun(7, (6, 0.0), *[(6, 0.5)] * 9) == [0] * 10
 
 
-def test_who_waits_and_who_will_is_told_nothing_once_all_is_given_up() -> None:
-    async def told() -> list[object]:
-        results = Results(Settings())
-        with results.expected("one") as before:
-            results.give_up()
-            with results.expected("two") as after:
+def test_the_reader_goes_back_to_a_late_record() -> None:
+    consumer, listener = Consumer(), listener_at(7)
+    for offsets in [(7, 9), (8, 9), (10,)]:
+        listener._take(consumer, TP, [Record(offset) for offset in offsets])
+    assert (consumer.sought, listener._next) == ([8], {TP: 11})
+
+
+def test_the_reader_goes_on_with_the_records_of_a_new_log() -> None:
+    consumer, listener = Consumer(), listener_at(7, "kafka-1")
+    consumer.end = 2
+    listener._take(consumer, TP, [Record(0), Record(1)])
+    assert (consumer.sought, listener._next) == ([], {TP: 2})
+
+
+def test_callers_present_and_future_get_nothing_after_the_reader_gave_up() -> None:
+    async def delivered() -> list[object]:
+        listener = Listener(Settings(), OffsetPolicy())
+        with listener.expected("one") as before:
+            listener.give_up()
+            with listener.expected("two") as after:
                 return [await before, await after]
 
-    assert asyncio.run(told()) == [None, None]
+    assert asyncio.run(delivered()) == [None, None]

@@ -157,7 +157,7 @@ def test_a_worker_killed_amid_5000_tasks_loses_none_and_doubles_no_row(
     assert second.exit_code is None
 
 
-def test_a_worker_that_is_told_to_stop_repeats_nothing(pipeline: Pipeline) -> None:
+def test_a_stopped_worker_repeats_nothing(pipeline: Pipeline) -> None:
     pipeline.env["PETAL_CHUNK_RECORDS"] = "5"
     settings = settings_of(pipeline)
     pipeline.sink(ready=False)
@@ -172,11 +172,11 @@ def test_a_worker_that_is_told_to_stop_repeats_nothing(pipeline: Pipeline) -> No
     assert Counter(r.key.decode() for r in results) == Counter(asked.keys())
 
 
-def test_a_worker_that_is_told_to_stop_in_a_rebalance_ends_cleanly(pipeline: Pipeline) -> None:
+def test_a_worker_that_is_stopped_in_a_rebalance_ends_cleanly(pipeline: Pipeline) -> None:
     settings = settings_of(pipeline)
     first = pipeline.worker()
     second = pipeline.worker(ready=False).wait_for("ConsumerThread]: Starting")
-    # The first one's heartbeat, every 1.5 s, tells it that the group forms anew.
+    # The first one learns by its heartbeat, every 1.5 s, that the group rebalances.
     first.wait_for("Heartbeat failed", seconds=20)
     assert first.stop() == 0
     assert "Traceback" not in first.output
@@ -228,7 +228,7 @@ def test_poison_goes_to_dead_letters_and_every_good_task_is_answered(
     assert worker.output.count("Worker ready") == 1
 
 
-def test_what_can_be_read_but_not_predicted_is_answered_with_an_error(
+def test_tasks_that_can_be_read_but_not_predicted_are_answered_with_an_error(
     pipeline: Pipeline, loaded: Loaded
 ) -> None:
     settings = settings_of(pipeline)
@@ -255,7 +255,8 @@ def test_what_can_be_read_but_not_predicted_is_answered_with_an_error(
 
     results = asyncio.run(run())
     assert results[task_id].y == predict(loaded.model, np.array(IRIS)).y
-    assert results[wide].error == Failure("wrong_width", "got 5 features, the model wants 4")
+    names = "sepal_length, sepal_width, petal_length, petal_width"
+    assert results[wide].error == Failure("wrong_width", f"got 5 values, iris takes 4: {names}")
     codes = {i: r.error.code for i, r in results.items() if r.error}
     assert codes == {
         wide: "wrong_width", text: "wrong_type", nan: "not_finite", huge: "not_finite"
@@ -362,10 +363,10 @@ def test_a_deleted_database_comes_back_the_same(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_a_sink_whose_database_is_gone_ends_and_makes_it_anew(
+def test_a_sink_whose_database_is_gone_ends_and_the_next_one_rebuilds_it(
     pipeline: Pipeline, moved: bool
 ) -> None:
-    """What it wrote on to would be seen by nobody."""
+    """Otherwise it would write to a file that nothing reads."""
     settings = settings_of(pipeline)
     pipeline.worker(ready=False)
     sink = pipeline.sink()
@@ -408,7 +409,7 @@ def test_a_worker_whose_predict_never_returns_ends_itself(
     assert "no progress for" in worker.output.splitlines()[-1]
 
 
-def test_processes_wait_for_a_broker_that_comes_later(tmp_path: Path, artifact: Path) -> None:
+def test_processes_wait_for_a_broker_that_starts_later(tmp_path: Path, artifact: Path) -> None:
     with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as late:
         worker = late.worker(ready=False).wait_for("waiting for the broker")
         stopped = late.sink(ready=False).wait_for("waiting for the broker")
@@ -427,8 +428,8 @@ def test_a_topic_with_another_partition_count_is_refused(pipeline: Pipeline) -> 
     assert "Traceback" not in worker.output
 
 
-def make_again(settings: Settings, topic: str) -> None:
-    """Delete a topic and make it anew, as an operator might."""
+def recreate(settings: Settings, topic: str) -> None:
+    """Delete a topic and create it, as an operator might."""
 
     async def run() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
@@ -445,21 +446,21 @@ def make_again(settings: Settings, topic: str) -> None:
     asyncio.run(run())
 
 
-def test_tasks_of_a_topic_that_was_made_again_are_answered(pipeline: Pipeline) -> None:
+def test_tasks_of_a_recreated_topic_are_answered(pipeline: Pipeline) -> None:
     settings = settings_of(pipeline)
     worker = pipeline.worker()
     pipeline.sink()
     asked = publish(settings, rows_for(200))
     wait_for_rows(settings, len(asked))
     worker.stop()
-    make_again(settings, TASKS)
+    recreate(settings, TASKS)
     worker = pipeline.worker()
     asked |= publish(settings, rows_for(20))
     wait_for_rows(settings, len(asked))
     assert set(labels_of(read_rows(settings))) == set(asked)
 
 
-def test_a_sink_refuses_to_mix_results_of_a_topic_that_was_made_again(pipeline: Pipeline) -> None:
+def test_a_sink_refuses_to_mix_results_of_a_recreated_topic(pipeline: Pipeline) -> None:
     settings = settings_of(pipeline)
     worker = pipeline.worker()
     sink = pipeline.sink()
@@ -467,13 +468,13 @@ def test_a_sink_refuses_to_mix_results_of_a_topic_that_was_made_again(pipeline: 
     wait_for_rows(settings, len(asked))
     worker.stop()
     sink.stop()
-    make_again(settings, RESULTS)
+    recreate(settings, RESULTS)
     pipeline.worker()
     publish(settings, rows_for(20))
-    again = pipeline.sink(ready=False)
-    wait_until(lambda: again.exit_code is not None, 30, "the sink's end")
-    assert again.exit_code == 78
-    assert "the topic was made again" in again.output.splitlines()[-1]
+    refusing = pipeline.sink(ready=False)
+    wait_until(lambda: refusing.exit_code is not None, 30, "the sink's end")
+    assert refusing.exit_code == 78
+    assert "the topic was recreated" in refusing.output.splitlines()[-1]
     assert set(labels_of(read_rows(settings))) == set(asked)
 
 

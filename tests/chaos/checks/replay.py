@@ -92,8 +92,8 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
     """Apply the log to a database; returns the differences from `before`, empty if none."""
     try:
         with contextlib.closing(Store(database, cluster)) as store:
-            for part in _chunks(records):
-                store.apply(*part[1:])
+            for chunk in _chunks(records):
+                store.apply(chunk)
     except (sqlite3.Error, StoreError) as e:
         return f"the log cannot be applied: {e}"
     return _difference(before, digests(database))

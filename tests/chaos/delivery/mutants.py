@@ -13,7 +13,7 @@ from faust.types import TP
 from infra import config
 from streams import application
 from streams import worker as workers
-from streams.processing.processor import Answers
+from streams.processing.processor import Processed
 from streams.transport import driver as transport
 from streams.transport.consumer import Consumer
 from streams.transport.producer import BATCH_BYTES, Producer
@@ -90,9 +90,9 @@ class LastBatchUnsent(Cut):
 class LettersForgotten(Inference):
     """Publishes no dead letters of a chunk that also has results."""
 
-    async def _answer(self, chunk: Any) -> Answers:
-        answers = await super()._answer(chunk)
-        return Answers(answers.results, [] if answers.results else answers.dead_letters)
+    async def _process(self, chunk: Any) -> Processed:
+        processed = await super()._process(chunk)
+        return processed._replace(dead_letters=[]) if processed.results else processed
 
 
 class FirstDeliveryAcked(Inference):

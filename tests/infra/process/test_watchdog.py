@@ -1,4 +1,4 @@
-"""A stall with work pending is noticed; idleness and slow progress are not."""
+"""A stall with work pending ends the process; idleness and slow progress do not."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Consumer:
     def pending(self) -> bool:
         return self._work
 
-    def read_again(self) -> None:
+    def reread_dropped(self) -> None:
         self.reread += 1
 
 
@@ -51,13 +51,13 @@ def test_a_stall_with_work_pending_is_a_reason_to_end() -> None:
 
 
 @pytest.mark.parametrize(("moves", "work"), [(True, True), (False, False)])
-def test_progress_or_idleness_is_none(moves: bool, work: bool) -> None:
+def test_progress_or_idleness_is_no_reason_to_end(moves: bool, work: bool) -> None:
     consumer = Consumer(moves, work)
     assert watch(consumer, seconds=4 * TIMEOUT) == []
-    assert (consumer.reread > 0) == (not work), "an idle consumer looks again for lost records"
+    assert (consumer.reread > 0) == (not work), "an idle consumer rereads dropped records"
 
 
-def test_a_blocked_loop_is_noticed_from_outside() -> None:
+def test_a_blocked_loop_is_a_reason_to_end() -> None:
     reasons: list[str] = []
     watchdog = Watchdog(TIMEOUT, reasons.append)
     watchdog.start()
@@ -68,7 +68,7 @@ def test_a_blocked_loop_is_noticed_from_outside() -> None:
         assert reasons == []
         deadline = time.monotonic() + 10
         while not reasons and time.monotonic() < deadline:
-            pass  # what a predict that never returns does to the loop
+            pass  # like a predict that never returns
         watching.cancel()
 
     asyncio.run(blocked())

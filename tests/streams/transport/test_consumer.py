@@ -54,7 +54,7 @@ def stock_new_offset(committed: int | None, acked: list[int]) -> Any:
 def test_stock_faust_still_commits_past_what_is_not_acknowledged(
     committed: int | None, acked: list[int], commits: int
 ) -> None:
-    """If this fails, Faust was mended and `_new_offset` may need no override."""
+    """If this fails, Faust was fixed and `_new_offset` may need no override."""
     assert stock_new_offset(committed, acked) == commits
 
 
@@ -77,7 +77,7 @@ def test_stock_faust_still_commits_past_what_is_not_acknowledged(
         (faust.App, "on_first_start", ["self"]),
     ],
 )
-def test_what_is_overridden_or_called_is_still_there(
+def test_each_overridden_or_called_method_is_still_there(
     owner: Any, name: str, parameters: list[str]
 ) -> None:
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
@@ -98,7 +98,7 @@ def test_a_batch_still_has_a_builder_that_counts_relative_offsets() -> None:
 
 
 class Nothing:
-    """What an application that is never started works with."""
+    """The subject of an application that is never started."""
 
     state: State = "starting"
     model: str | None = None
@@ -118,8 +118,9 @@ def make_app() -> Iterator[Apps]:
     apps: list[application.Application] = []
 
     def make(stored_offsets: Any = None, **settings: Any) -> application.Application:
-        apps.append(application.create("group", Settings(**settings), Nothing(), stored_offsets))
-        return apps[-1]
+        made = application.Application("group", Settings(**settings), Nothing(), stored_offsets)
+        apps.append(made)
+        return made
 
     yield make
     for app in apps:
@@ -146,7 +147,7 @@ def test_a_projecting_app_resumes_from_its_own_offsets(make_app: Apps) -> None:
 
 
 @pytest.mark.parametrize(("broker", "idempotent"), [("", False), ("kafka.example:9092", True)])
-def test_the_producer_is_idempotent_where_the_broker_can(
+def test_the_producer_is_idempotent_if_the_broker_allows_it(
     make_app: Apps, broker: str, idempotent: bool
 ) -> None:
     extra = make_app(broker=broker).producer._settings_extra()
@@ -166,7 +167,7 @@ def test_fausts_web_server_stays_off_even_when_the_worker_command_turns_it_on(
     make_app: Apps,
 ) -> None:
     app = make_app()
-    app.conf.web_enabled = True  # what `faust worker` does
+    app.conf.web_enabled = True  # as `faust worker` does
     assert list(app.boot_strategy.web_server()) == []
 
 
@@ -186,13 +187,13 @@ def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
 
 
 class Knot:
-    """Holds itself, as whatever keeps a fetch response does."""
+    """Holds itself, like the objects that keep a fetch response."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
-def test_what_only_a_cycle_holds_is_collected_though_the_collector_is_relaxed() -> None:
+def test_cycles_are_collected_although_the_collector_is_relaxed() -> None:
     async def collected() -> None:
         gone = weakref.ref(Knot())
         collecting = asyncio.create_task(collect_regularly())

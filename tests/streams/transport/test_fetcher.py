@@ -1,4 +1,4 @@
-"""The faster fetcher gives what aiokafka's own gives: same records, same positions."""
+"""The faster fetcher returns the same records and positions as aiokafka's own."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def fields(records: list[Any]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("start", [100, 103, 109, 110])
 @pytest.mark.parametrize("most", [1, 3, 7, 10, 1000])
 def test_records_and_positions_are_those_of_the_stock_fetcher(start: int, most: int) -> None:
-    # Two batches with a hole from 110 to 111 between them, as compaction leaves.
+    # Two batches with a gap from 110 to 111 between them, as compaction leaves it.
     data = batch(100, 10) + batch(112, 8)
     expected = parts(stock.PartitionRecords, data, start)
     ours = parts(fetcher.PartitionRecords, data, start)
@@ -71,7 +71,7 @@ def test_a_damaged_batch_is_refused_and_the_position_stays_before_it() -> None:
 
 
 def test_the_overridden_names_are_still_aiokafkas() -> None:
-    """An upgrade that renames them must be noticed here, not by a slow worker."""
+    """If an upgrade renames them, this fails; otherwise only the throughput would show it."""
     assert stock.Fetcher._proc_fetch_request.__code__.co_names.count("PartitionRecords") == 1
     assert "FetchResult" in stock.Fetcher._proc_fetch_request.__code__.co_names
     assert stock.Fetcher.fetched_records.__code__.co_names.count("getall") == 1

@@ -1,11 +1,11 @@
-"""Getting Apache Kafka's jars: once, and never seen in part."""
+"""Apache Kafka's jars are downloaded once, and are always complete."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-# A slow Maven: the broker's own jar comes long before the last one.
+# A slow Maven: the broker's own jar is there long before the last one.
 MAVEN = """#!/bin/sh
 echo run >> "$CALLS"
 for arg in "$@"; do case "$arg" in -DoutputDirectory=*) out="${arg#*=}";; esac; done

@@ -1,4 +1,4 @@
-"""The broker's process: starts, waits, makes topics, and ends without leaving anything."""
+"""The broker's process: it starts, waits, creates topics, and leaves nothing behind."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tests.processes import Pipeline, free_port, settings_for, wait_until
 
 @pytest.fixture
 def alone(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
-    """Settings of a pipeline that nothing was started for."""
+    """A pipeline's settings, without any process."""
     with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as pipeline:
         yield pipeline
 
@@ -53,18 +53,18 @@ def topics_of(pipeline: Pipeline) -> dict[str, int]:
 
 
 def brokers_of(pipeline: Pipeline) -> list[tuple[str, int]]:
-    """Where the broker says that it is."""
+    """The addresses that the broker advertises."""
     admin = AdminClient({"bootstrap.servers": config.load(pipeline.env).bootstrap, "log_level": 0})
     return [(b.host, b.port) for b in admin.list_topics(timeout=5).brokers.values()]
 
 
-def test_it_makes_the_topics_with_the_partitions_of_the_settings(alone: Pipeline) -> None:
+def test_it_creates_the_topics_with_the_partitions_of_the_settings(alone: Pipeline) -> None:
     alone.env["PETAL_PARTITIONS"] = "3"
     alone.broker()
     assert topics_of(alone) == {"tasks": 3, "results": 3, "dead-letters": 1}
 
 
-def test_clients_are_told_the_advertised_address(alone: Pipeline) -> None:
+def test_clients_get_the_advertised_address(alone: Pipeline) -> None:
     port = int(alone.env["PETAL_EMBEDDED_PORT"])
     command = (sys.executable, "-m", "infra.broker", "--advertised", f"localhost:{port}")
     process = alone.start(*command).wait_for("broker ready")
@@ -93,7 +93,7 @@ def test_it_listens_on_loopback_only(alone: Pipeline) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(alone: Pipeline) -> None:
+def test_a_taken_port_is_reported_in_one_line(alone: Pipeline) -> None:
     with socket.create_server(("127.0.0.1", int(alone.env["PETAL_EMBEDDED_PORT"]))):
         process = alone.start(sys.executable, "-m", "infra.broker")
         wait_until(lambda: process.exit_code is not None, 20, "its end")
@@ -103,17 +103,17 @@ def test_a_port_that_is_taken_is_told_in_one_line(alone: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "code", "told"),
+    ("setting", "code", "message"),
     [("127.0.0.1:{port}", 69, "no Kafka broker at"), ("kafka://", 78, "PETAL_BROKER must be")],
 )
-def test_a_configured_broker_that_is_not_there_is_told_in_one_line(
-    alone: Pipeline, setting: str, code: int, told: str
+def test_an_absent_configured_broker_is_reported_in_one_line(
+    alone: Pipeline, setting: str, code: int, message: str
 ) -> None:
     env = {"PETAL_BROKER": setting.format(port=free_port()), "PETAL_BROKER_WAIT": "1"}
     process = alone.start(sys.executable, "-m", "infra.broker", env=env)
     wait_until(lambda: process.exit_code is not None, 20, "its end")
     assert process.exit_code == code
-    assert told in process.output.splitlines()[-1]
+    assert message in process.output.splitlines()[-1]
     assert "Traceback" not in process.output
 
 

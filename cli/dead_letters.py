@@ -1,0 +1,110 @@
+"""`petal dead-letters`: the records that could not be read."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import output
+from cli.options import json_option, limit_option
+from infra import config
+
+if TYPE_CHECKING:
+    from streams.maintenance.dead_letters import Letter
+
+MAX_CHARACTERS = 2000  # of a value that `show` prints
+
+
+@click.group("dead-letters", epilog="Example:  petal dead-letters list")
+def dead_letters() -> None:
+    """List, show or replay records that could not be read."""
+
+
+@dead_letters.command("list", epilog="Example:  petal dead-letters list --limit 5")
+@limit_option
+@json_option
+def list_letters(limit: int, as_json: bool) -> None:
+    """List the newest dead letters: offset, reason, source, time, size."""
+    for letter in _letters()[-limit:]:
+        found = _document(letter)
+        if as_json:
+            click.echo(output.to_json(found))
+            continue
+        source = "?" if letter.source is None else "tasks[{}]:{}".format(*letter.source)
+        size = "no value" if letter.value is None else f"{len(letter.value)} bytes"
+        click.echo(f"{letter.offset}\t{letter.reason}\t{source}\t{found['at']}\t{size}")
+
+
+@dead_letters.command(epilog="Example:  petal dead-letters show 0")
+@click.argument("offset", type=click.IntRange(min=0))
+@click.option("--raw", is_flag=True, help="Write only the bytes of the value.")
+def show(offset: int, raw: bool) -> None:
+    """Show the dead letter at an OFFSET of `dead-letters`. Control characters are escaped."""
+    [letter] = _chosen((offset,))
+    if raw:
+        sys.stdout.buffer.write(letter.value or b"")
+        return
+    for name, value in _document(letter).items():
+        click.echo(f"{name + ':':10}{_escaped(str(value))}")
+    text = (letter.value or b"").decode("utf-8", "backslashreplace")
+    click.echo(f"{'value:':10}{_escaped(text[:MAX_CHARACTERS])}")
+
+
+@dead_letters.command(epilog="Example:  petal dead-letters replay 0 --yes")
+@click.argument("offsets", nargs=-1, type=click.IntRange(min=0))
+@click.option("--all", "every", is_flag=True, help="Replay every dead letter.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
+    """Republish dead letters to `tasks`, bytes unchanged: those at OFFSETS, or --all.
+
+    A record that still cannot be read becomes a new dead letter.
+    """
+    from streams.maintenance.reconcile import publish_again
+
+    if bool(offsets) == every:
+        raise click.UsageError("give offsets, or --all")
+    letters = _letters() if every else _chosen(offsets)
+    records = [(letter.source[0], letter.key, letter.value) for letter in letters if letter.source]
+    if not yes:
+        _confirm(f"republish {len(records)} dead letters to tasks?")
+    count = asyncio.run(publish_again(config.load(), records))
+    click.echo(f"{count} republished")
+    if skipped := len(letters) - len(records):
+        click.echo(f"{skipped} skipped: their headers name no partition of tasks", err=True)
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("standard input is not a terminal; confirm with --yes")
+    click.confirm(question, abort=True)
+
+
+def _letters() -> "list[Letter]":
+    from streams.maintenance.dead_letters import dead_letters as read
+
+    return list(asyncio.run(read(config.load())))
+
+
+def _chosen(offsets: tuple[int, ...]) -> "list[Letter]":
+    letters = {letter.offset: letter for letter in _letters()}
+    if unknown := [offset for offset in offsets if offset not in letters]:
+        raise click.BadParameter(f"no dead letter has the offset {unknown[0]}")
+    return [letters[offset] for offset in offsets]
+
+
+def _document(letter: "Letter") -> dict[str, object]:
+    stamp = datetime.fromtimestamp(letter.timestamp_ms / 1000, UTC)
+    return {
+        "offset": letter.offset,
+        "reason": letter.reason,
+        "task": letter.source and dict(zip(("partition", "offset"), letter.source, strict=True)),
+        "at": stamp.isoformat(timespec="milliseconds"),
+        "key": None if letter.key is None else letter.key.decode("utf-8", "replace"),
+        "bytes": None if letter.value is None else len(letter.value),
+    }
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,73 @@
+"""Find tasks that were never answered, and publish them again."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from infra.broker import connection
+from infra.config import Settings
+from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from streams.maintenance.dead_letters import source_of
+from streams.maintenance.scan import open_log
+
+
+class Unanswered(NamedTuple):
+    """A task without a result or a dead letter, as its record in `tasks` has it."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    task_id: str
+
+
+async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
+    """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
+    before_ms = (time.time() - older_than) * 1000
+    async with open_log(settings, RESULTS) as log:
+        answered = {r.key async for part in log.chunks() for r in part.records}
+    async with open_log(settings, DEAD_LETTERS) as log:
+        dead = {source_of(r) async for part in log.chunks() for r in part.records}
+    found = []
+    async with open_log(settings, TASKS) as log:
+        async for part in log.chunks():
+            for r in part.records:
+                task_id = _task_id(r)
+                if (
+                    r.timestamp < before_ms
+                    and (part.partition, r.offset) not in dead
+                    and task_id.encode() not in answered
+                ):
+                    found.append(Unanswered(part.partition, r.key, r.value, task_id))
+    return found
+
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
+def _task_id(record: Any) -> str:
+    """The id that a result would carry: that of the value, or the key if it has none."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=_Identified).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return (record.key or b"").decode("utf-8", "replace")
+
+
+async def publish_again(
+    settings: Settings, records: Iterable[tuple[int, bytes | None, bytes | None]]
+) -> int:
+    """Write (partition, key, value) to `tasks`, bytes unchanged; returns how many.
+
+    The broker acknowledges each. Safe to repeat: everything is keyed by task id.
+    """
+    count = 0
+    producer = connection.new_producer(
+        settings, 2 * MAX_RESULT_BYTES, connection.JOB_REQUEST_SECONDS
+    )
+    async with connection.connected(producer):
+        for partition, key, value in records:
+            await producer.send_and_wait(TASKS, value, key=key, partition=partition)
+            count += 1
+    return count
