@@ -8,34 +8,34 @@ export OMP_NUM_THREADS ?= 1
 setup: .venv/ready model/iris.joblib ## make .venv from requirements.lock and train the model
 
 .PHONY: demo
-demo: setup ## one question through every stage, 1,000 tasks from 4 clients, all checked
+demo: setup ## ask one question through every stage, send 1,000 tasks from 4 clients, check all
 	python -m cli.demo
 
 .PHONY: up
-up: setup ## keep broker, 2 workers, sink and API running until Ctrl-C
+up: setup ## run broker, 2 workers, sink and API until Ctrl-C
 	@echo "API: http://127.0.0.1:$${PETAL_API_PORT:-8000}/v2    ask: $(BIN)/petal ask --via queue    stop: Ctrl-C"
 	@honcho start -c worker=2
 
 .PHONY: test
-test: .venv/ready ## all tests, with a real broker and real processes
+test: .venv/ready ## run all tests, with a real broker and real processes
 	python -m pytest
 
 .PHONY: test-kafka
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
-		tests/test_chaos_runs.py
+		tests/streams/test_delivery.py tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
 	python -m pytest -m slow tests/streams/test_crash_points.py
 
 .PHONY: chaos
-chaos: .venv/ready ## every fault under load for 4 minutes, then every promise checked
+chaos: .venv/ready ## inject every fault under load for 4 minutes, then check every guarantee
 	python -m tests.chaos --seed $${SEED:-1}
 
 .PHONY: mutants
-mutants: .venv/ready ## 15 defects built in, each must be found by the chaos run (about 15 minutes)
-	python -m pytest -n 0 -m slow tests/test_chaos_runs.py
+mutants: .venv/ready ## build in 15 defects; the chaos run must find each (about 15 minutes)
+	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
 
 .PHONY: kafka
 kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
@@ -49,7 +49,7 @@ check: .venv/ready ## format, lint, rules of imports and types, without changing
 	mypy
 
 .PHONY: format
-format: .venv/ready ## rewrite the code in the project's format
+format: .venv/ready ## reformat the code
 	ruff format .
 	ruff check --fix .
 
@@ -62,7 +62,7 @@ bench-rest: .venv/ready ## requests/s of the REST service against four other ser
 	python -m tests.benchmarks.rest
 
 .PHONY: lock
-lock: .venv/ready ## resolve requirements.lock again from pyproject.toml
+lock: .venv/ready ## update requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-header pyproject.toml --output-file requirements.lock
 
@@ -73,7 +73,7 @@ clean: ## remove .venv, var, the trained model and caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.lock pyproject.toml
