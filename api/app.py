@@ -1,47 +1,43 @@
 """The REST service: `uvicorn api.app:app`, and `api.app:cpu_bound` that shows its limit.
 
-`cpu_bound` is the same service, but each inference spends `PETAL_CPU_BOUND_MS` of CPU time.
+`cpu_bound` is the same service, but each inference takes `PETAL_CPU_BOUND_MS` of CPU time.
 """
 
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from api.docs.routes import Documents
-from api.errors import (
-    RequestError,
-    on_bug,
-    on_disconnect,
-    on_http_exception,
-    on_request_error,
-)
-from api.inference.endpoint import Infer
+from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
-from api.inference.servable import CpuBound, Served
+from api.inference.servable import Servable
 from api.metrics import Metrics
-from api.middleware import logging as logs
-from api.middleware.auth import Guard, keys_of
-from api.middleware.stack import Edge
-from api.middleware.tracing import Traced
+from api.middleware.auth import Auth, read_keys
+from api.middleware.logging import log_json
+from api.middleware.rate_limit import RateLimit
+from api.middleware.stack import MiddlewareStack
+from api.middleware.tracing import TracingMiddleware
+from api.responses import EXCEPTION_HANDLERS
 from api.serving.batcher import Limits
+from api.serving.cpu_bound import CpuBound
 from api.serving.repository import Repository
-from api.shutdown import told_of_stop
-from api.tasks.connection import Pipeline
+from api.shutdown import calling_at_stop
+from api.tasks.connection import Connection
 from api.tasks.feed import Feed
 from api.tasks.routes import Tasks
 from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
+from infra.tracing import Tracing
 from model.artifact import Loaded
 
 
 @contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Keep the garbage collector away from what the start made, and let it run less often.
+    """Exclude objects made at start-up from garbage collection, and run it less often.
 
     Its full collections were the tail of the latency.
     """
@@ -54,68 +50,59 @@ def relaxed_gc() -> Iterator[None]:
         gc.unfreeze()
 
 
-def server(
+def serving(
     settings: Settings, executor: Executor, metrics: Metrics, cpu_bound_ms: int
-) -> Callable[[Loaded, str], Served]:
-    """How a version of a model is served. With `cpu_bound_ms` each request costs that much."""
+) -> Callable[[Loaded, str], Servable]:
+    """How to serve a version of a model. With `cpu_bound_ms` each request takes so much time."""
     limits = Limits(settings.max_batch_rows, settings.max_queue_rows, settings.infer_timeout)
     if cpu_bound_ms:
-        limits = limits._replace(batch_rows=1)  # together they would cost as little as one
+        limits = limits._replace(batch_rows=1)  # a batch would take no longer than one request
 
-    def serve(loaded: Loaded, version: str) -> Served:
+    def serve(loaded: Loaded, version: str) -> Servable:
         if cpu_bound_ms:
             loaded = loaded._replace(model=CpuBound(loaded.model, cpu_bound_ms / 1000))
         counted = metrics.model(loaded.card.name, version)
-        return Served(loaded, version, executor, limits, counted)
+        return Servable(loaded, version, executor, limits, counted)
 
     return serve
 
 
-def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Edge | Traced:
-    """The service, wired. It reads models and begins to connect in its lifespan, not here."""
-    repository = Repository(settings.model, settings.models)
-    infer = Infer(repository, settings.max_rows, settings.api_receive_timeout)
-    pipeline = Pipeline(settings)
-    feed = Feed(settings.database)
-    tasks = Tasks(repository.pipeline, pipeline, feed, settings)
+def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | TracingMiddleware:
+    """The service, wired. Its lifespan reads files and opens connections; this does not.
+
+    The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
+    """
     metrics = Metrics()
-    routes = [*Models(repository, infer).routes(), *tasks.routes(), *metrics.routes()]
+    # One thread: a second prediction at once would only add contention for the CPU.
+    executor = ThreadPoolExecutor(1, "predict")
+    serve = serving(settings, executor, metrics, cpu_bound_ms)
+    repository = Repository(settings.model, settings.models, serve)
+    endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
+    connection = Connection(settings)
+    feed = Feed(settings.database)
+    tasks = Tasks(lambda: repository.default.card, connection, feed, settings)
+    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings).routes()
-    guard = Guard(routes, settings.api_rate)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Metrics]]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         if settings.api_log_json:
-            logs.install()
-        guard.keys = keys_of(settings)
-        if traced is not None:
-            traced.open()
-        # One thread: a second prediction at once would only take the CPU from the first.
-        with ThreadPoolExecutor(1, "predict") as executor:
-            await repository.open(server(settings, executor, metrics, cpu_bound_ms))
-            with relaxed_gc(), told_of_stop(feed.stop, pipeline.give_up):
-                yield {"metrics": metrics}  # for the protocol, which answers before the service
+            log_json()
+        state = {"metrics": metrics, "keys": read_keys(settings)}
+        exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
+        with exporting as tracing, executor:
+            await repository.open()
+            with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
+                yield {**state, "tracing": tracing}
             repository.close()
-            await pipeline.close()
-        if traced is not None:
-            traced.close()
+            await connection.close()
 
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            RequestError: on_request_error,
-            HTTPException: on_http_exception,
-            ClientDisconnect: on_disconnect,
-            Exception: on_bug,
-        },
-        lifespan=lifespan,
-    )
+    app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    edge = Edge(app, infer, guard, metrics)
-    traced = Traced(edge) if settings.otel else None
-    return traced or edge
+    stack = MiddlewareStack(app, endpoint, Auth(routes), RateLimit(settings.api_rate), metrics)
+    return TracingMiddleware(stack) if settings.otel else stack
 
 
 _settings = load_or_exit()

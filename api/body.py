@@ -1,4 +1,4 @@
-"""Read a request's body, bounded in bytes and in time."""
+"""Read the body of a request, limited in bytes and in time."""
 
 import asyncio
 from collections.abc import Awaitable, Generator
@@ -15,10 +15,10 @@ BINARY = b"application/octet-stream"
 
 
 async def read(request: Request) -> bytes:
-    """The whole body of JSON.
+    """The whole body, which must be JSON by its content type.
 
-    Raises WrongContentType, TooMuch above MAX_BODY bytes (before reading them if their number
-    is announced), TooSlow after `api_receive_timeout`, or BadRequest for an empty one.
+    Raises WrongContentType; TooMuch above MAX_BODY bytes, before reading them if Content-Length
+    announces them; TooSlow after `api_receive_timeout`; BadRequest if the body is empty.
     """
     headers = request.headers
     check_type(headers.get("content-type", "").encode("latin-1"), (JSON,))
@@ -27,12 +27,12 @@ async def read(request: Request) -> bytes:
 
 
 def seconds_of(request: Request) -> float:
-    """The time that a body may take."""
+    """How long a body may take to arrive."""
     return float(request.app.state.settings.api_receive_timeout)
 
 
 def check_type(content_type: bytes, allowed: tuple[bytes, ...]) -> None:
-    """Raise WrongContentType unless the header is empty or names one that is allowed."""
+    """Raise WrongContentType unless the header is empty or one of the allowed types."""
     if not content_type or content_type in allowed:
         return
     if content_type.partition(b";")[0].strip().lower() not in allowed:
@@ -43,9 +43,9 @@ def check_type(content_type: bytes, allowed: tuple[bytes, ...]) -> None:
 async def receive_all(
     receive: Receive, seconds: float, announced: bytes = b"", empty: bool = False
 ) -> bytes:
-    """The whole body, of which `announced` is the header Content-Length; see `read`.
+    """The whole body; `announced` is the header Content-Length, `empty`: no body is allowed.
 
-    With `empty` it may be that. Raises ClientDisconnect.
+    Raises as `read` does, and ClientDisconnect.
     """
     if announced.isdigit() and (len(announced) > 12 or int(announced) > MAX_BODY):
         raise _too_large()

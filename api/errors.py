@@ -1,70 +1,73 @@
-"""Why a request gets no answer, and how HTTP says so: `{"error": "…"}` with the status.
+"""Why a request fails. Each error knows its HTTP status; `api/responses.py` makes the response.
 
 RequestError
-├── BadRequest        400  cannot be read, or holds what no model can take
+├── BadRequest        400  cannot be read, or holds values that no model takes
 ├── Unauthorized      401  no key, or a wrong one
-├── Forbidden         403  from elsewhere, and the service has no keys
+├── Forbidden         403  from another machine, and the service has no keys
 ├── UnknownModel      404
 ├── NotFound          404
 ├── TooSlow           408  the body did not come in time
-├── Conflict          409  the id is another task's
+├── Conflict          409  the id belongs to another task
 ├── TooMuch           413  body, rows or message too large
 ├── WrongContentType  415
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
-└── Unavailable       503  try again after `Retry-After` seconds
-    ├── Stopping      503  the service ends before it has an answer
-    └── Unconfirmed   503  the task may be accepted; try again with the same id
+└── Unavailable       503  retry after `Retry-After` seconds
+    ├── Overloaded        503  too many rows wait for the model
+    ├── DeadlineExceeded  503  the model did not answer in time
+    ├── Stopping          503  the service stops before the answer is ready
+    └── Unconfirmed       503  the task may be accepted; retry with the same id
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
 
-import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from msgspec import Struct
 
-RETRY_AFTER = 1  # seconds
-CLOSED = 499  # nginx's: the client was gone before there was an answer
-ECHOED = 100  # most characters of a request that an answer repeats
+RETRY_AFTER_SECONDS = 1
+MAX_ECHO = 100  # characters of a request that an error repeats
 
 
 class RequestError(Exception):
-    """A request that is refused. `str()` is a sentence for the client."""
+    """A request that fails. `str()` is a sentence for the client; `code` is stable.
+
+    Only an error about rows has a code: that of `model.errors.InvalidRow`.
+    """
 
     status: int
     headers: Mapping[str, str] | None = None
 
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
 
 class BadRequest(RequestError):
-    """A request that cannot be read, or holds what no model can take."""
+    """The request cannot be read, or it holds values that no model takes."""
 
     status = 400
 
 
 class Unauthorized(RequestError):
-    """No key, or a wrong one; `Authorization: Bearer KEY`."""
+    """The request has no key, or a wrong one; send `Authorization: Bearer KEY`."""
 
     status = 401
     headers: Mapping[str, str] | None = {"WWW-Authenticate": 'Bearer realm="petalstream"'}
 
     def __init__(self) -> None:
-        super().__init__("send one of the service's keys: Authorization: Bearer KEY")
+        super().__init__("the service requires an API key: Authorization: Bearer KEY")
 
 
 class Forbidden(RequestError):
-    """A request that came from elsewhere to a service without keys."""
+    """The request comes from another machine, and the service has no keys."""
 
     status = 403
 
     def __init__(self) -> None:
-        super().__init__("without PETAL_API_KEYS only this machine may ask")
+        super().__init__("without PETAL_API_KEYS only this machine may send requests")
 
 
 class UnknownModel(RequestError):
-    """No model of this name or version is served here."""
+    """This service has no model of this name or version."""
 
     status = 404
 
@@ -79,44 +82,44 @@ class NotFound(RequestError):
 
 
 class TooSlow(RequestError):
-    """A body that did not come in time."""
+    """The body did not come in time."""
 
     status = 408
     headers: Mapping[str, str] | None = {"Connection": "close"}
 
 
 class Conflict(RequestError):
-    """A task id that was used for another task."""
+    """The id belongs to another task."""
 
     status = 409
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"id_conflict: the id {task_id} is another task's")
+        super().__init__(f"id_conflict: the id {task_id} belongs to another task")
 
 
 class TooMuch(RequestError):
-    """A body, a number of rows or a message above its limit."""
+    """The body, the number of rows or the message is above its limit."""
 
     status = 413
 
 
 class WrongContentType(RequestError):
-    """A body that does not claim to be JSON."""
+    """The content type is not one that this operation takes."""
 
     status = 415
 
 
 class Unprocessable(RequestError):
-    """A body that can be read but is no question for this model; the answer names the field."""
+    """The body can be read, but it is not valid for this model; the error names the field."""
 
     status = 422
 
 
 class TooMany(RequestError):
-    """More requests than a key's rate allows; try again after `Retry-After` seconds."""
+    """The requests with this key are above their rate; retry after `Retry-After` seconds."""
 
     status = 429
-    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
     def __init__(self, seconds: int, rate: float) -> None:
         super().__init__(f"more than {rate:g} requests per second; wait {seconds} s")
@@ -124,14 +127,30 @@ class TooMany(RequestError):
 
 
 class Unavailable(RequestError):
-    """What the request needs is away; nothing was done."""
+    """The request needs a part that is away; nothing was done."""
 
     status = 503
-    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER)}
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class Overloaded(Unavailable):
+    """Too many rows wait for the model already; nothing was done."""
+
+    def __init__(self, queued_rows: int, max_rows: int) -> None:
+        super().__init__(
+            f"{queued_rows} rows wait for the model, the limit is {max_rows}; try again later"
+        )
+
+
+class DeadlineExceeded(Unavailable):
+    """The model did not answer in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the model did not answer within {seconds:g} s")
 
 
 class Unconfirmed(Unavailable):
-    """The task may be accepted or not."""
+    """The task may be accepted or not; retry with the same id."""
 
     def __init__(self, message: str, task_id: str) -> None:
         super().__init__(message)
@@ -139,66 +158,44 @@ class Unconfirmed(Unavailable):
 
 
 class Stopping(Unavailable):
-    """The service stops before it has an answer."""
+    """The service stops before the answer is ready."""
 
-    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER), "Connection": "close"}
+    headers: Mapping[str, str] | None = {
+        "Retry-After": str(RETRY_AFTER_SECONDS),
+        "Connection": "close",
+    }
 
     def __init__(self) -> None:
-        super().__init__("the service is stopping; ask again")
+        super().__init__("the service is stopping; retry")
 
 
-class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """The body of every answer that is an error; `id` where the same task may be sent again."""
+class ErrorBody(Struct, omit_defaults=True):
+    """The body of an error.
+
+    `code` is stable and names the fault of a row. `id` is there if the task may be accepted:
+    retry with this id.
+    """
 
     error: str
+    code: str | None = None
     id: str | None = None
 
 
+def error_body(error: RequestError) -> ErrorBody:
+    """The body of the response to a request that fails."""
+    return ErrorBody(str(error), error.code, task_id_of(error))
+
+
+def task_id_of(error: RequestError) -> str | None:
+    """The id with which the client may retry."""
+    return error.task_id if isinstance(error, Unconfirmed) else None
+
+
 def short(text: str) -> str:
-    """A text that may repeat a part of a request, of which no answer repeats more."""
-    return text if len(text) <= ECHOED else text[:ECHOED] + "…"
+    """Cut a text that may repeat a part of a request."""
+    return text if len(text) <= MAX_ECHO else text[:MAX_ECHO] + "…"
 
 
 def quote(text: str) -> str:
-    """A part of a request as an answer may repeat it: quoted and short."""
+    """Quote a part of a request, cut and in ASCII."""
     return ascii(short(text))
-
-
-def json_response(
-    body: Any, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """A response of anything that msgspec can encode."""
-    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
-
-
-async def on_request_error(_: Request, error: Exception) -> Response:
-    """Starlette's handler of RequestError."""
-    assert isinstance(error, RequestError)
-    return refusal(error)
-
-
-def refusal(error: RequestError) -> Response:
-    """The response that says why a request is refused."""
-    task_id = error.task_id if isinstance(error, Unconfirmed) else None
-    return json_response(ErrorBody(str(error), task_id), error.status, error.headers)
-
-
-async def on_disconnect(_: Request, __: Exception) -> Response:
-    """Starlette's handler of a client that is gone, to whom no answer comes."""
-    return Response(status_code=CLOSED)
-
-
-async def on_http_exception(_: Request, error: Exception) -> Response:
-    """Starlette's handler of its own errors: no such route, method not allowed."""
-    assert isinstance(error, HTTPException)
-    return json_response(ErrorBody(error.detail), error.status_code, error.headers)
-
-
-async def on_bug(_: Request, __: Exception) -> Response:
-    """Starlette's handler of all that is no error of the client's."""
-    return bug()
-
-
-def bug() -> Response:
-    """The response to a request that met a fault of ours; what it was, the log says."""
-    return json_response(ErrorBody(HTTPStatus(500).phrase), 500)

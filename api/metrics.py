@@ -1,8 +1,8 @@
-"""Counters of the service for Prometheus, cheap to count and read only when asked for.
+"""Counters of the service for Prometheus: cheap to count, and collected only on request.
 
-Names are MLServer's where it has one (`rest_server_requests`, `model_infer_request_success`),
-and Triton's split of an inference's time into queue and compute. They are plain numbers, counted
-in the event loop's thread alone: prometheus-client's own would take a lock for each.
+The names are MLServer's where it has one (`rest_server_requests`, `model_infer_request_success`).
+As Triton does, they divide the time of an inference into queue and compute. The counters are plain
+numbers and only the event loop's thread counts: those of prometheus-client would take a lock.
 """
 
 from bisect import bisect_left
@@ -24,7 +24,7 @@ from starlette.types import Scope
 
 from api.operation import Content, Operation
 
-OTHER = "other"  # a client's words must not make series
+OTHER = "other"  # clients must not be able to create series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -32,7 +32,7 @@ BOUNDS = (*(str(float(bound)) for bound in SECONDS), "+Inf")
 
 
 class Durations:
-    """How many durations were in each bucket, and their sum, in seconds."""
+    """A histogram of seconds: the count of each bucket, and the sum."""
 
     __slots__ = ("_counts", "sum")
 
@@ -41,37 +41,37 @@ class Durations:
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Add one duration."""
         self._counts[bisect_left(SECONDS, seconds)] += 1
         self.sum += seconds
 
     @property
     def buckets(self) -> list[tuple[str, float]]:
-        """How many were at most so long, by the length as Prometheus writes it."""
+        """Upper bounds as Prometheus writes them, each with the count of durations up to it."""
         return list(zip(BOUNDS, accumulate(self._counts), strict=True))
 
 
 class ModelMetrics:
-    """What one version of a model did."""
+    """The counters of one version of a model."""
 
     __slots__ = ("compute", "failure", "queue", "rows", "success")
 
     def __init__(self) -> None:
         self.success = 0  # requests answered
-        self.failure = 0  # requests for this model that got no answer
+        self.failure = 0  # requests for this model that got an error
         self.rows = 0
         self.queue = Durations()
         self.compute = Durations()
 
     def predicted(self, rows: int, queue: float, compute: float) -> None:
-        """Rows were predicted at once: seconds that they waited, and seconds that it took."""
+        """Count one batch: its rows, the seconds it waited, the seconds of the prediction."""
         self.rows += rows
         self.queue.observe(queue)
         self.compute.observe(compute)
 
 
 class Metrics:
-    """The counters of one service, in a registry of their own."""
+    """The counters of one service, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -83,22 +83,22 @@ class Metrics:
         self._seconds: dict[tuple[str, str], Durations] = defaultdict(Durations)
 
     def model(self, name: str, version: str) -> ModelMetrics:
-        """The counters of one version of a model; they go on when it is loaded again."""
+        """The counters of one version of a model; a reload does not reset them."""
         return self._models[name, version]
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
-        """A request was answered; its path is told as its route's."""
+        """Count a request with its response, under the path of its route."""
         method = scope["method"] if scope["method"] in METHODS else OTHER
         path = getattr(scope.get("route"), "path", OTHER)
         self._requests[method, path, str(status)] += 1
         self._seconds[method, path].observe(seconds)
 
     def refused(self, status: int) -> None:
-        """What came was refused before it was a request."""
+        """Count bytes that were refused before they were a request."""
         self._requests[OTHER, OTHER, str(status)] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, as prometheus-client asks for them."""
+        """All metrics; prometheus-client calls this."""
         name = "rest_server_requests"
         yield _counter(name, "requests", ("method", "path", "status_code"), self._requests.items())
         yield _histogram(
@@ -125,12 +125,12 @@ class Metrics:
         return _histogram(full_name, about, ("model", "version"), series)
 
     def routes(self) -> list[Route]:
-        """What this answers, and where."""
+        """The route `/metrics`."""
         return [Route("/metrics", self.metrics)]
 
     @Operation("Operation", {200: Content({CONTENT_TYPE: str})})
     async def metrics(self, _: Request) -> Response:
-        """Counters and durations, for Prometheus."""
+        """Get counters and durations in the format of Prometheus."""
         text = generate_latest(self._registry)
         return Response(text, media_type=f"{CONTENT_TYPE}; version=0.0.4; charset=utf-8")
 

@@ -1,7 +1,7 @@
-"""What an operation of the REST service takes and gives, told beside its handler.
+"""The requests and responses of an operation of the REST service, declared beside its handler.
 
-`api/docs/openapi.py` makes the document of it; the summary is the first line of the handler's
-docstring.
+`api/docs/openapi.py` builds the OpenAPI document from them; the summary is the first line of the
+handler's docstring.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Content(Struct, frozen=True):
-    """A body by media type; of each its type, or a tuple of types, one of which it is.
+    """A body: by media type its type, or a tuple of alternative types.
 
-    `headers` are those of the response, with what they say. A body that is `optional` may be
-    left out of a request.
+    `headers` are those of the response, with their descriptions. A request may omit a body that
+    is `optional`.
     """
 
     types: Mapping[str, Any]
@@ -29,30 +29,30 @@ class Content(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """Describes the handler that it decorates; a type alone stands for a body of JSON."""
+    """Describes the handler that it decorates; a bare type means a body of JSON."""
 
     tag: str
     answers: Mapping[int, Any]
     body: Any = None
     errors: tuple[type[RequestError], ...] = ()
-    path: Mapping[str, Any] = {}  # types of the path's parameters that are no plain texts
-    headers: Mapping[str, str] = {}  # of the request, with what they say
-    open: bool = False  # asked without a key
+    path: Mapping[str, Any] = {}  # types of path parameters, other than str
+    headers: Mapping[str, str] = {}  # of the request, with their descriptions
+    open: bool = False  # needs no key
 
     def __call__(self, handler: Handler) -> Handler:
-        """Keep this beside the handler; the function itself is unchanged."""
+        """Attach this description to the handler, which stays the same function."""
         handler.operation = self  # type: ignore[attr-defined]
         return handler
 
 
 def content(body: Any) -> Content:
-    """A body as an operation tells it, by media type."""
+    """The body of an operation as Content."""
     if isinstance(body, Content):
         return body
     return Content({} if body is None else {JSON: body})
 
 
 def operation_of(handler: Any) -> Operation | None:
-    """What a handler was described with, or None."""
+    """The description of a handler, or None."""
     found = getattr(handler, "operation", None)
     return found if isinstance(found, Operation) else None

@@ -1,7 +1,7 @@
-"""uvicorn's fast HTTP protocol with what it has no limit for: heads, and connections.
+"""uvicorn's fast HTTP protocol with the limits that it lacks: on heads and on connections.
 
-The timer is armed only while a head is incomplete, so a request that comes at once pays a
-comparison.
+A timer runs only while a head is incomplete, so a request whose head comes in one piece pays for
+one comparison.
 """
 
 import asyncio
@@ -10,22 +10,23 @@ import time
 from typing import Any, ClassVar
 
 import msgspec
+from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.errors import RETRY_AFTER, ErrorBody
-from api.middleware import logging as logs
-from api.middleware.stack import REQUEST_ID, SAFETY
+from api.errors import RETRY_AFTER_SECONDS, ErrorBody
+from api.middleware.logging import request_id
+from api.middleware.stack import REQUEST_ID_HEADER, SAFETY
 
-MAX_HEAD = 16_384  # bytes of a request's line and headers, as in uvicorn's own h11 protocol
-MOST_QUEUED = 16  # requests behind the one that is answered, while more is read
-QUIET_SECONDS = 60.0
+MAX_HEAD_BYTES = 16_384  # of a request's line and headers, as in uvicorn's own h11 protocol
+MAX_PIPELINED = 16  # requests behind the current one, above which no more is read
+WARNING_SECONDS = 60.0  # from one warning of too many connections to the next
 LINGER_SECONDS = 1.0  # for a client to read why its connection is closed
 
 REASONS = {
     503: "too many connections are open",
     400: "not an HTTP request",
     408: "the request's head did not come in time",
-    431: f"the request's head is larger than {MAX_HEAD:,} bytes",
+    431: f"the request's head is larger than {MAX_HEAD_BYTES:,} bytes",
 }
 
 
@@ -37,147 +38,167 @@ class HeadTooLarge(Exception):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Closes a connection whose next request's head does not come within `seconds`.
+    """Closes a connection if the next request's head does not come within `head_seconds`.
 
-    So it ends one that says nothing, dribbles, or goes on with a body after its answer. Beyond
-    `most` connections further ones are refused, while there are file descriptors to do so.
+    This ends a connection that is silent, that sends a few bytes at a time, or that goes on with a
+    body after the response. Connections above `max_connections` get 503.
     """
 
-    seconds: ClassVar[float]
-    most: ClassVar[int]
-    told: ClassVar[float] = -QUIET_SECONDS  # when it was logged that there are too many
+    head_seconds: ClassVar[float]
+    max_connections: ClassVar[int]
+    warned_at: ClassVar[float] = -WARNING_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head = 0  # bytes of the head that is not complete
-        self._apart = 0  # bytes since a body's last one: of chunks' extensions, or of trailers
+        self._overhead = 0  # bytes since the body's last one: extensions of chunks, or trailers
         self._in_head = self._too_large = False
-        self._running: Any = None  # the cycle that is answered, which `cycle` may be queued behind
+        self._running: Any = None  # the cycle that runs; `cycle` may be queued behind it
         self._deadline: asyncio.TimerHandle | None = None
 
+    @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Also refuses a connection above the limit, and starts the timer of the first head."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
-            self._tell_of_too_many()
+        if len(self.connections) > self.max_connections:
+            self._warn_of_too_many()
             self.refuse(503)
         else:
-            self._arm()
+            self._start_timer()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline; tell who answers, as uvicorn tells only the last in the queue."""
-        self._disarm()
+        """Also ends the request that runs; uvicorn ends only the last one in the queue."""
+        self._stop_timer()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Parse; then see to it that an incomplete head is neither too large nor too old."""
+        """Also checks the size of an incomplete head, and starts its timer."""
         if self._in_head:
             self._head += len(data)
         elif self.cycle is not None and self.cycle.more_body:
-            self._head = 0  # what follows the body in these bytes is not counted, as it is no more
-            self._apart += len(data)
+            self._head = 0  # these bytes end a body; the rest of them is not counted
+            self._overhead += len(data)
         else:
-            self._head, self._apart = len(data), 0
+            self._head, self._overhead = len(data), 0
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._apart > MAX_HEAD or (self._in_head and self._head > MAX_HEAD):
+        if self._overhead > MAX_HEAD_BYTES or (self._in_head and self._head > MAX_HEAD_BYTES):
             self.refuse(431)
         elif self._deadline is None and self._awaits_head():
-            self._arm()
+            self._start_timer()
 
+    @override
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Also notes that a head begins."""
         super().on_message_begin()
         self._in_head = True
 
+    @override
     def on_headers_complete(self) -> None:
-        """The head is there; raises HeadTooLarge, which the parser turns into a refusal."""
-        self._disarm()
+        """Also stops the timer and checks the size of the head.
+
+        Raises HeadTooLarge, for which the parser calls `send_400_response`. Reading goes on while
+        few requests are queued, or a disconnect would not be seen; uvicorn stops at the first.
+        """
+        self._stop_timer()
         self._in_head, self._head = False, 0
-        if sum(len(n) + len(v) for n, v in self.headers) + len(self.url) > MAX_HEAD:
+        if sum(len(n) + len(v) for n, v in self.headers) + len(self.url) > MAX_HEAD_BYTES:
             self._too_large = True
             raise HeadTooLarge
         super().on_headers_complete()
-        if self.pipeline and len(self.pipeline) < MOST_QUEUED:
-            self.flow.resume_reading()  # or the end of the connection would not be seen
+        if self.pipeline and len(self.pipeline) < MAX_PIPELINED:
+            self.flow.resume_reading()
 
+    @override
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Also notes which request runs."""
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    @override
     def on_body(self, body: bytes) -> None:
-        """A part of the body came, which others count."""
-        self._apart = 0
+        """Also resets the count of bytes that are not body; `api/body.py` counts the body."""
+        self._overhead = 0
         super().on_body(body)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Refuse what is no HTTP, as JSON like every other error."""
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Sends JSON like every other error, and 431 for a head that is too large."""
         self.refuse(431 if self._too_large else 400)
 
     def refuse(self, status: int) -> None:
-        """Answer with `status` and close; behind an answer that is on its way, close after that."""
+        """Send an error and close; if a response is being sent, close after it instead."""
         if self._running is not None and not self._running.response_complete:
             self._running.keep_alive = False
             self.pipeline.clear()
             self.flow.pause_reading()
             return
-        body = msgspec.json.encode(ErrorBody(REASONS[status]))
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"connection", b"close"),
-            (b"content-length", b"%d" % len(body)),
-            (REQUEST_ID, logs.request_id(None).encode()),
-            *SAFETY,
-        ]
-        if status == 503:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER))
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+        self.transport.write(_response(status))
         self._close()
         if (metrics := self.app_state.get("metrics")) is not None:
             metrics.refused(status)
 
-    def _tell_of_too_many(self) -> None:
+    def _warn_of_too_many(self) -> None:
         kind, now = type(self), time.monotonic()
-        if now - kind.told > QUIET_SECONDS:
-            kind.told = now
-            logger.warning("refused a connection: %d are open, the limit", self.most)
+        if now - kind.warned_at > WARNING_SECONDS:
+            kind.warned_at = now
+            logger.warning("refused a connection: %d are open, the limit", self.max_connections)
 
     def _awaits_head(self) -> bool:
-        return self._in_head or self.cycle is None or self.cycle.response_complete
+        return self._in_head or not self._is_answering()
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.seconds, self._expire)
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def _disarm(self) -> None:
+    def _start_timer(self) -> None:
+        self._deadline = self.loop.call_later(self.head_seconds, self._expire)
+
+    def _stop_timer(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _expire(self) -> None:
         self._deadline = None
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_answering():
             return
-        if self._in_head and (self.cycle is None or self.cycle.response_complete):
+        if self._in_head:
             self.refuse(408)
-        elif self.cycle is None or self.cycle.response_complete:
+        else:
             self._close()
 
     def _close(self) -> None:
         self.transport.close()
-        # With TLS that waits for a word from the client.
+        # With TLS, `close` waits for the client's own close.
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
-def limited(limit: float, connections: int) -> type[LimitedProtocol]:
-    """The protocol with `limit` seconds for a head, and so many connections at most."""
+def limited(seconds: float, connections: int) -> type[LimitedProtocol]:
+    """The protocol with `seconds` for a head and a maximum of `connections`."""
 
     class Limited(LimitedProtocol):
-        seconds = limit
-        most = connections
+        head_seconds = seconds
+        max_connections = connections
 
     return Limited
+
+
+def _response(status: int) -> bytes:
+    body = msgspec.json.encode(ErrorBody(REASONS[status]))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"connection", b"close"),
+        (b"content-length", b"%d" % len(body)),
+        (REQUEST_ID_HEADER, request_id().encode()),
+        *SAFETY,
+    ]
+    if status == 503:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return STATUS_LINE[status] + lines + b"\r\n" + body

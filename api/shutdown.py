@@ -1,4 +1,4 @@
-"""Signals to end, told to who has something to end before uvicorn does."""
+"""Callbacks at SIGINT and SIGTERM that run before uvicorn's own shutdown."""
 
 import asyncio
 import signal
@@ -9,10 +9,11 @@ from types import FrameType
 
 
 @contextmanager
-def told_of_stop(*stops: Callable[[], None]) -> Iterator[None]:
-    """Call each of `stops` in the running loop at a signal to end, before uvicorn's own handler.
+def calling_at_stop(*callbacks: Callable[[], None]) -> Iterator[None]:
+    """Call each of `callbacks` in the running loop at a signal to stop, before uvicorn's handler.
 
-    uvicorn waits for open answers before it tells the application anything.
+    uvicorn first waits for open responses, and only then shuts the application down; responses
+    that would stay open need an earlier call.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -21,8 +22,8 @@ def told_of_stop(*stops: Callable[[], None]) -> Iterator[None]:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        for stop in stops:
-            loop.call_soon_threadsafe(stop)
+        for callback in callbacks:
+            loop.call_soon_threadsafe(callback)
         if callable(handler := before[signal.Signals(signum)]):
             handler(signum, frame)
 

@@ -1,9 +1,9 @@
-"""OpenTelemetry spans of this process, where `PETAL_OTEL=on` asks for them.
+"""Trace context of a request or task, and with `PETAL_OTEL=on` OpenTelemetry spans.
 
-They are sent by OTLP over HTTP. Where to, and which of them, is said by OpenTelemetry's own
-variables, which its SDK reads: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`,
-`OTEL_SERVICE_NAME` and others of opentelemetry.io/docs/languages/sdk-configuration. Names of
-attributes: its semantic conventions.
+Spans are sent by OTLP over HTTP. OpenTelemetry's SDK reads its own variables for the address, the
+sampler and the name: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`
+and others of opentelemetry.io/docs/languages/sdk-configuration. Attributes have the names of its
+semantic conventions.
 """
 
 import threading
@@ -18,22 +18,22 @@ from infra.config import variable
 from infra.errors import ConfigError
 from infra.topics import TRACE_HEADER
 
-FLUSH_SECONDS = 1.0  # at the end, for a collector that may be away
+FLUSH_SECONDS = 1.0  # at the end, because the collector may be away
 W3C = TraceContextTextMapPropagator()
 
-# The `traceparent` of the request that is served in this context; its tasks carry it on.
+# The `traceparent` of the request that runs in this context; its tasks get it too.
 TRACEPARENT: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
 
 
 class Tracing:
-    """Starts spans and exports the ended ones in the background, in batches.
+    """Starts spans, and exports the ended ones in batches in the background.
 
-    A collector that is slow or away holds nothing up: spans that find no room are dropped.
+    A collector that is slow or away blocks nothing: spans above the queue's limit are dropped.
     """
 
     def __init__(self, service: str) -> None:
-        """`service`: the name of this process, if no variable names it. Raises ConfigError."""
-        try:  # an extra of this package
+        """`service` is the name of this process, unless a variable sets it. Raises ConfigError."""
+        try:  # the extra `otel`
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
             from opentelemetry.sdk.trace import TracerProvider
@@ -59,15 +59,31 @@ class Tracing:
         attributes: Attributes = None,
         at: int | None = None,
     ) -> Span:
-        """A span below the `traceparent` of its parent, begun `at` (ns since 1970) or now."""
+        """Start a span at `at` (ns since 1970) or now; `parent` is its parent's `traceparent`."""
         return self._tracer.start_span(name, _context(parent), kind, attributes, start_time=at)
 
     def close(self) -> None:
-        """Export what is left, within FLUSH_SECONDS."""
+        """Export the remaining spans, within FLUSH_SECONDS."""
         # The SDK's own deadline is 30 s, which is longer than a supervisor waits.
         flushing = threading.Thread(target=self._shutdown, daemon=True)
         flushing.start()
         flushing.join(FLUSH_SECONDS)
+
+
+def parse_traceparent(value: bytes | None) -> bytes | None:
+    """A `traceparent` header as version 00 of W3C Trace Context, or None if it is not valid."""
+    return None if value is None else _encode(_context(value))
+
+
+def is_sampled(traceparent: bytes) -> bool:
+    """Whether a `traceparent` is valid and its sender records the trace."""
+    context = get_current_span(_context(traceparent)).get_span_context()
+    return context.is_valid and context.trace_flags.sampled
+
+
+def traceparent(span: Span) -> bytes | None:
+    """The `traceparent` for the children of a span; None if OpenTelemetry is disabled."""
+    return _encode(set_span_in_context(span, Context()))
 
 
 def _context(traceparent: bytes | None) -> Context:
@@ -75,14 +91,7 @@ def _context(traceparent: bytes | None) -> Context:
     return W3C.extract(carrier, Context())
 
 
-def is_sampled(traceparent: bytes) -> bool:
-    """Whether a `traceparent` is one, and who sent it keeps its trace."""
-    context = get_current_span(_context(traceparent)).get_span_context()
-    return context.is_valid and context.trace_flags.sampled
-
-
-def traceparent(span: Span) -> bytes | None:
-    """The `traceparent` of what a span causes; None where OpenTelemetry is disabled."""
+def _encode(context: Context) -> bytes | None:
     carrier: dict[str, str] = {}
-    W3C.inject(carrier, set_span_in_context(span, Context()))
+    W3C.inject(carrier, context)
     return carrier[TRACE_HEADER].encode() if carrier else None

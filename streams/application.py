@@ -1,4 +1,4 @@
-"""What the worker's and the sink's Faust applications have in common: settings, start, end."""
+"""The Faust application of the worker and of the sink: its settings, its start and its end."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ import faust
 from faust.app.base import BootStrategy
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
+from typing_extensions import override
 
 from infra.broker import admin, connection
 from infra.config import Settings
@@ -28,14 +29,15 @@ from streams.transport import fetcher
 from streams.transport.driver import Transport
 from streams.transport.producer import BATCH_BYTES
 
-STOP_DEADLINE = 8.0  # seconds; a stop that waits for a broker that is gone has no end of its own
-QUIET_SECONDS = 5.0
+STOP_SECONDS = 8.0  # a stop that waits for a broker that is gone would never end
+REPEAT_SECONDS = 5.0
+MAX_MESSAGES = 1000  # that the filter of repeated messages remembers
 
 logger = logging.getLogger("petalstream")
 
 
-class Subject(Protocol):
-    """What an application works with: a model, or a database."""
+class Resource(Protocol):
+    """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
     model: str | None
@@ -47,28 +49,48 @@ class Subject(Protocol):
 class _NoWeb(BootStrategy):  # type: ignore[misc]
     """Never serves Faust's web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it to true again.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
     """
 
     enable_web = False
 
 
 class Application(faust.App):  # type: ignore[misc]
-    """A Faust app that waits for its broker, says how it is, and whose stop has a deadline."""
+    """A Faust app over the chunk transport, in the consumer group `group`; connects to nothing.
+
+    It waits for its broker, writes a status file, and stops within a deadline.
+    `stored_offsets`: see `streams.transport.driver.Transport`.
+    """
 
     BootStrategy = _NoWeb
-    subject: Subject
-    settings: Settings
-    consuming: bool = False
-    _reporter: "Reporter | None" = None
 
+    def __init__(
+        self,
+        group: str,
+        settings: Settings,
+        resource: Resource,
+        stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+    ) -> None:
+        super().__init__(group, **_faust_settings(settings))
+        self.settings = settings
+        self.resource = resource
+        self.consuming = False
+        self._reporter: StatusReporter | None = None
+        self.transport = Transport(
+            self,
+            fetch_wait_ms=settings.fetch_wait_ms,
+            idempotence=settings.producer_idempotence,
+            stored_offsets=stored_offsets,
+        )
+
+    @override
     async def on_first_start(self) -> None:
-        # Not super(): it makes Faust's data directory, which only tables need.
-        self._reporter = Reporter(self)
+        """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
+        self._reporter = StatusReporter(self)
         try:
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
-            await self.subject.open(cluster)
+            await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
         except BrokerUnavailable as e:
@@ -77,9 +99,11 @@ class Application(faust.App):  # type: ignore[misc]
         fetcher.install()
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
-            handler.addFilter(Repeats())
+            handler.addFilter(RepeatFilter())
 
+    @override
     async def on_started(self) -> None:
+        """Also start the watchdog and the regular garbage collection."""
         watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, os.EX_TEMPFAIL))
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
@@ -87,8 +111,9 @@ class Application(faust.App):  # type: ignore[misc]
         self.consuming = True
         await super().on_started()
 
+    @override
     def _crash(self, reason: BaseException) -> None:
-        """A service below failed, such as the Kafka client: nothing planned can follow."""
+        """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
         elif isinstance(reason, LogReplaced):
@@ -96,10 +121,12 @@ class Application(faust.App):  # type: ignore[misc]
         else:
             fail("the Kafka client", reason)
 
+    @override
     async def stop(self) -> None:
+        """End the process if the stop takes longer than STOP_SECONDS; remove the status file."""
         self.consuming = False
         alarm = threading.Timer(
-            STOP_DEADLINE, end, (f"not stopped after {STOP_DEADLINE:g} s", os.EX_TEMPFAIL)
+            STOP_SECONDS, end, (f"not stopped after {STOP_SECONDS:g} s", os.EX_TEMPFAIL)
         )
         alarm.daemon = True
         alarm.start()
@@ -109,102 +136,82 @@ class Application(faust.App):  # type: ignore[misc]
             self._reporter.stop()
 
 
-class Reporter:
+class StatusReporter:
     """Writes the application's status file once a second."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
         self._file = StatusFile(app.settings.status, app.conf.id)
         self._progress, self._since = -1, time.time()
-        self._telling = asyncio.create_task(self._tell())
+        self._reporting = asyncio.create_task(self._report())
 
-    async def _tell(self) -> None:
+    async def _report(self) -> None:
         while True:
             self._file.write(self._status(time.time()))
             await asyncio.sleep(REPORT_SECONDS)
 
     def _status(self, now: float) -> Status:
         app = self._app
-        said = Status(
+        status = Status(
             group=app.conf.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            state=app.subject.state,
-            model=app.subject.model,
+            state=app.resource.state,
+            model=app.resource.model,
             at=now,
         )
         if not app.consuming:
-            return said if said.state != "ready" else replace(said, state="starting")
+            return status if status.state != "ready" else replace(status, state="starting")
         consumer = app.consumer
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
+        rebalancing = status.state == "ready" and app.rebalancing
         return replace(
-            said,
-            state="rebalancing" if said.state == "ready" and app.rebalancing else said.state,
+            status,
+            state="rebalancing" if rebalancing else status.state,
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
         )
 
     def stop(self) -> None:
-        """Stop, and take the file away."""
-        self._telling.cancel()
+        """Stop, and remove the file."""
+        self._reporting.cancel()
         self._file.remove()
 
 
-class Repeats(logging.Filter):
-    """Lets a client library say the same thing once in five seconds: it never stops while a
-    broker is away."""
+class RepeatFilter(logging.Filter):
+    """Lets a Kafka client log the same message once in REPEAT_SECONDS: while a broker is away it
+    never stops."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[object, float] = {}
+        self._logged: dict[object, float] = {}
 
+    @override
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith("aiokafka"):
             return True
         now = time.monotonic()
-        key = record.msg
-        if now - self._said.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
+        message = record.msg
+        if now - self._logged.get(message, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
-        if len(self._said) > 1000:
-            self._said.clear()
-        self._said[key] = now
+        if len(self._logged) > MAX_MESSAGES:
+            self._logged.clear()
+        self._logged[message] = now
         return True
 
 
 def end(reason: str, code: int) -> NoReturn:
-    """End the process at once, with one last line. Nothing is acknowledged on the way out."""
+    """End the process at once, with one last line; nothing is acknowledged any more."""
     print(f"petalstream: {reason}", file=sys.stderr, flush=True)
     os._exit(code)
 
 
 def fail(what: str, error: BaseException) -> NoReturn:
-    """End the process because of an error nobody planned for; what was in hand is read again."""
+    """End the process because of an unexpected error; the next one rereads its open chunks."""
     logger.critical("%s failed", what, exc_info=error)
     end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
-
-
-def create(
-    group: str,
-    settings: Settings,
-    subject: Subject,
-    stored_offsets: Callable[[], Mapping[int, int]] | None = None,
-) -> Application:
-    """An application of the consumer group `group` over the chunk transport.
-
-    Connects to nothing. `stored_offsets`: see `streams.transport.driver.Transport`.
-    """
-    app = Application(group, **_faust_settings(settings))
-    app.settings = settings
-    app.subject = subject
-    app.transport = Transport(
-        app,
-        fetch_wait_ms=settings.fetch_wait_ms,
-        idempotence=settings.producer_idempotence,
-        stored_offsets=stored_offsets,
-    )
-    return app
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:
@@ -235,8 +242,3 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "producer_max_batch_size": BATCH_BYTES,
         "producer_max_request_size": 2 * MAX_RESULT_BYTES,
     }
-
-
-async def off_loop(call: Callable[..., Any], *args: Any) -> Any:
-    """Run a slow call in the default executor, so that heartbeats and signals go on."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, *args)

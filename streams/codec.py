@@ -1,4 +1,4 @@
-"""The contract's messages as bytes: JSON both ways, and the digest of a task's rows."""
+"""The contract's messages to and from JSON, and the digest of a task's rows."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from streams.events import Label, Result, are_ids
 
 
 def are_digests(texts: Sequence[str]) -> bool:
-    """Whether every one of `texts` can be an input's digest."""
+    """Whether all `texts` can be digests of inputs."""
     if not set(map(len, texts)) <= {16}:
         return False
     return not "".join(texts).encode().translate(None, b"0123456789abcdef")
@@ -51,20 +51,20 @@ def _check(results: Sequence[Result]) -> None:
 
 
 def decode_result(value: bytes) -> Result:
-    """The result in a record's value; raises one of DECODE_ERRORS if it is none."""
+    """The result in a record's value; raises one of DECODE_ERRORS if it has none."""
     result = _decode_result(value)
     _check((result,))
     return result
 
 
 def decode_results(values: Sequence[bytes]) -> list[Result] | None:
-    """The result in each of the values, by one decode for all: half of the cost of one for each.
+    """The result in each of the values, by one decode for all, at half the cost of one for each.
 
-    None if any needs a look of its own. Otherwise all readers of JSON see in each value the
-    same result: it has no field twice, none that is unknown and no name in escapes, because
-    there are just as many colons as known fields and not one backslash. So a `{"v"` within
-    another value would be a syntax error or of a wrong type, and no value passed for two or
-    for a part of one, as `{…},{…}` would.
+    None if any must be decoded alone. Otherwise all readers of JSON see the same result in each
+    value: it has no duplicate field, no unknown field and no escaped name, because there are as
+    many colons as known fields (and in the sentences of errors) and no backslash. So a `{"v"`
+    within another value would be a syntax error or of a wrong type, and no value passed for two
+    or for a part of one, as `{…},{…}` would.
     """
     joined = b",".join(values)
     starts = {value[: len(RESULT_START)] for value in values}
@@ -75,17 +75,18 @@ def decode_results(values: Sequence[bytes]) -> list[Result] | None:
         _check(results)
     except DECODE_ERRORS:
         return None
-    same = len(results) == len(values) and joined.count(b":") == _count_fields(results)
+    same = len(results) == len(values) and joined.count(b":") == _count_colons(results)
     return results if same else None
 
 
-def _count_fields(results: Sequence[Result]) -> int:
-    """The fields of results on the wire, those of their parts included."""
+def _count_colons(results: Sequence[Result]) -> int:
+    """One for each field on the wire, and those in the sentences of errors."""
     inputs, probas = ([r.input for r in results], [r.proba for r in results])
-    failed = len(results) - [r.error for r in results].count(None)
+    sentences = [r.error.message for r in results if r.error is not None]
     optional = 2 * len(results) - inputs.count(None) - probas.count(None)
     # Either `y`, or `error` with a code and a message.
-    return (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * failed
+    fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(sentences)
+    return fields + "".join(sentences).count(":")
 
 
 class ResultColumns(NamedTuple):
@@ -103,7 +104,7 @@ def encode_columns(
     columns: ResultColumns, partition: int, model: str, worker: str, infer_ms: float
 ) -> list[bytes]:
     """Byte for byte what `encode` gives for each row as a `Result`, at two thirds of the cost:
-    a column is one call, what all rows have in common is encoded once."""
+    each column takes one call, and values that all rows share are encoded once."""
     ids, y, proba, digests, offsets, queue_ms = columns
     pieces: list[Iterable[bytes]] = [repeat(b'{"v":1,"id":"'), ids, repeat(b'","y":'), _lines(y)]
     if proba is not None:
@@ -117,7 +118,7 @@ def encode_columns(
         repeat(b'},"ms":{"queue":'), _lines(queue_ms),
         repeat(b',"infer":%b}}' % encode(infer_ms)),
     ]  # fmt: skip
-    return list(map(b"".join, zip(*pieces)))  # noqa: B905 - what repeats has no end
+    return list(map(b"".join, zip(*pieces)))  # noqa: B905 - repeat() never ends
 
 
 def _lines(values: Sequence[Any]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What can go wrong on the way through the pipeline. `str()` is a sentence for people.
+"""The errors of the pipeline. `str()` is a sentence for people.
 
 ClientError
 ├── PipelineUnavailable  no broker; nothing was published
@@ -8,12 +8,12 @@ ClientError
 └── IdConflict           the id belongs to another task
 StoreError               a file that is not a projection, or cannot be opened
 OffsetGap                a chunk does not begin at the stored offset
-LogReplaced              a partition ends before what was read of it
+LogReplaced              a partition ends before the offset that was read
 """
 
 
 class ClientError(Exception):
-    """The pipeline could not be asked. `str()` is a sentence for people."""
+    """A client could not publish a task or read its result."""
 
 
 class PipelineUnavailable(ClientError):
@@ -21,7 +21,7 @@ class PipelineUnavailable(ClientError):
 
 
 class UnknownOutcome(ClientError):
-    """The broker did not confirm in time: the task may be published or not; same id, try again."""
+    """The broker did not confirm in time: the task may be published; retry with the same id."""
 
 
 class TaskTooLarge(ClientError):
@@ -29,7 +29,7 @@ class TaskTooLarge(ClientError):
 
 
 class ResultTimeout(ClientError):
-    """No result within the time-out, or until `give_up`; the task is accepted and goes on."""
+    """No result within the time-out, or until `give_up`; the task is accepted and continues."""
 
     def __init__(self, task_id: str, timeout: float) -> None:
         super().__init__(f"no result within {timeout:g} s for task {task_id}")
@@ -37,20 +37,20 @@ class ResultTimeout(ClientError):
 
 
 class IdConflict(ClientError):
-    """The id was another task's; that one's answer stays."""
+    """The id belongs to another task, whose result stays."""
 
 
 class StoreError(Exception):
-    """A file that is no projection of ours, or one that cannot be opened."""
+    """A file that is not a projection, or cannot be opened."""
 
 
 class OffsetGap(Exception):
     """A chunk does not begin at the stored offset; the reader must seek to `next_offset`."""
 
     def __init__(self, partition: int, next_offset: int, got: int) -> None:
-        super().__init__(f"results[{partition}]: have up to {next_offset}, got {got}")
+        super().__init__(f"results[{partition}]: expected offset {next_offset}, got {got}")
         self.next_offset = next_offset
 
 
 class LogReplaced(Exception):
-    """A partition's log ends before what was read of it: its topic was made again."""
+    """A partition ends before the offset that was read: its topic was recreated."""

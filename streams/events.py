@@ -1,4 +1,4 @@
-"""The message contract: what is asked (`Task`) and what is answered (`Result`), JSON on the wire.
+"""The message contract: `Task` and `Result`, JSON on the wire.
 
 Both are keyed by the task's id, a lower-case UUID4 of 36 characters, as the record's key.
 """
@@ -16,7 +16,7 @@ TaskId = Annotated[
     # The length, because Python's `$` also matches before a newline at the end.
     Meta(pattern=f"^{_UUID4}$", max_length=36, description="lower-case UUID4"),
 ]
-# In the schema alike, but checked by `are_ids` and `are_digests` for a whole chunk at once.
+# The same in the schema, but checked by `are_ids` and `are_digests` for a whole chunk at once.
 UncheckedTaskId = Annotated[
     str, Meta(description="lower-case UUID4", extra_json_schema={"pattern": f"^{_UUID4}$"})
 ]
@@ -29,17 +29,17 @@ TableRow = list[float | str | None]
 
 
 class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
-    """A question to a model with numeric features only: `X` has shape (rows, features)."""
+    """A task for a model with numeric features only: `X` has shape (rows, features)."""
 
     v: Literal[1]
     id: UncheckedTaskId
     X: list[Row]
-    at: float  # when it was asked, seconds since the epoch by the asker's clock
+    at: float  # when it was created, seconds since the epoch by the client's clock
     model: str | None = None  # None: the pipeline's default model
 
 
 class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
-    """A question to a model with text columns or missing values."""
+    """A task for a model with text columns or missing values."""
 
     v: Literal[1]
     id: UncheckedTaskId
@@ -49,14 +49,14 @@ class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
 
 
 class Position(Struct, gc=False, frozen=True):
-    """Where the task stands in the topic `tasks`."""
+    """The task's position in the topic `tasks`."""
 
     partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Timings(Struct, gc=False, frozen=True):
-    """Milliseconds: `queue` from the asker's clock to the worker's, `infer` for its chunk."""
+    """Milliseconds: `queue` from the client's clock to the worker's, `infer` for its chunk."""
 
     queue: float
     infer: float
@@ -70,11 +70,11 @@ class Failure(Struct, gc=False, frozen=True):
 
 
 class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
-    """The answer to one task: `y` with one label (or number) per row, or `error`.
+    """The result of one task: `y` with one label (or number) per row, or `error`.
 
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
-    `input` tells two tasks of one id apart: see `input_digest`. A task whose rows could not be
-    read has none. What comes from outside is to be read with `decode_result`.
+    `input` is the digest of the task's rows, which differs between two tasks with one id; it is
+    missing if the rows could not be read. Decode a record's value with `decode_result`.
     """
 
     v: Literal[1]
@@ -100,10 +100,10 @@ def is_id(text: str) -> bool:
 
 
 def are_ids(texts: Sequence[str]) -> bool:
-    """Whether every one of `texts` can be a task id.
+    """Whether all `texts` can be task ids.
 
-    Looks at all of them as one string: its n-th characters are every 36th. A regular
-    expression for each would be two thirds of a task's decoding time.
+    Looks at all of them as one string, in which every 36th character is the n-th of an id. A
+    regular expression for each would take two thirds of a task's decoding time.
     """
     count = len(texts)
     if set(map(len, texts)) - {36}:

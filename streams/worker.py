@@ -10,27 +10,30 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span
 
 from infra import config
 from infra.config import Settings
 from infra.process.status import State
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
-from infra.tracing import Tracing, is_sampled, traceparent
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
+from infra.tracing import Tracing
 from model import artifact
 from streams import application
-from streams.codec import decode_result
-from streams.events import Result
-from streams.processing.processor import Answerer, Answers, DeadLetter, Message
+from streams.application import Application
+from streams.processing.decoder import DeadLetter
+from streams.processing.processor import Processed, Processor
+from streams.processing.spans import ChunkSpans, Header, trace_headers
 from streams.records import Chunk
 
-Header = tuple[str, bytes]
-PROCESS = f"process {TASKS}"
-SLOW_SECONDS = 0.1  # above this a chunk leaves the event loop; below, two threads only fight
+# A chunk that takes longer leaves the event loop; below, a second thread would only add
+# contention for the GIL.
+SLOW_SECONDS = 0.1
 
 
 class Inference:
-    """Answers chunks and publishes the answers; several deliveries are awaited at once."""
+    """Processes chunks and publishes their results; several deliveries are awaited at once."""
+
+    _processor: Processor  # from `open` on
 
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
@@ -44,49 +47,52 @@ class Inference:
         """Load the model; raises ArtifactError or ConfigError."""
         loaded = artifact.load(self._settings.model)
         worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._answerer = Answerer(loaded, worker, self._settings.max_rows)
+        self._processor = Processor(loaded, worker, self._settings.max_rows)
         if self._settings.otel:
             self._tracing = Tracing("petal-worker")
         self.model, self.state = loaded.card.id, "ready"
 
     async def close(self) -> None:
-        """Export the traces that are left; awaited when all is answered."""
+        """Export the remaining traces, after all chunks are acknowledged."""
         if self._tracing is not None:
-            await application.off_loop(self._tracing.close)
+            await asyncio.to_thread(self._tracing.close)
 
     async def handle(self, event: Any, producer: Any) -> None:
-        """Answer one chunk; its ack follows when the broker has all its answers.
+        """Process one chunk; its ack follows when the broker has all its results.
 
         Results are queued in the order of their tasks, so order per partition is kept.
         """
         chunk: Chunk = event.value
         begun = time.time_ns()
-        answers = await self._answer(chunk)
+        processed = await self._process(chunk)
         await self._slots.acquire()
-        letters = answers.dead_letters
-        traces = _traces(chunk, letters)
-        spans: list[Span] = []
-        if self._tracing is not None and traces:
-            spans = _spans(self._tracing, begun, answers.results, traces)
-        deliveries = await producer.send_all(RESULTS, chunk.partition, answers.results, traces)
+        letters = processed.dead_letters
+        traces = trace_headers(chunk, letters)
+        spans = self._start_spans(begun, chunk.partition, processed, traces)
+        deliveries = await producer.send_all(RESULTS, chunk.partition, processed.results, traces)
         deliveries += await producer.send_all(
             DEAD_LETTERS,
             0,
             [(letter.key, letter.value) for letter in letters],
-            [_headers(chunk, letter) for letter in letters],
+            [dead_letter_headers(chunk, letter) for letter in letters],
         )
         finishing = asyncio.create_task(self._finish(event, deliveries, spans))
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
 
-    async def _answer(self, chunk: Chunk) -> Answers:
+    async def _process(self, chunk: Chunk) -> Processed:
         columns = chunk.columns
-        if self._answerer.seconds(columns) < SLOW_SECONDS:
-            return self._answerer.answer(chunk.partition, columns)
-        answers: Answers = await application.off_loop(
-            self._answerer.answer, chunk.partition, columns
-        )
-        return answers
+        if self._processor.estimate_seconds(columns) < SLOW_SECONDS:
+            return self._processor.process(chunk.partition, columns)
+        return await asyncio.to_thread(self._processor.process, chunk.partition, columns)
+
+    def _start_spans(
+        self, begun: int, partition: int, processed: Processed, traces: Sequence[list[Header]]
+    ) -> list[Span]:
+        if self._tracing is None or not traces:
+            return []
+        spans = ChunkSpans(self._tracing, self.model or "", partition, begun)
+        return spans.start(processed, traces)
 
     async def _finish(
         self, event: Any, deliveries: list[Awaitable[Any]], spans: list[Span]
@@ -95,7 +101,7 @@ class Inference:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 for delivery in deliveries:
                     await delivery
-        except Exception as e:  # the outermost edge: without an ack the chunk is read again
+        except Exception as e:  # the outermost edge: without an ack the chunk is reread
             application.fail("publishing results", e)
         for span in spans:
             span.end()
@@ -103,53 +109,7 @@ class Inference:
         self._slots.release()
 
 
-def _traces(chunk: Chunk, letters: list[DeadLetter]) -> list[list[Header]]:
-    """The trace header of each record that has a result, or nothing if no record has any."""
-    if not any(record.headers for record in chunk.records):
-        return []
-    dead = {letter.offset for letter in letters}
-    return [
-        [(name, value) for name, value in record.headers if name == TRACE_HEADER and value]
-        for record in chunk.records
-        if record.offset not in dead
-    ]
-
-
-def _spans(
-    tracing: Tracing, at: int, results: Sequence[Message], traces: list[list[Header]]
-) -> list[Span]:
-    """A span, begun `at`, of each task whose trace is kept; its result's trace goes on from it."""
-    spans = []
-    for (_, value), trace in zip(results, traces, strict=True):
-        if not trace or not is_sampled(trace[0][1]):
-            continue
-        span = tracing.start(PROCESS, SpanKind.CONSUMER, trace[0][1], at=at)
-        _describe(span, decode_result(value))
-        trace[:] = [(TRACE_HEADER, traceparent(span) or trace[0][1])]
-        spans.append(span)
-    return spans
-
-
-def _describe(span: Span, result: Result) -> None:
-    span.set_attributes(
-        {
-            "messaging.system": "kafka",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.consumer.group.name": WORKER_GROUP,
-            "messaging.destination.name": TASKS,
-            "messaging.destination.partition.id": str(result.task.partition),
-            "messaging.kafka.offset": result.task.offset,
-            "messaging.message.id": result.id,
-            "petal.model": result.model,
-        }
-    )
-    if result.error is not None:
-        span.set_attribute("error.type", result.error.code)
-        span.set_status(StatusCode.ERROR, result.error.message)
-
-
-def _headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
+def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
     """Why a record is a dead letter, and where it stands."""
     return [
         ("petal-reason", letter.reason.encode()),
@@ -159,10 +119,10 @@ def _headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
     ]
 
 
-def create_app(settings: Settings) -> application.Application:
+def create_app(settings: Settings) -> Application:
     """The worker's Faust app; connects to nothing."""
     inference = Inference(settings)
-    app = application.create(WORKER_GROUP, settings, inference)
+    app = Application(WORKER_GROUP, settings, inference)
     tasks = app.topic(TASKS, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
     @app.agent(tasks, name="infer", concurrency=1)
@@ -170,7 +130,7 @@ def create_app(settings: Settings) -> application.Application:
         async for event in stream.noack().events():
             try:
                 await inference.handle(event, app.producer)
-            except Exception as e:  # Faust would go on past the chunk; it must be read again
+            except Exception as e:  # Faust would skip the chunk, which must be reread
                 application.fail("answering tasks", e)
 
     @app.on_before_shutdown.connect

@@ -77,9 +77,9 @@ class Connection(sqlite3.Connection):
 def install(name: str, point: Failpoint) -> None:
     """Patch the method that `name` stands for, so that it hits the point."""
     if name == "fetched":
-        before(worker.Inference, "_answer", point)
+        before(worker.Inference, "_process", point)
     elif name == "predicted":
-        after(worker.Inference, "_answer", point)
+        after(worker.Inference, "_process", point)
     elif name == "sent":
         after(Producer, "send_all", point)
     elif name == "delivered":

@@ -1,4 +1,4 @@
-"""The REST service for tests, as a process or in a thread, and HTTP as it stands on the wire."""
+"""The REST service for tests, as a process or in a thread, and plain HTTP clients."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The chaos run's checker, one synthetic history for each anomaly; and the report's page."""
+"""The verdict of a chaos run, with one synthetic history for each anomaly, and the report page."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,21 +6,19 @@ from typing import Any
 import pytest
 
 from streams.events import new_id
-from tests.chaos.checks.checker import Anomaly, Floor, check, floor_for
-from tests.chaos.checks.conduct import GRACE, SECOND, UNCOMMITTED
-from tests.chaos.checks.history import (
-    Event,
+from tests.chaos.checks.behavior import GRACE, SECOND, UNCOMMITTED
+from tests.chaos.checks.observed import (
     Observed,
-    Place,
     Projected,
     ResultRecord,
     Row,
     TaskRecord,
     Usage,
 )
+from tests.chaos.checks.verdict import Anomaly, Floor, check, floor_for
+from tests.chaos.history import Event, Place
 from tests.chaos.model import answer_to
-from tests.chaos.report import html as page
-from tests.chaos.report import report
+from tests.chaos.report import page, report
 from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome
 
@@ -28,7 +26,10 @@ IDS = [new_id() for _ in range(6)]
 POISON = "poison-1"
 NOTHING = Floor()
 KILLED, OTHER = 7, 8  # two workers' pids
-FAULT, END = 100 * SECOND, 105 * SECOND  # when worker KILLED was killed, when it was back
+FAULT, END = (
+    100 * SECOND,
+    105 * SECOND,
+)  # when worker KILLED was killed, and when its successor was ready
 
 
 def right(task_id: str, other: bool = False) -> list[float]:
@@ -47,26 +48,29 @@ def fault(name: str, start: int, end: int, *pids: int) -> list[Event]:
 
 
 def clean() -> Observed:
-    """Six tasks on two partitions, the last one answered by a worker that was killed before its
-    commit and so answered again, and a poison; all as it must be."""
+    """A valid run: six tasks on two partitions, and a poison.
+
+    The worker that answered the last task was killed before its commit, so another one answered
+    it too.
+    """
     places: list[Place] = [(n % 2, n // 2) for n in range(len(IDS))]
-    asked = list(zip(places, IDS, strict=True))
+    placed = list(zip(places, IDS, strict=True))
     history = [event("invoke", "submit", i) for i in IDS]
-    history += [event("ok", "submit", i, place=p) for p, i in asked]
+    history += [event("ok", "submit", i, place=p) for p, i in placed]
     history += [event("ok", "await", i, got=i, y=right(i)) for i in IDS]
     history += [event("ok", "get", IDS[0], t=200 * SECOND)]
     history += [event("invoke", "poison", POISON), event("ok", "poison", POISON, place=(0, 3))]
     history += fault("1 kill-worker", FAULT, END, KILLED)
     history += [event("ok", "exit", "worker 1", t=FAULT, pids=[KILLED])]
-    tasks = [TaskRecord(p, i, True, answer_to(i)) for p, i in asked]
-    results = [ResultRecord(p, i, p, right(i), input=i, pid=KILLED, t=FAULT) for p, i in asked]
-    again = results[-1]._replace(place=(1, 3), pid=OTHER, t=FAULT + 2 * SECOND)
+    tasks = [TaskRecord(p, i, True, answer_to(i)) for p, i in placed]
+    results = [ResultRecord(p, i, p, right(i), input=i, pid=KILLED, t=FAULT) for p, i in placed]
+    repeat = results[-1]._replace(place=(1, 3), pid=OTHER, t=FAULT + 2 * SECOND)
     return Observed(
         history,
         [*tasks, TaskRecord((0, 3), POISON, False)],
-        [*results, again],
+        [*results, repeat],
         [(0, 3)],
-        Projected([Row(i, p, right(i)) for p, i in asked], offsets={0: 3, 1: 4}),
+        Projected([Row(i, p, right(i)) for p, i in placed], offsets={0: 3, 1: 4}),
         {0: 3, 1: 4},
         [Usage(n * SECOND, "worker 2", OTHER, 100 << 20, 40) for n in range(20)],
     )
@@ -89,7 +93,7 @@ def with_last_result(seen: Observed, **fields: Any) -> Observed:
 
 
 def refused(seen: Observed) -> Observed:
-    """The first task's client was told that it is refused."""
+    """The first task's client received a refusal."""
     return seen._replace(
         history=[
             event("fail", "submit", e.id) if (e.f, e.type, e.id) == ("submit", "ok", IDS[0]) else e
@@ -99,7 +103,7 @@ def refused(seen: Observed) -> Observed:
 
 
 def in_other_order(seen: Observed) -> Observed:
-    """The first two results of partition 0 change places, and their rows with them."""
+    """The first two results of partition 0, and their rows, swap places."""
     results, rows = list(seen.results), list(seen.database.rows)
     for n, place in ((0, (0, 1)), (2, (0, 0))):
         results[n] = results[n]._replace(place=place)
@@ -108,7 +112,7 @@ def in_other_order(seen: Observed) -> Observed:
 
 
 def with_conflict(seen: Observed, place: Place = (0, 4)) -> Observed:
-    """Another task with the first task's id, answered; the database does not say so."""
+    """Another, answered task with the first task's id, which the database does not report."""
     task = TaskRecord(place, IDS[0], True, answer_to(IDS[0], other=True))
     y = right(IDS[0], other=True)
     result = ResultRecord((0, 3), IDS[0], place, y, input="other", pid=OTHER, t=END)
@@ -117,7 +121,7 @@ def with_conflict(seen: Observed, place: Place = (0, 4)) -> Observed:
 
 
 def repeated_after(name: str, start: int, *pids: int) -> Observed:
-    """The repeat of the clean history, but with another fault than its own."""
+    """The clean history, with another fault in place of its own."""
     seen = clean()
     history = [e for e in seen.history if e.f != "fault"]
     return seen._replace(history=[*history, *fault(name, start, start + SECOND, *pids)])
@@ -167,8 +171,8 @@ CHANGES: dict[str, Callable[[Observed], Observed]] = {
     ),
     "unknown-rate": lambda o: with_events(o, *(event("info", "submit", i) for i in IDS)),
     "db-corrupt": lambda o: with_database(o, integrity="row 3 missing from index"),
-    "replay-not-idempotent": lambda o: with_database(o, replay="other rows in result"),
-    "rebuild-differs": lambda o: with_database(o, rebuild="other rows in result"),
+    "replay-not-idempotent": lambda o: with_database(o, replay="different rows in result"),
+    "rebuild-differs": lambda o: with_database(o, rebuild="different rows in result"),
     "stuck": lambda o: o._replace(drained=False),
     "leak": lambda o: o._replace(
         usage=[*o.usage, Usage(30 * SECOND, "worker 2", OTHER, 600 << 20, 40)]
@@ -194,16 +198,16 @@ def test_a_poison_without_a_dead_letter_is_a_lost_result() -> None:
     assert verdict.anomalies == [Anomaly("lost-result", [f"{POISON} at (0, 3)"])]
 
 
-def test_a_conflict_that_the_database_has_recorded_is_valid() -> None:
+def test_a_conflict_recorded_in_the_database_is_valid() -> None:
     assert check(with_database(with_conflict(clean()), conflicts=1), NOTHING).names == set()
 
 
-def test_a_conflict_that_was_accepted_over_http_is_missed() -> None:
+def test_a_conflict_accepted_over_http_is_a_missed_conflict() -> None:
     seen = with_events(clean(), event("fail", "conflict", IDS[0], detail="200"))
     assert check(seen, NOTHING).anomalies == [Anomaly("missed-conflict", [f"{IDS[0]}: 200"])]
 
 
-def test_tasks_out_of_the_order_of_sending_are_seen() -> None:
+def test_tasks_logged_out_of_order_are_an_anomaly() -> None:
     seen = clean()
     later, earlier = (e for e in seen.history if e.type == "ok" and e.place in ((0, 0), (0, 1)))
     history = [e for e in seen.history if e not in (earlier, later)]
@@ -215,21 +219,21 @@ def test_tasks_out_of_the_order_of_sending_are_seen() -> None:
     [
         ("1 kill-worker", FAULT, [KILLED], True),
         ("1 kill-worker", FAULT, [9], False),  # another worker
-        ("1 kill-worker", FAULT + UNCOMMITTED + 1, [KILLED], False),  # long since committed
-        ("1 kill-worker", FAULT - GRACE, [KILLED], False),  # long ago
+        ("1 kill-worker", FAULT + UNCOMMITTED + 1, [KILLED], False),  # already committed
+        ("1 kill-worker", FAULT - GRACE, [KILLED], False),  # too long before
         ("1 pause-worker", FAULT, [OTHER], True),  # the zombie answers late
         ("1 cut-connections", FAULT, [], True),
         ("1 kill-sink", FAULT, [KILLED], False),
     ],
 )
-def test_a_repeat_is_excused_by_whom_a_fault_hit_and_when(
+def test_a_repeat_is_excused_only_by_a_fault_that_hit_its_worker_in_time(
     name: str, start: int, pids: list[int], excused: bool
 ) -> None:
     names = check(repeated_after(name, start, *pids), NOTHING).names
     assert names == (set() if excused else {"duplicate-result"})
 
 
-def test_a_process_may_ask_for_a_restart_only_while_the_broker_is_away() -> None:
+def test_a_process_may_exit_for_a_restart_only_during_a_broker_outage() -> None:
     ended = "ended with 75"
     exited = event("info", "exit", "worker 2", t=FAULT + SECOND, pids=[OTHER], detail=ended)
     away = fault("2 cut-connections", FAULT, END)
@@ -237,18 +241,18 @@ def test_a_process_may_ask_for_a_restart_only_while_the_broker_is_away() -> None
     assert check(with_events(clean(), exited, *away), NOTHING).names == set()
 
 
-@pytest.mark.parametrize(("slept", "excused"), [(OTHER, True), (KILLED, False)])
-def test_a_process_that_slept_may_ask_for_a_restart(slept: int, excused: bool) -> None:
+@pytest.mark.parametrize(("paused", "excused"), [(OTHER, True), (KILLED, False)])
+def test_a_paused_process_may_exit_for_a_restart(paused: int, excused: bool) -> None:
     ended = "ended with 75"
     exited = event("info", "exit", "worker 2", t=FAULT + SECOND, pids=[OTHER], detail=ended)
-    seen = with_events(clean(), exited, *fault("2 pause-worker", FAULT, END, slept))
+    seen = with_events(clean(), exited, *fault("2 pause-worker", FAULT, END, paused))
     assert check(seen, NOTHING).names == (set() if excused else {"unexpected-exit"})
 
 
-def test_a_database_that_is_not_at_the_end_of_the_log_is_corrupt() -> None:
+def test_a_database_behind_the_end_of_the_log_is_corrupt() -> None:
     verdict = check(with_database(clean(), offsets={0: 3, 1: 3}), NOTHING)
-    told = "results[1]: next offset 3, the log ends at 4"
-    assert verdict.anomalies == [Anomaly("db-corrupt", [told])]
+    detail = "results[1]: next offset 3, the log ends at 4"
+    assert verdict.anomalies == [Anomaly("db-corrupt", [detail])]
 
 
 def test_a_run_that_did_too_little_is_vacuous() -> None:
@@ -266,14 +270,14 @@ def test_a_fault_without_effect_makes_a_run_vacuous() -> None:
     assert check(seen, NOTHING).vacuous == ["the fault 2 flood had no effect"]
 
 
-def test_the_page_tells_the_verdict_and_escapes_what_processes_said() -> None:
+def test_the_page_shows_the_verdict_and_escapes_process_output() -> None:
     bad = event("fail", "exit", "worker 2", t=FAULT, pids=[OTHER], detail="<script>alert(1)")
     seen = with_events(clean(), bad)
-    said = report.facts(
+    content = report.facts(
         Report("python -m tests.chaos", 4, "embedded", Outcome(check(seen, NOTHING), seen))
     )
-    html = page.render(said, seen)
+    html = page.render(content, seen)
     assert "<script>" not in html
     assert all(text in html for text in ("anomaly", "unexpected-exit (1)", "kill-worker", "seed 4"))
     assert "http://www.w3.org/2000/svg" in html
-    assert html.count("http") == 1  # nothing is loaded from anywhere
+    assert html.count("http") == 1  # the page loads nothing from elsewhere

@@ -1,4 +1,4 @@
-"""How the chaos run counts what deliveries went through, and refuses a part of one."""
+"""The counts of the situations of delivery in a chaos run, and the refusal of a batch."""
 
 import struct
 from typing import Any
@@ -10,12 +10,12 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from infra.topics import RESULTS, TASKS
 from streams.transport.producer import BATCH_BYTES
-from tests.chaos.checks.checker import check, floor_for
-from tests.chaos.checks.history import Observed, Projected, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.observed import Observed, Projected, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.verdict import check, floor_for
 from tests.chaos.delivery import situations
 from tests.chaos.delivery.backlog import PATTERN
 from tests.chaos.delivery.situations import CHUNK_RECORDS
-from tests.chaos.delivery.wire import REFUSED, Batch, Dialogue, Wire
+from tests.chaos.delivery.wire import REFUSED, Batch, Connection, Wire
 from tests.chaos.model import BULK_ROWS, answer_to, bulk_id, owner_of
 
 PID = 7
@@ -28,66 +28,64 @@ def result(offset: int, task: int, at: int, pid: int = PID) -> ResultRecord:
 
 
 def observed(**fields: Any) -> Observed:
-    """A full chunk of the tasks 10 to 14, of which 12 could not be read, logged at 5."""
+    """A full chunk: the tasks 10 to 14, logged at 5; task 12 is unreadable."""
     tasks = [TaskRecord((1, n), f"task {n}", n != 12, t=5) for n in range(10, 15)]
     results = [result(n, task, at=1000) for n, task in enumerate((10, 11, 13, 14))]
-    born = [Usage(6, "worker 1", PID, 1, 1), Usage(9, "worker 1", PID, 1, 1)]
-    return Observed([], tasks, results, [(1, 12)], Projected([]), usage=born)._replace(**fields)
+    starts = [Usage(6, "worker 1", PID, 1, 1), Usage(9, "worker 1", PID, 1, 1)]
+    return Observed([], tasks, results, [(1, 12)], Projected([]), usage=starts)._replace(**fields)
 
 
-def test_a_chunk_is_mixed_and_of_a_backlog() -> None:
+def test_a_chunk_counts_as_mixed_and_as_backlog() -> None:
     met = situations.count(observed())
     assert (met["mixed_chunks"], met["backlog_chunks"]) == (1, 1)
 
 
-def test_a_letter_beside_a_chunk_is_not_in_it() -> None:
+def test_a_dead_letter_outside_a_chunk_does_not_count() -> None:
     assert situations.count(observed(letters=[(1, 9), (1, 15), (0, 12)]))["mixed_chunks"] == 0
 
 
-def test_answers_of_two_moments_or_workers_are_two_chunks() -> None:
+def test_answers_with_different_times_or_workers_are_different_chunks() -> None:
     for other in (result(2, 13, at=1001), result(2, 13, at=1000, pid=8)):
         results = [result(0, 10, at=1000), result(1, 11, at=1000), other]
         assert situations.count(observed(results=results))["mixed_chunks"] == 0
 
 
-def test_a_worker_that_was_there_read_no_backlog() -> None:
-    there = [Usage(4, "worker 1", PID, 1, 1)]
-    assert situations.count(observed(usage=there))["backlog_chunks"] == 0
+def test_a_worker_older_than_its_tasks_read_no_backlog() -> None:
+    older = [Usage(4, "worker 1", PID, 1, 1)]
+    assert situations.count(observed(usage=older))["backlog_chunks"] == 0
 
 
 @pytest.mark.parametrize(
     ("batches", "several", "refused"),
     [
         ([FIRST, SECOND], 1, 0),
-        ([FIRST, FIRST], 0, 0),  # sent again
-        ([FIRST, SECOND._replace(at=1001)], 0, 0),  # of another chunk
+        ([FIRST, FIRST], 0, 0),  # resent
+        ([FIRST, SECOND._replace(at=1001)], 0, 0),  # another chunk
         ([FIRST, SECOND._replace(partition=3)], 0, 0),
-        ([FIRST._replace(size=100), SECOND], 0, 0),  # two chunks of one millisecond
+        ([FIRST._replace(size=100), SECOND], 0, 0),  # two chunks in the same millisecond
         ([FIRST, SECOND._replace(error=REFUSED)], 0, 1),
         ([FIRST._replace(error=REFUSED), SECOND._replace(error=REFUSED)], 0, 0),
     ],
 )
-def test_further_batches_of_a_chunk_are_counted(
-    batches: list[Batch], several: int, refused: int
-) -> None:
+def test_further_batches_of_a_chunk_count(batches: list[Batch], several: int, refused: int) -> None:
     met = situations.count(observed(batches=batches, fetches=[1, 2, 3]))
     assert (met["several_batches"], met["refused_after_accepted"]) == (several, refused)
     assert met["several_partitions"] == 2
 
 
-def test_a_run_that_met_no_such_situation_is_vacuous() -> None:
+def test_a_run_without_these_situations_is_vacuous() -> None:
     nothing = observed(results=[], tasks=[], letters=[], usage=[])
-    told = [line.split(":")[0] for line in check(nothing, floor_for(0, 0, ["backlog"])).vacuous]
-    assert told == [
+    missed = [line.split(":")[0] for line in check(nothing, floor_for(0, 0, ["backlog"])).vacuous]
+    assert missed == [
         "faults", "several_batches", "mixed_chunks", "backlog_chunks", "several_partitions"
     ]  # fmt: skip
-    told = [
+    missed = [
         line.split(":")[0] for line in check(nothing, floor_for(0, 0, ["refuse-batch"])).vacuous
     ]
-    assert told[-1] == "refused_after_accepted"
+    assert missed[-1] == "refused_after_accepted"
 
 
-def test_a_backlog_fills_a_batch_however_chunks_cut_it() -> None:
+def test_a_backlog_fills_a_batch_for_every_cut_into_chunks() -> None:
     task_id = bulk_id("01234567-89ab-4cde-8f01-23456789abcd")
     answer = answer_to(task_id)
     assert len(answer) == BULK_ROWS
@@ -128,21 +126,21 @@ def errors_in(reply: bytes) -> dict[int, int]:
     return {part[0]: part[1] for _, parts in topics for part in parts}
 
 
-def test_the_wire_refuses_one_further_batch_and_passes_what_goes_with_it() -> None:
+def test_the_wire_refuses_one_further_batch_and_passes_the_rest_of_the_request() -> None:
     wire = Wire()
-    said = Dialogue(wire)
+    connection = Connection(wire)
     first, second, other = (batch(b"x" * size, 1000) for size in (800_000, 200_000, 10))
     wire.refuse_a_further_batch()
-    asked = produced(1, [(2, first)])
-    assert said.request(asked) == asked
-    assert said.response(confirmed(1, [2])) == confirmed(1, [2])
+    sent = produced(1, [(2, first)])
+    assert connection.request(sent) == sent
+    assert connection.response(confirmed(1, [2])) == confirmed(1, [2])
     assert not wire.has_refused
-    assert said.request(produced(2, [(2, second), (3, other)])) == produced(2, [(3, other)])
-    assert errors_in(said.response(confirmed(2, [3]))) == {3: 0, 2: REFUSED}
+    assert connection.request(produced(2, [(2, second), (3, other)])) == produced(2, [(3, other)])
+    assert errors_in(connection.response(confirmed(2, [3]))) == {3: 0, 2: REFUSED}
     assert wire.has_refused
-    again = produced(3, [(2, second)])
-    assert said.request(again) == again
-    assert said.response(confirmed(3, [2])) == confirmed(3, [2])
+    resent = produced(3, [(2, second)])
+    assert connection.request(resent) == resent
+    assert connection.response(confirmed(3, [2])) == confirmed(3, [2])
     assert [(b.partition, b.size, b.error) for b in wire.batches] == [
         (2, len(first), 0), (2, len(second), REFUSED), (3, len(other), 0), (2, len(second), 0)
     ]  # fmt: skip
@@ -150,11 +148,11 @@ def test_the_wire_refuses_one_further_batch_and_passes_what_goes_with_it() -> No
 
 def test_the_wire_counts_the_partitions_of_a_fetch() -> None:
     wire = Wire()
-    said = Dialogue(wire)
+    connection = Connection(wire)
     for correlation, topic in enumerate((TASKS, RESULTS)):
         body = FetchRequest_v4(-1, 20, 1, 1000, 0, [(topic, [(0, 0, 9), (1, 0, 9), (2, 0, 9)])])
-        asked = request(FetchRequest_v4, correlation, body.encode())
-        assert said.request(asked) == asked
+        sent = request(FetchRequest_v4, correlation, body.encode())
+        assert connection.request(sent) == sent
         parts: list[Any] = [
             (0, 0, 5, 5, [], batch(b"x", 1)),
             (1, 0, 5, 5, [], b""),
@@ -163,13 +161,13 @@ def test_the_wire_counts_the_partitions_of_a_fetch() -> None:
         reply = struct.pack(">i", correlation) + bytes(
             FetchResponse_v4(0, [(topic, parts)]).encode()
         )
-        assert said.response(reply) == reply
+        assert connection.response(reply) == reply
     assert wire.fetches == [2]
 
 
-def test_frames_of_other_clients_pass_unread() -> None:
-    said = Dialogue(Wire())
+def test_frames_of_other_clients_pass_unparsed() -> None:
+    connection = Connection(Wire())
     for key, version in ((0, 9), (1, 16), (3, 1), (18, 3)):
         frame = struct.pack(">hhih", key, version, 1, -1) + b"whatever"
-        assert said.request(frame) == frame
-        assert said.response(frame) == frame
+        assert connection.request(frame) == frame
+        assert connection.response(frame) == frame

@@ -1,4 +1,4 @@
-"""The chaos run itself: its proxy, a minute of faults, and the defects that it must find."""
+"""The chaos run itself: its proxy, a minute of faults, and the defects it must find."""
 
 import asyncio
 import os
@@ -22,52 +22,52 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-def test_the_proxy_passes_cuts_and_swallows() -> None:
-    async def say(port: int, text: bytes) -> bytes:
+def test_the_proxy_passes_cuts_and_discards() -> None:
+    async def send(port: int, text: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(text)
         async with asyncio.timeout(5):
-            said = await reader.read(100)
+            reply = await reader.read(100)
         writer.close()
-        return said
+        return reply
 
-    async def play() -> list[bytes]:
+    async def exchange() -> list[bytes]:
         port, target = free_port(), free_port()
         server = await asyncio.start_server(echo, "127.0.0.1", target)
         async with server, Proxy(port, target) as proxy:
-            said = [await say(port, b"one")]
+            replies = [await send(port, b"one")]
             proxy.silence()
-            silent = asyncio.create_task(say(port, b"two"))
-            while not proxy.swallowed:
+            silent = asyncio.create_task(send(port, b"two"))
+            while not proxy.discarded:
                 await asyncio.sleep(0.01)
-            await proxy.speak()
-            said.append(await silent)
+            await proxy.resume()
+            replies.append(await silent)
             await proxy.refuse()
             with pytest.raises(OSError, match="111"):
-                await say(port, b"three")
+                await send(port, b"three")
             await proxy.listen()
-            return [*said, await say(port, b"four")]
+            return [*replies, await send(port, b"four")]
 
-    assert asyncio.run(play()) == [b"one", b"", b"four"]
+    assert asyncio.run(exchange()) == [b"one", b"", b"four"]
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
-        ("--faults=kill-worker,earthquake", "no fault 'earthquake'; there are kill-worker, "),
+        ("--faults=kill-worker,earthquake", "'earthquake' is not one of: kill-worker, "),
         ("--faults=kill-broker", "kill-broker needs --kafka"),
     ],
 )
-def test_what_cannot_be_done_is_no_verdict(
-    capsys: pytest.CaptureFixture[str], argument: str, told: str
+def test_an_impossible_run_exits_with_the_harness_error(
+    capsys: pytest.CaptureFixture[str], argument: str, message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([argument])
-    assert (ended.value.code, told in capsys.readouterr().err) == (3, True)
+    assert (ended.value.code, message in capsys.readouterr().err) == (3, True)
 
 
 @pytest.mark.timeout(240)
-def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
+def test_a_minute_of_faults_violates_no_guarantee(tmp_path: Path) -> None:
     faults = SHORT + ("kill-broker" if KAFKA else "kill-api")
     arguments = ["--seed=3", "--seconds=60", f"--faults={faults}", f"--folder={tmp_path}"]
     code = main([*arguments, "--kafka"] if KAFKA else arguments)
@@ -79,7 +79,7 @@ def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_defect_is_found_and_named(tmp_path: Path, name: str) -> None:
+def test_the_run_finds_and_names_a_defect(tmp_path: Path, name: str) -> None:
     assert main([f"--mutant={name}", f"--folder={tmp_path}"]) == 1
     verdict = msgspec.json.decode((tmp_path / "report.json").read_bytes())
     assert MUTANTS[name].anomaly in [anomaly for anomaly, _ in verdict["anomalies"]]

@@ -1,7 +1,7 @@
 """AsyncAPI 3 of the three topics, from the types of the contract.
 
-Source: the AsyncAPI Specification 3.0.0 and its Kafka bindings 0.5.0. What a channel's
-operations say is seen from the pipeline: it receives tasks and sends results.
+The operations are those of the pipeline: it receives tasks and sends results. Source: the
+AsyncAPI Specification 3.0.0 and its Kafka bindings 0.5.0.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ KAFKA_BINDINGS = "0.5.0"
 
 
 class DeadLetterHeaders(Struct, rename="kebab"):
-    """Why a record could not be read, and where it stands; all are texts."""
+    """Why a record could not be read, and its place; all values are texts."""
 
     petal_reason: str
     petal_topic: str
@@ -30,13 +30,13 @@ class DeadLetterHeaders(Struct, rename="kebab"):
 
 
 class TraceHeaders(Struct, omit_defaults=True):
-    """W3C Trace Context: of a task's record, and handed on to its result's."""
+    """W3C Trace Context of a task's record, copied to its result's."""
 
     traceparent: str | None = None
 
 
 class Channel(NamedTuple):
-    """A topic: the types of its messages, their headers, and what the pipeline does with them."""
+    """A topic; `action` is the pipeline's."""
 
     topic: str
     about: str
@@ -46,11 +46,16 @@ class Channel(NamedTuple):
 
 
 CHANNELS = (
-    Channel(TASKS, "What was asked.", "receive", (Task, TableTask)),
-    Channel(RESULTS, "What was answered, to the task's partition number.", "send", (Result,)),
+    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask)),
+    Channel(
+        RESULTS,
+        "One result for each task, in the partition with the task's number.",
+        "send",
+        (Result,),
+    ),
     Channel(
         DEAD_LETTERS,
-        "Records of `tasks` that could not be read, bytes unchanged.",
+        "Records of `tasks` that could not be read, with unchanged bytes.",
         "send",
         (bytes,),
         DeadLetterHeaders,
@@ -59,7 +64,7 @@ CHANNELS = (
 
 
 def document(settings: Settings, version: str) -> Document:
-    """The document of the topics as these settings make them."""
+    """The document of the topics, with the partitions and replicas of the settings."""
     types = [Task, TableTask, Result, DeadLetterHeaders, TraceHeaders]
     _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
     ((key,), _) = msgspec.json.schema_components([TaskId])
@@ -122,5 +127,5 @@ def _message(kind: type, channel: Channel, key: Document) -> Document:
     return {
         "contentType": "application/octet-stream",
         "headers": {"$ref": REFERENCE.format(name=channel.headers.__name__)},
-        "payload": {"description": "the value as it stood in `tasks`, whatever it was"},
+        "payload": {"description": "the unchanged value of the record in `tasks`"},
     }

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page for people: plain HTML, no script, nothing from elsewhere."""
+"""The OpenAPI document as a page for people: plain HTML, no script, no other host."""
 
 from collections.abc import Iterator
 from html import escape
@@ -8,7 +8,7 @@ from typing import Any
 Document = dict[str, Any]
 
 STYLE = "docs.css"
-EVERYWHERE = ("401", "403", "429")  # told once, not for each operation
+EVERYWHERE = ("401", "403", "429")  # shown once, not for each operation
 PREFIX = "#/components/schemas/"
 SHELL = """<!DOCTYPE html>
 <html lang="en">
@@ -27,8 +27,8 @@ SHELL = """<!DOCTYPE html>
 <header>
 <h1>{title} <small>{version}</small></h1>
 <p>{description}</p>
-<p>Where the service has keys, every operation but health and documents wants
-<code>Authorization: Bearer KEY</code>, and may answer {everywhere}.</p>
+<p>If the service has keys, every operation except health and documents requires
+<code>Authorization: Bearer KEY</code>, and may return {everywhere}.</p>
 <p class="links"><a href="/openapi.json">OpenAPI 3.1 of the service</a>
 <a href="/asyncapi.json">AsyncAPI 3 of the topics</a></p>
 </header>
@@ -43,7 +43,7 @@ SHELL = """<!DOCTYPE html>
 
 
 def render(document: Document) -> str:
-    """The page of an OpenAPI document as `api/docs/openapi.py` makes it."""
+    """The page of a document from `api/docs/openapi.py`."""
     info = document["info"]
     tags = _by_tag(document)
     schemas = document["components"]["schemas"]
@@ -59,7 +59,7 @@ def render(document: Document) -> str:
     )
 
 
-Operation = tuple[str, str, Document]  # method, path, what the document says
+Operation = tuple[str, str, Document]  # method, path, its part of the document
 
 
 def _by_tag(document: Document) -> dict[str, list[Operation]]:
@@ -98,8 +98,8 @@ def _article(method: str, path: str, operation: Document) -> str:
         parts.append(_table("Parameters", rows))
     if body := operation.get("requestBody"):
         parts.append(_table("Body", list(_bodies(body["content"]))))
-    answers = [a for a in operation["responses"].items() if a[0] not in EVERYWHERE]
-    parts.append(_table("Answers", [_answer(*answer) for answer in answers]))
+    responses = [r for r in operation["responses"].items() if r[0] not in EVERYWHERE]
+    parts.append(_table("Responses", [_response(*each) for each in responses]))
     return "\n".join([*parts, "</article>"])
 
 
@@ -124,13 +124,13 @@ def _bodies(content: Document) -> Iterator[str]:
         yield _row(f"<code>{escape(media)}</code>", kind(body["schema"]), text)
 
 
-def _answer(status: str, answer: Document) -> str:
+def _response(status: str, response: Document) -> str:
     kinds = "<br>".join(
         kind(body["schema"]) if media == "application/json" else f"<code>{escape(media)}</code>"
-        for media, body in answer.get("content", {}).items()
+        for media, body in response.get("content", {}).items()
     )
     phrase = HTTPStatus(int(status)).phrase
-    text = answer["description"]
+    text = response["description"]
     shown = escape(phrase) if text == phrase else f"{escape(phrase)}. {_code(text)}"
     return _row(f'<span class="s{status[0]}">{status}</span>', kinds, shown)
 
@@ -156,7 +156,7 @@ def _type(name: str, schema: Document) -> str:
 
 
 def kind(schema: Document) -> str:
-    """What a schema takes, in a few words; types of the document are links."""
+    """A schema in a few words; types of the document are links."""
     if "$ref" in schema:
         name = escape(schema["$ref"].removeprefix(PREFIX))
         return f'<a href="#{name}">{name}</a>'
@@ -171,6 +171,6 @@ def kind(schema: Document) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as HTML; what stands in backticks is code."""
+    """Text as HTML; backticks mark code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of the routes: their schemas are those of the types that are decoded and encoded.
+"""OpenAPI 3.1 of the routes, with schemas from the types that handlers decode and encode.
 
 Source: the OpenAPI Specification 3.1.1.
 """
@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.routing import BaseRoute, Route
 
-from api.errors import (
-    ErrorBody,
-    Forbidden,
-    RequestError,
-    TooMany,
-    Unauthorized,
-)
+from api.errors import ErrorBody, Forbidden, RequestError, TooMany, Unauthorized
 from api.operation import JSON, Content, Operation, content, operation_of
 
 Document = dict[str, Any]
@@ -26,19 +20,17 @@ Document = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 BEARER = "key"
 GUARDED: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, TooMany)
-HEADERS = {  # of answers that are errors
-    "Retry-After": {"schema": {"type": "string"}, "description": "seconds"},
-    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "how to send a key"},
+ERROR_HEADERS = {
+    "Retry-After": {"schema": {"type": "string"}, "description": "seconds to wait"},
+    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "the scheme of the key"},
 }
 
 
 class Undescribed(Exception):
-    """A route whose handler says nothing of what it takes and gives."""
+    """A route whose handler has no `@Operation`."""
 
 
 class Described(NamedTuple):
-    """An operation and where it stands."""
-
     path: str
     method: str
     route: Route
@@ -46,7 +38,7 @@ class Described(NamedTuple):
 
 
 def described(routes: Iterable[BaseRoute]) -> Iterator[Described]:
-    """Every operation of the routes; raises Undescribed. HEAD goes with GET."""
+    """Every operation of the routes, HEAD as a part of GET; raises Undescribed."""
     for route in routes:
         if not isinstance(route, Route):
             continue
@@ -73,8 +65,8 @@ def document(routes: Iterable[BaseRoute], version: str) -> Document:
         "info": {
             "title": "petalstream",
             "version": version,
-            "description": "A scikit-learn model over HTTP: asked at once, by the Open Inference "
-            "Protocol, or through the task queue.",
+            "description": "A scikit-learn model over HTTP: predictions at once, by the Open "
+            "Inference Protocol, or through a task queue.",
         },
         "paths": paths,
         "components": {
@@ -83,7 +75,7 @@ def document(routes: Iterable[BaseRoute], version: str) -> Document:
                 BEARER: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "one of `PETAL_API_KEYS`, where the service has any",
+                    "description": "one of `PETAL_API_KEYS`, if the service has any",
                 }
             },
         },
@@ -91,7 +83,7 @@ def document(routes: Iterable[BaseRoute], version: str) -> Document:
 
 
 def tidy(schemas: Document) -> Document:
-    """Schemas with the indentation of docstrings taken out of their descriptions."""
+    """Remove the indentation of docstrings from the descriptions of schemas."""
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
@@ -108,7 +100,7 @@ def _types(operation: Operation) -> Iterator[Any]:
 def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
     operation = each.operation
     summary, _, rest = (inspect.getdoc(each.route.endpoint) or "").partition("\n")
-    told: Document = {
+    document: Document = {
         "operationId": operation_id(each),
         "summary": summary.rstrip("."),
         "tags": [operation.tag],
@@ -117,18 +109,18 @@ def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
         "security": [] if operation.open else [{}, {BEARER: []}],
     }
     if rest.strip():
-        told["description"] = rest.strip()
+        document["description"] = rest.strip()
     if operation.body is not None:
         body = content(operation.body)
-        told["requestBody"] = {
+        document["requestBody"] = {
             "required": not body.optional,
             "content": _content(body, schema_of),
         }
-    return told
+    return document
 
 
 def operation_id(each: Described) -> str:
-    """A name for the operation, the only one of its kind in the document."""
+    """A unique name for the operation."""
     words = re.findall(r"\w+", f"{each.method} {each.path}")
     return "_".join(words) + ("_root" if each.path.endswith("/") else "")
 
@@ -160,30 +152,31 @@ def _content(body: Content, schema_of: dict[Any, Any]) -> Document:
 
 
 def _responses(operation: Operation, schema_of: dict[Any, Any]) -> Document:
-    told: Document = {}
+    responses: Document = {}
     for status, body in operation.answers.items():
         answer = content(body)
-        told[str(status)] = {"description": HTTPStatus(status).phrase}
+        responses[str(status)] = {"description": HTTPStatus(status).phrase}
         if answer.types:
-            told[str(status)]["content"] = _content(answer, schema_of)
+            responses[str(status)]["content"] = _content(answer, schema_of)
         if answer.headers:
-            told[str(status)]["headers"] = {
+            responses[str(status)]["headers"] = {
                 name: {"schema": {"type": "string"}, "description": text}
                 for name, text in answer.headers.items()
             }
     guarded = () if operation.open else GUARDED
     for error in dict.fromkeys((*operation.errors, *guarded)):
-        told[str(error.status)] = _refusal(told.get(str(error.status)), error, schema_of)
-    return dict(sorted(told.items()))
+        before = responses.get(str(error.status))
+        responses[str(error.status)] = _error_response(before, error, schema_of)
+    return dict(sorted(responses.items()))
 
 
-def _refusal(before: Document | None, error: type[RequestError], schema_of: dict[Any, Any]) -> Any:
-    """An error's response; two of one status are told as one."""
+def _error_response(
+    before: Document | None, error: type[RequestError], schema_of: dict[Any, Any]
+) -> Document:
+    """An error's response; it adds its text to that of another with the same status."""
     text = (inspect.getdoc(error) or "").partition("\n")[0]
     if before:
         text = f"{before['description']} {text}"
-    told: Document = {"description": text, "content": {JSON: {"schema": schema_of[ErrorBody]}}}
-    told["headers"] = {name: HEADERS[name] for name in error.headers or () if name in HEADERS}
-    if not told["headers"]:
-        del told["headers"]
-    return told
+    response: Document = {"description": text, "content": {JSON: {"schema": schema_of[ErrorBody]}}}
+    headers = {name: ERROR_HEADERS[name] for name in error.headers or () if name in ERROR_HEADERS}
+    return {**response, "headers": headers} if headers else response

@@ -1,4 +1,4 @@
-"""What the service says of itself: OpenAPI, AsyncAPI, and a page to read."""
+"""The routes of the documents: OpenAPI, AsyncAPI, and a page for people."""
 
 from functools import cached_property
 from importlib import metadata
@@ -10,14 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.docs import asyncapi, openapi
-from api.docs import html as page
+from api.docs import asyncapi, html, openapi
 from api.operation import JSON, Content, Operation
 from infra.config import Settings
 
-DOCUMENTS = "Documents"
+TAG = "Documents"
 HTML, CSS = "text/html", "text/css"
-STYLE = Path(__file__).with_name(page.STYLE)
+STYLE = Path(__file__).with_name(html.STYLE)
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
@@ -30,36 +29,35 @@ class Documents:
         self._version = metadata.version("petalstream")
 
     def routes(self) -> list[Route]:
-        """What this answers, and where."""
         return [
             Route("/openapi.json", self.openapi),
             Route("/asyncapi.json", self.asyncapi),
             Route("/docs", self.page),
-            Route(f"/docs/{page.STYLE}", self.style),
+            Route(f"/docs/{html.STYLE}", self.style),
         ]
 
     @cached_property
     def _openapi(self) -> dict[str, Any]:
         return openapi.document([*self._others, *self.routes()], self._version)
 
-    @Operation(DOCUMENTS, {200: dict[str, Any]}, open=True)
+    @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def openapi(self, _: Request) -> Response:
-        """What can be asked here, as OpenAPI 3.1."""
+        """Return this service's operations as an OpenAPI 3.1 document."""
         return Response(msgspec.json.encode(self._openapi), media_type=JSON)
 
-    @Operation(DOCUMENTS, {200: dict[str, Any]}, open=True)
+    @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def asyncapi(self, _: Request) -> Response:
-        """The topics behind the service, as AsyncAPI 3."""
-        told = asyncapi.document(self._settings, self._version)
-        return Response(msgspec.json.encode(told), media_type=JSON)
+        """Return the Kafka topics of the pipeline as an AsyncAPI 3 document."""
+        document = asyncapi.document(self._settings, self._version)
+        return Response(msgspec.json.encode(document), media_type=JSON)
 
-    @Operation(DOCUMENTS, {200: Content({HTML: str})}, open=True)
+    @Operation(TAG, {200: Content({HTML: str})}, open=True)
     async def page(self, _: Request) -> Response:
-        """What can be asked here, for people."""
-        html = page.render(self._openapi)
-        return Response(html, media_type=HTML, headers={"Content-Security-Policy": POLICY})
+        """Return this service's operations as a page for people."""
+        page = html.render(self._openapi)
+        return Response(page, media_type=HTML, headers={"Content-Security-Policy": POLICY})
 
-    @Operation(DOCUMENTS, {200: Content({CSS: str})}, open=True)
+    @Operation(TAG, {200: Content({CSS: str})}, open=True)
     async def style(self, _: Request) -> Response:
-        """The page's style."""
+        """Return the style sheet of the page."""
         return Response(STYLE.read_bytes(), media_type=CSS)

@@ -1,8 +1,8 @@
 """The protocol's datatypes: the data of a tensor, in JSON or binary, as an array.
 
 Source of the binary form: the binary tensor data extension of KServe and Triton
-(extension_binary_data.md): little-endian, row-major, without padding; an element of BYTES is
-its length as a 4-byte unsigned integer and then its bytes.
+(extension_binary_data.md): little-endian, row-major, without padding. An element of BYTES is its
+length as a 4-byte unsigned integer, followed by its bytes.
 """
 
 import struct
@@ -12,14 +12,11 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from api.errors import BadRequest
+from model.predict import Array
 
 BYTES = "BYTES"
 _LENGTH = struct.Struct("<I")
-
-
-class DataError(Exception):
-    """Data that is none of its datatype; `str()` says why."""
 
 
 class Decoders(NamedTuple):
@@ -30,12 +27,21 @@ class Decoders(NamedTuple):
 
 
 class Datatype(NamedTuple):
-    """How to read a datatype. `nullable` reads null too, where there is a way to say missing."""
+    """How to read a datatype. `nullable` reads null too, where the datatype can say missing."""
 
+    element: type
     strict: Decoders
     nullable: Decoders
     array: np.dtype[Any]  # of the data from JSON
     binary: np.dtype[Any]  # of the data as bytes; BYTES has elements of unequal length
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value read from JSON is one of this datatype, in its range."""
+        try:
+            np.array(msgspec.convert(value, self.element), self.array)
+        except (msgspec.ValidationError, OverflowError):
+            return False
+        return True
 
 
 def _decoders(element: Any) -> Decoders:
@@ -47,11 +53,11 @@ def _decoders(element: Any) -> Decoders:
 def _datatype(element: Any, array: str, binary: str) -> Datatype:
     strict = _decoders(element)
     nullable = strict if element in (int, bool) else _decoders(element | None)
-    return Datatype(strict, nullable, np.dtype(array), np.dtype(binary))
+    return Datatype(element, strict, nullable, np.dtype(array), np.dtype(binary))
 
 
 DATATYPES = {
-    "BOOL": _datatype(bool, "bool", "<u1"),
+    "BOOL": _datatype(bool, "uint8", "<u1"),
     **{f"UINT{bits}": _datatype(int, f"uint{bits}", f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"INT{bits}": _datatype(int, f"int{bits}", f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     # JSON carries decimal text: rounding 5.1 to fewer than 64 bits would ask about another row
@@ -62,18 +68,18 @@ DATATYPES = {
 
 
 def from_binary(name: str, data: memoryview) -> Array:
-    """The elements of binary data of the datatype `name`, shape (elements,); raises DataError.
+    """The elements of binary data of the datatype `name`, shape (elements,).
 
-    Texts are str, numbers have their own dtype, and may be NaN or infinite.
+    Texts are str. Numbers have their own dtype, and may be NaN or infinite. Raises BadRequest.
     """
     if name == BYTES:
         return np.array(_texts(data), dtype=object)
     dtype = DATATYPES[name].binary
     if len(data) % dtype.itemsize:
-        raise DataError(f"{len(data)} bytes are no whole number of {name}")
+        raise BadRequest(f"{len(data)} bytes are not a whole number of {name} values")
     array = np.frombuffer(data, dtype)
     if name == "BOOL" and (array > 1).any():
-        raise DataError("a BOOL is neither 0 nor 1")
+        raise BadRequest("a BOOL must be 0 or 1")
     return array
 
 
@@ -81,15 +87,15 @@ def _texts(data: memoryview) -> list[str]:
     texts, start, end = [], 0, len(data)
     while start < end:
         if end - start < _LENGTH.size:
-            raise DataError("the length of a text is cut short")
+            raise BadRequest("the length of a text is cut short")
         (length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         if length > end - start:
-            raise DataError("a text is cut short")
+            raise BadRequest("a text is cut short")
         try:
             texts.append(str(data[start : start + length], "utf-8"))
         except UnicodeDecodeError as e:
-            raise DataError("a text is not UTF-8") from e
+            raise BadRequest("a text is not UTF-8") from e
         start += length
     return texts
 

@@ -1,6 +1,6 @@
-"""The inference endpoint, plain ASGI: a Request and a Response would cost a quarter of its time.
+"""The inference endpoint, in plain ASGI: Request and Response would cost a quarter of its time.
 
-So would Starlette's routing and its handling of exceptions, past which the Edge leads.
+So would Starlette's routing and exception handling, which the middleware bypasses for it.
 """
 
 import logging
@@ -21,10 +21,9 @@ from api.errors import (
     Unprocessable,
     WrongContentType,
 )
-from api.inference import request as inference
-from api.inference.request import InferenceRequest, Question
-from api.inference.response import InferenceResponse, Reply
-from api.inference.servable import Served
+from api.inference.request import InferenceRequest, ParsedRequest, parse
+from api.inference.response import EncodedResponse, InferenceResponse
+from api.inference.servable import Servable
 from api.operation import JSON, Content, Operation
 from api.serving.repository import Repository
 from model.errors import PredictError
@@ -33,8 +32,8 @@ MODELS = "Open Inference Protocol"
 PATHS = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 JSON_SIZE_NAME = "Inference-Header-Content-Length"
 JSON_SIZE = JSON_SIZE_NAME.lower().encode()
-ASKED = "bytes of the body that are JSON; binary data follows them"
-ANSWERED = "bytes of the body that are JSON, if binary data follows them"
+REQUEST_SIZE = "bytes of the body that are JSON; binary data follows them"
+RESPONSE_SIZE = "bytes of the body that are JSON, if binary data follows them"
 BINARY = "application/octet-stream"
 TYPE_JSON, TYPE_BINARY = (b"content-type", body.JSON), (b"content-type", body.BINARY)
 
@@ -42,14 +41,14 @@ logger = logging.getLogger(__name__)
 
 
 class Headers(NamedTuple):
-    """What matters of a request's headers; `json_size` None: the whole body is JSON."""
+    """The headers that an inference needs; `json_size` None: the whole body is JSON."""
 
     length: bytes
     json_size: int | None
 
 
 def path_params(scope: Scope) -> dict[str, str] | None:
-    """Model, and version where one is named, of an inference; None for any other request."""
+    """The model, and the version if there is one, of an inference; None for any other path."""
     if scope["method"] != "POST" or scope.get("root_path"):
         return None
     match scope["path"].split("/"):
@@ -60,33 +59,35 @@ def path_params(scope: Scope) -> dict[str, str] | None:
     return None
 
 
-class Infer:
+class InferenceEndpoint:
     """Predict rows.
 
-    With `Inference-Header-Content-Length` so many bytes of the body are JSON, and the data of
-    the tensors that have a `binary_data_size` follow it, in order.
+    The header `Inference-Header-Content-Length` gives the number of bytes of the body that are
+    JSON. The data of the tensors that have a `binary_data_size` follow it, in order.
     """
 
     operation = Operation(
         MODELS,
-        {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: ANSWERED})},
+        {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: RESPONSE_SIZE})},
         Content({JSON: InferenceRequest, BINARY: bytes}),
         (
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
         ),
-        headers={JSON_SIZE_NAME: ASKED},
+        headers={JSON_SIZE_NAME: REQUEST_SIZE},
     )  # fmt: skip
 
-    def __init__(self, repository: Repository, max_rows: int, seconds: float) -> None:
-        """`seconds`: that a request's body may take."""
+    def __init__(
+        self, repository: Repository[Servable], max_rows: int, body_seconds: float
+    ) -> None:
+        """`body_seconds`: how long the body of a request may take to arrive."""
         self._repository = repository
         self._max_rows = max_rows
-        self._seconds = seconds
+        self._body_seconds = body_seconds
         self.routes = tuple(Route(f"{path}/infer", self, methods=["POST"]) for path in PATHS)
 
     def takes(self, scope: Scope) -> bool:
-        """Whether a request is an inference, which then has its path parameters and its route."""
+        """Whether a request is an inference; if so, set its path parameters and its route."""
         names = path_params(scope)
         if names is None:
             return False
@@ -96,31 +97,32 @@ class Infer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with a model of the repository; raises RequestError."""
-        # Held until the answer, so a model that is unloaded meanwhile still gives it.
+        # Held until the answer, so requests in progress finish on a model that is unloaded.
         params = scope["path_params"]
-        served = self._repository.find(params["model"], params.get("version"))
+        servable = self._repository.find(params["model"], params.get("version"))
         try:
-            served.batcher.check_room()
+            servable.batcher.check_room()
             headers = read_headers(scope["headers"])
-            data = await body.receive_all(receive, self._seconds, headers.length)
-            question = self._question(served, data, headers.json_size)
-            reply = served.replies.to(question, await served.batcher.submit(question.X))
+            data = await body.receive_all(receive, self._body_seconds, headers.length)
+            request = self._parse(servable, data, headers.json_size)
+            prediction = await servable.batcher.submit(request.X)
         except ClientDisconnect:
             return
         except (RequestError, PredictError) as e:
-            served.metrics.failure += 1
+            servable.metrics.failure += 1
             if isinstance(e, RequestError):
                 raise
-            logger.warning("%s cannot answer: %s", served.card.id, e)
+            logger.warning("%s cannot answer: %s", servable.card.id, e)
             raise Unprocessable("the model cannot answer for these rows") from e
-        served.metrics.success += 1
-        await send(_start(reply))
-        await send({"type": "http.response.body", "body": reply.body})
+        response = servable.encoder.encode(request, prediction)
+        servable.metrics.success += 1
+        await send(_start(response))
+        await send({"type": "http.response.body", "body": response.body})
 
-    def _question(self, served: Served, data: bytes, json_size: int | None) -> Question:
-        if json_size is None and (ordinary := served.plain.read(data, self._max_rows)):
-            return ordinary
-        return inference.parse(data, served.card, self._max_rows, json_size)
+    def _parse(self, servable: Servable, data: bytes, json_size: int | None) -> ParsedRequest:
+        if json_size is None and (usual := servable.fast_parser.parse(data, self._max_rows)):
+            return usual
+        return parse(data, servable.card, self._max_rows, json_size)
 
 
 def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
@@ -140,10 +142,10 @@ def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
     return Headers(length, json_size)
 
 
-def _start(reply: Reply) -> dict[str, Any]:
-    headers = [(b"content-length", b"%d" % len(reply.body))]
-    if reply.json_size is None:
+def _start(response: EncodedResponse) -> dict[str, Any]:
+    headers = [(b"content-length", b"%d" % len(response.body))]
+    if response.json_size is None:
         headers.append(TYPE_JSON)
     else:
-        headers += [TYPE_BINARY, (JSON_SIZE, b"%d" % reply.json_size)]
+        headers += [TYPE_BINARY, (JSON_SIZE, b"%d" % response.json_size)]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,7 +1,7 @@
-"""The ordinary question, read at once: one tensor of floats in JSON, no parameters.
+"""The usual request, read in one step: one tensor of floats in JSON, no parameters.
 
-What is unusual, or wrong, is left to `api.inference.request`, which reads all that is read
-here as well.
+Any other request, and any wrong one, is left to `api.inference.request`, which also reads all
+that is read here.
 """
 
 from typing import Literal
@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from api.inference import metadata
-from api.inference.request import Question
+from api.inference.metadata import output_names
+from api.inference.request import ParsedRequest
 from model.card import Card
 
 
-class PlainTensor(Struct):
-    """A tensor of numbers, flat or nested; of any name, as it is the only one."""
+class FastTensor(Struct):
+    """A tensor of numbers, flat or nested; it is the only one, so it may have any name."""
 
     name: str
     shape: tuple[int, int]
@@ -25,34 +25,34 @@ class PlainTensor(Struct):
     parameters: None = None
 
 
-class PlainOutput(Struct):
-    """An output, wanted as JSON."""
+class FastOutput(Struct):
+    """A requested output, as JSON."""
 
     name: str
     parameters: None = None
 
 
-class PlainRequest(Struct):
-    """The body of an ordinary request."""
+class FastRequest(Struct):
+    """The body of a usual request."""
 
-    inputs: tuple[PlainTensor]
+    inputs: tuple[FastTensor]
     id: str | None = None
     parameters: None = None
-    outputs: list[PlainOutput] | None = None
+    outputs: list[FastOutput] | None = None
 
 
-_decode = msgspec.json.Decoder(PlainRequest).decode
+_decode = msgspec.json.Decoder(FastRequest).decode
 
 
-class Plain:
-    """Reads ordinary questions to one model."""
+class FastParser:
+    """Reads the usual requests to one model."""
 
     def __init__(self, card: Card) -> None:
         self._width = len(card.features) if card.numeric else None
-        self._all = dict.fromkeys(metadata.outputs(card), False)
+        self._all = dict.fromkeys(output_names(card), False)
 
-    def read(self, body: bytes, max_rows: int) -> Question | None:
-        """The question in a body, or None for what `inference.parse` has to read."""
+    def parse(self, body: bytes, max_rows: int) -> ParsedRequest | None:
+        """The request in a body, or None if `api.inference.request.parse` has to read it."""
         try:
             request = _decode(body)
             (tensor,) = request.inputs
@@ -71,4 +71,4 @@ class Plain:
             outputs = {output.name: False for output in request.outputs}
             if not outputs.keys() <= self._all.keys():
                 return None
-        return Question(X, outputs, request.id)
+        return ParsedRequest(X, outputs, request.id)

@@ -1,4 +1,4 @@
-"""What a server and its models say of themselves in the Open Inference Protocol."""
+"""The metadata of the server and of its models in the Open Inference Protocol."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ ANY = -1  # a dimension of any length
 
 
 class ServerMetadata(Struct):
-    """What this server is."""
+    """Name, version and extensions of the server."""
 
     name: str
     version: str
@@ -23,7 +23,7 @@ class ServerMetadata(Struct):
 
 
 class TensorMetadata(Struct):
-    """A tensor that a model takes or gives; a dimension of -1 may have any length."""
+    """An input or output of a model; a dimension of -1 may have any length."""
 
     name: str
     datatype: str
@@ -31,7 +31,10 @@ class TensorMetadata(Struct):
 
 
 class ModelParameters(Struct):
-    """What the protocol has no field for; `classes` in the order of predict_proba's columns."""
+    """Facts that the protocol has no field for.
+
+    `classes` are in the order of the columns of predict_proba.
+    """
 
     model_id: str
     kind: str
@@ -41,7 +44,7 @@ class ModelParameters(Struct):
 
 
 class ModelMetadata(Struct):
-    """What a model takes and gives."""
+    """The inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -51,18 +54,18 @@ class ModelMetadata(Struct):
     parameters: ModelParameters
 
 
-def outputs(card: Card) -> list[str]:
-    """The names of what a model answers."""
+def output_names(card: Card) -> list[str]:
+    """The outputs that a model has."""
     return [PREDICT, PREDICT_PROBA] if card.proba else [PREDICT]
 
 
 def label_datatype(card: Card) -> str:
-    """Of the output `predict`: class names are text, a regressor's values numbers."""
+    """The datatype of the output `predict`: class names are texts, a regressor's values numbers."""
     return "FP64" if card.kind == "regressor" else BYTES
 
 
-def model(card: Card, versions: Sequence[str]) -> ModelMetadata:
-    """What a model takes and gives, by its card."""
+def model_metadata(card: Card, versions: Sequence[str]) -> ModelMetadata:
+    """The metadata of a model, from its card."""
     inputs = [TensorMetadata("X", "FP64", [ANY, len(card.features)])]
     if any(feature.type == "text" for feature in card.features):
         inputs = [

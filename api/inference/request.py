@@ -1,4 +1,4 @@
-"""Requests of inference in the Open Inference Protocol v2: bytes to rows.
+"""Inference requests of the Open Inference Protocol v2: from bytes to rows.
 
 Sources: https://github.com/kserve/open-inference-protocol (inference_rest.md) and the binary
 tensor data extension (extension_binary_data.md of Triton). No HTTP in here.
@@ -9,30 +9,32 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from api.errors import BadRequest, TooMuch, quote
-from api.inference import metadata, tensors
-from api.inference.datatypes import Array
-from api.inference.tensors import NO_DATA, Binary, InputTensor
+from api.inference.metadata import output_names
+from api.inference.tensors import NO_DATA, Binary, InputTensor, to_matrix
+from model import rows
 from model.card import Card
+from model.errors import InvalidRow
+from model.predict import Array
 
 
 class OutputParameters(Struct):
-    """How an output is wanted; `binary_data` None: as the request's other outputs are."""
+    """Parameters of an output; `binary_data` None: as the request says for all outputs."""
 
     binary_data: bool | None = None
 
 
 class RequestedOutput(Struct):
-    """An output that a request asks for."""
+    """An output that the client wants."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class RequestParameters(Struct):
-    """What concerns the whole request; others are for servers that know them."""
+    """Parameters of the whole request; unknown ones are ignored."""
 
     binary_data_output: bool = False
 
@@ -46,10 +48,10 @@ class InferenceRequest(Struct):
     outputs: list[RequestedOutput] | None = None
 
 
-class Question(NamedTuple):
-    """A request understood: `X` of shape (rows, features), and the id to echo.
+class ParsedRequest(NamedTuple):
+    """`X` of shape (rows, features), and the id to echo.
 
-    `outputs` are those wanted, in order; True: as binary data.
+    `outputs` are the requested ones, in order; True: as binary data.
     """
 
     X: Array
@@ -60,8 +62,8 @@ class Question(NamedTuple):
 _decode_request = msgspec.json.Decoder(InferenceRequest).decode
 
 
-def parse(body: bytes, card: Card, max_rows: int, json_size: int | None = None) -> Question:
-    """The question in a request's body, of which binary data follows `json_size` bytes of JSON.
+def parse(body: bytes, card: Card, max_rows: int, json_size: int | None = None) -> ParsedRequest:
+    """The request in a body, of which the first `json_size` bytes are JSON; None: all of it.
 
     Raises BadRequest, which names the tensor, row and feature where there is one, or TooMuch
     above `max_rows` rows.
@@ -69,30 +71,39 @@ def parse(body: bytes, card: Card, max_rows: int, json_size: int | None = None) 
     if json_size is not None and not 0 < json_size <= len(body):
         raise BadRequest(f"the JSON cannot have {json_size} of the body's {len(body)} bytes")
     head = body if json_size is None else body[:json_size]
+    after = None if json_size is None else memoryview(body)[json_size:]
     try:
         request = _decode_request(head)
     except msgspec.ValidationError as e:
         raise BadRequest(f"not an inference request: {e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise BadRequest(_not_finite(head, card, max_rows) or f"not JSON: {e}") from e
+        if (lenient := _as_python_reads(head)) is not None:
+            _parsed(lenient, after, card, max_rows)  # names a value that is not finite
+        raise BadRequest(f"not JSON: {e}") from e
     except RecursionError as e:
         raise BadRequest("not an inference request: nested too deep") from e
-    after = None if json_size is None else memoryview(body)[json_size:]
-    return _question(request, _binary(request.inputs, after), card, max_rows)
+    return _parsed(request, after, card, max_rows)
 
 
-def _question(request: InferenceRequest, binary: Binary, card: Card, max_rows: int) -> Question:
-    outputs = _requested(request, card)
+def _parsed(
+    request: InferenceRequest, after: memoryview | None, card: Card, max_rows: int
+) -> ParsedRequest:
+    binary, outputs = _binary(request.inputs, after), _requested(request, card)
     for tensor in request.inputs:
-        if tensor.shape[0] > max_rows:
-            raise TooMuch(f"{tensor.shape[0]} rows are more than the limit of {max_rows}")
-        if not tensor.shape[0]:
-            raise BadRequest(f"input {quote(tensor.name)} has no rows")
-    return Question(tensors.rows(request.inputs, binary, card), outputs, request.id)
+        _check_count(tensor.shape[0], max_rows)
+    return ParsedRequest(to_matrix(request.inputs, binary, card), outputs, request.id)
+
+
+def _check_count(count: int, max_rows: int) -> None:
+    try:
+        rows.check_count(count, max_rows)
+    except InvalidRow as e:
+        error = TooMuch if e.code == "too_many_rows" else BadRequest
+        raise error(str(e), e.code) from e
 
 
 def _binary(inputs: Sequence[InputTensor], after: memoryview | None) -> Binary:
-    """The part of each binary tensor in what follows the JSON: in order, and all of it."""
+    """The part of each binary tensor in the data after the JSON: in order, and all of it."""
     found: dict[str, memoryview] = {}
     start = 0
     for tensor in inputs:
@@ -112,23 +123,21 @@ def _binary(inputs: Sequence[InputTensor], after: memoryview | None) -> Binary:
     return found
 
 
-def _not_finite(body: bytes, card: Card, max_rows: int) -> str | None:
-    """Where a body that is JSON but for NaN or Infinity has them, if it has.
-
-    Python's json writes and reads them; msgspec reads no such thing and writes null for it.
-    """
+def _as_python_reads(head: bytes) -> InferenceRequest | None:
+    """A request that is JSON except for NaN and Infinity, which Python's json reads and writes."""
     try:
-        parse(msgspec.json.encode(json.loads(body)), card, max_rows)
-    except BadRequest as e:
-        return str(e).replace("Expected `float`, got `null`", "the number is not finite")
-    except (ValueError, OverflowError, RecursionError, TooMuch):
+        body = json.loads(head)
+        for tensor in body["inputs"]:
+            if "data" in tensor:
+                tensor["data"] = Raw(json.dumps(tensor["data"]).encode())
+        return msgspec.convert(body, InferenceRequest)
+    except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError):
         return None
-    return None
 
 
 def _requested(request: InferenceRequest, card: Card) -> dict[str, bool]:
     binary = request.parameters is not None and request.parameters.binary_data_output
-    known = metadata.outputs(card)
+    known = output_names(card)
     if not request.outputs:
         return dict.fromkeys(known, binary)
     wanted: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""The answer to an inference: JSON, and after it the data of outputs that are wanted as binary."""
+"""The response of an inference: JSON, followed by the data of outputs requested as binary."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -9,13 +9,13 @@ from msgspec import UNSET, Struct, UnsetType
 
 from api.inference.datatypes import to_binary
 from api.inference.metadata import PREDICT, PREDICT_PROBA, label_datatype
-from api.inference.request import Question
+from api.inference.request import ParsedRequest
 from model.card import Card
 from model.predict import Prediction
 
 
 class BinaryData(Struct):
-    """Says that a tensor's data follows the JSON, and with how many bytes."""
+    """The data of this tensor follows the JSON, with so many bytes."""
 
     binary_data_size: int
 
@@ -39,8 +39,8 @@ class InferenceResponse(Struct, omit_defaults=True):
     id: str | None = None
 
 
-class Reply(NamedTuple):
-    """A response's body; `json_size` of its bytes are JSON, None: all of them."""
+class EncodedResponse(NamedTuple):
+    """The body of a response; the first `json_size` bytes are JSON, None: all of them."""
 
     body: bytes
     json_size: int | None
@@ -49,17 +49,14 @@ class Reply(NamedTuple):
 _encode = msgspec.json.Encoder().encode
 
 
-class Replies:
-    """Writes the InferenceResponses of one version of a model around their data.
-
-    What is the same in all of them is encoded once.
-    """
+class ResponseEncoder:
+    """Encodes the responses of one version of a model; the parts that never change only once."""
 
     def __init__(self, card: Card, version: str) -> None:
         name = _encode(card.name), _encode(version)
         self._head = b'{"model_name":%b,"model_version":%b,"outputs":[' % name
         self._datatypes = {PREDICT: label_datatype(card), PREDICT_PROBA: "FP64"}
-        self._outputs = {  # each still to be given its rows and its data
+        self._outputs = {  # each lacks its rows and its data
             PREDICT: b'{"name":"predict","shape":[%%d],"datatype":"%b",%%b}'
             % self._datatypes[PREDICT].encode(),
             PREDICT_PROBA: b'{"name":"predict_proba","shape":[%%d,%d],"datatype":"FP64",%%b}'
@@ -69,10 +66,10 @@ class Replies:
         if all(isinstance(name, str) for name in card.classes) and card.classes:
             self._label = None  # as the model gives them
 
-    def to(self, question: Question, prediction: Prediction) -> Reply:
-        """The reply to a question; classes are told by name, a regressor's values as FP64."""
+    def encode(self, request: ParsedRequest, prediction: Prediction) -> EncodedResponse:
+        """The response to a request: classes by name, a regressor's values as FP64."""
         outputs, binary = [], []
-        for name, is_binary in question.outputs.items():
+        for name, is_binary in request.outputs.items():
             values = self._values(name, prediction)
             if is_binary:
                 binary.append(to_binary(values, self._datatypes[name]))
@@ -80,9 +77,11 @@ class Replies:
             else:
                 data = b'"data":%b' % _encode(values)
             outputs.append(self._outputs[name] % (len(prediction.y), data))
-        tail = b"]}" if question.id is None else b'],"id":%b}' % _encode(question.id)
+        tail = b"]}" if request.id is None else b'],"id":%b}' % _encode(request.id)
         head = b"".join((self._head, b",".join(outputs), tail))
-        return Reply(b"".join((head, *binary)), len(head)) if binary else Reply(head, None)
+        if not binary:
+            return EncodedResponse(head, None)
+        return EncodedResponse(b"".join((head, *binary)), len(head))
 
     def _values(self, name: str, prediction: Prediction) -> Sequence[Any]:
         if name == PREDICT:

@@ -9,12 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
-from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel, json_response
-from api.inference import metadata
-from api.inference.endpoint import MODELS, PATHS, Infer
-from api.inference.metadata import EXTENSIONS, ModelMetadata, ServerMetadata
+from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel
+from api.inference.endpoint import MODELS, PATHS, InferenceEndpoint
+from api.inference.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata
+from api.inference.servable import Servable
 from api.operation import JSON, Content, Operation
-from api.serving.repository import Entry, Repository
+from api.responses import json_response
+from api.serving.repository import IndexEntry, Repository
 
 NAME = "petalstream"
 HEALTH, REPOSITORY = "Health", "Model repository"
@@ -24,7 +25,7 @@ Body = TypeVar("Body")
 
 
 class Health(msgspec.Struct, omit_defaults=True):
-    """The body of a health answer; clients go by its status."""
+    """The body of a health response; clients need only its status."""
 
     ready: bool | None = None
     live: bool | None = None
@@ -32,27 +33,27 @@ class Health(msgspec.Struct, omit_defaults=True):
 
 
 class IndexRequest(msgspec.Struct):
-    """The body of a request for the index; `ready`: only what can be asked."""
+    """The body of a request for the index; `ready`: only the loaded versions."""
 
     ready: bool = False
 
 
 class Empty(msgspec.Struct):
-    """A body that says nothing; the parameters of other servers are ignored."""
+    """An empty body; the parameters of other servers are ignored."""
 
 
 class Models:
-    """The routes of the models in a repository; they may come and go while it serves."""
+    """The routes of the models in a repository, which may change while it serves."""
 
-    def __init__(self, repository: Repository, infer: Infer) -> None:
+    def __init__(self, repository: Repository[Servable], endpoint: InferenceEndpoint) -> None:
         self._repository = repository
-        self._infer = infer
+        self._endpoint = endpoint
 
     def routes(self) -> list[Route]:
-        """What this answers, and where; the routes are tried in this order."""
+        """The routes, in the order in which Starlette tries them."""
         repository = "/v2/repository"
         return [
-            *self._infer.routes,
+            *self._endpoint.routes,
             Route("/v2", self.server),
             Route("/v2/", self.server),
             Route("/v2/health/live", self.live),
@@ -66,41 +67,43 @@ class Models:
 
     @Operation(MODELS, {200: ServerMetadata})
     async def server(self, _: Request) -> Response:
-        """What this server is."""
+        """Get the name, version and extensions of the server."""
         return json_response(ServerMetadata(NAME, version(NAME), EXTENSIONS))
 
     @Operation(HEALTH, {200: Health}, open=True)
     async def live(self, _: Request) -> Response:
-        """That the event loop answers."""
+        """Check that the service runs."""
         return json_response(Health(live=True))
 
     @Operation(HEALTH, {200: Health}, errors=(Unavailable,), open=True)
     async def ready(self, _: Request) -> Response:
-        """Whether there is a model to ask."""
+        """Check that at least one model is loaded."""
         if self._repository.is_empty:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
     @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
     async def model_ready(self, request: Request) -> Response:
-        """Whether one model can be asked."""
-        served = self._repository.find(**_names(request))
-        return json_response(Health(ready=True, name=served.card.name))
+        """Check that this model is loaded."""
+        return json_response(Health(ready=True, name=self._find(request).card.name))
 
     @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel,))
     async def model(self, request: Request) -> Response:
-        """What one model takes and gives."""
-        card = self._repository.find(**_names(request)).card
-        return json_response(metadata.model(card, self._repository.versions(card.name)))
+        """Get the inputs and outputs of a model."""
+        card = self._find(request).card
+        return json_response(model_metadata(card, self._repository.versions(card.name)))
 
     @Operation(
-        REPOSITORY, {200: list[Entry]}, Content({JSON: IndexRequest}, optional=True), READ_ERRORS
+        REPOSITORY,
+        {200: list[IndexEntry]},
+        Content({JSON: IndexRequest}, optional=True),
+        READ_ERRORS,
     )
     async def index(self, request: Request) -> Response:
-        """Every version of every model, served or not."""
-        asked = await _read(request, IndexRequest)
+        """List every version of every model, loaded or not."""
+        wanted = await _read(request, IndexRequest)
         entries = await self._repository.index()
-        return json_response([e for e in entries if e.state == "READY" or not asked.ready])
+        return json_response([e for e in entries if e.state == "READY" or not wanted.ready])
 
     @Operation(
         REPOSITORY,
@@ -109,7 +112,7 @@ class Models:
         (*READ_ERRORS, UnknownModel),
     )
     async def load(self, request: Request) -> Response:
-        """Load a model, or load it again."""
+        """Load or reload a model."""
         await _read(request, Empty)
         await self._repository.load(request.path_params["model"])
         return json_response(Empty())
@@ -121,21 +124,20 @@ class Models:
         (*READ_ERRORS, UnknownModel),
     )
     async def unload(self, request: Request) -> Response:
-        """Serve a model no longer."""
+        """Unload a model."""
         await _read(request, Empty)
         await self._repository.unload(request.path_params["model"])
         return json_response(Empty())
 
-
-def _names(request: Request) -> dict[str, str]:
-    params = request.path_params
-    return {("name" if key == "model" else key): value for key, value in params.items()}
+    def _find(self, request: Request) -> Servable:
+        params = request.path_params
+        return self._repository.find(params["model"], params.get("version"))
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
-    """The body of a request to the repository, which may be empty; of any content type."""
+    """The body of a request to the repository: it may be empty, and of any content type."""
     data = await body.receive_all(request.receive, body.seconds_of(request), empty=True)
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise BadRequest(f"not a request to the repository: {e}") from e
+        raise BadRequest(f"not a repository request: {e}") from e

@@ -1,4 +1,4 @@
-"""Log lines as JSON, each with the id of the request that it belongs to."""
+"""Log lines as JSON, each with the ids of its request and its trace."""
 
 import logging
 import re
@@ -10,41 +10,41 @@ from secrets import token_hex
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from infra.tracing import TRACEPARENT
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 FIELDS = "petal"  # the attribute of a log record that holds further fields
-_GIVEN = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-# W3C Trace Context; an id of zeros only is none.
-_TRACE = re.compile(
-    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?"
-)
+MAX_PATH = 200  # characters of a path in the log
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PROCESS, _NUMBERS = token_hex(8), count(1)
 
-access = logging.getLogger("api.access")
+access_log = logging.getLogger("api.access")
 
 
-def request_id(given: bytes | None) -> str:
-    """The id that a client gave, if it can stand in a log, or a new one."""
-    if given is not None and _GIVEN.fullmatch(given):
+def request_id(given: bytes | None = None) -> str:
+    """The id that a client sent, if it is safe in a log, or a new one."""
+    if given is not None and _VALID_ID.fullmatch(given):
         return given.decode()
     return f"{_PROCESS}-{next(_NUMBERS)}"
 
 
-def trace(given: bytes | None) -> bytes | None:
-    """The `traceparent` that a client gave, if it is one; of a later version, as one of ours."""
-    found = _TRACE.fullmatch(given) if given is not None else None
-    if found is None or (found[1] == b"00" and found[3]):
-        return None
-    return b"00-" + found[2]
+def log_request(method: str, path: str, status: int, seconds: float) -> None:
+    """Write one line of the access log, if it is on."""
+    if not access_log.isEnabledFor(logging.INFO):
+        return
+    path, ms = path[:MAX_PATH], round(seconds * 1000, 3)
+    fields = {"method": method, "path": path, "status": status, "ms": ms}
+    access_log.info("%s", f"{method} {path} {status}", extra={FIELDS: fields})
 
 
-class JsonLines(logging.Formatter):
-    """A log record as one line of JSON; a control character in it is escaped."""
+class JsonFormatter(logging.Formatter):
+    """Formats a log record as one line of JSON, in which control characters are escaped."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """Time in UTC, level, logger, message, and what else is known."""
+        """JSON in place of text: time in UTC, level, logger, message, ids, further fields."""
         line: dict[str, Any] = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}"
             f".{int(record.msecs):03}Z",
@@ -62,12 +62,12 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def install() -> None:
-    """Have every logger of this process write JSON to stderr, and requests be told."""
+def log_json() -> None:
+    """Make every logger of this process write JSON to stderr, and turn the access log on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    access.setLevel(logging.INFO)
+    access_log.setLevel(logging.INFO)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

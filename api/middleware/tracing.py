@@ -1,49 +1,39 @@
-"""A span around each request, which is the parent of all that the request causes."""
+"""A span around each request, the parent of the spans of its tasks."""
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import Message, Receive, Scope, Send
 
 from api.metrics import METHODS
-from api.middleware import logging as logs
-from api.middleware.stack import TOLD, TRACE, Edge
-from infra.tracing import Tracing, traceparent
+from api.middleware.logging import MAX_PATH
+from api.middleware.stack import TRACEPARENT_HEADER, MiddlewareStack
+from infra.tracing import Tracing, parse_traceparent, traceparent
 
 
-class Traced:
-    """ASGI application around the service, which opens it before the first request."""
+class TracingMiddleware:
+    """ASGI application around the others. The lifespan's state has its `tracing`."""
 
-    _tracing: Tracing
-
-    def __init__(self, edge: Edge) -> None:
-        self.app = edge.app
-        self._edge = edge
-
-    def open(self) -> None:
-        """Begin to export; raises ConfigError."""
-        self._tracing = Tracing("petal-api")
-
-    def close(self) -> None:
-        """Export what is left."""
-        self._tracing.close()
+    def __init__(self, stack: MiddlewareStack) -> None:
+        self.app = stack.app
+        self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the service does; its log and its tasks belong to this request's span."""
         if scope["type"] != "http" or _is_probe(scope["path"]):
-            await self._edge(scope, receive, send)
+            await self._stack(scope, receive, send)
             return
-        given = logs.trace(dict(scope["headers"]).get(TRACE))
-        span = self._tracing.start(_method(scope), SpanKind.SERVER, given, _request(scope))
+        given = parse_traceparent(dict(scope["headers"]).get(TRACEPARENT_HEADER))
+        tracing: Tracing = scope["state"]["tracing"]
+        span = tracing.start(_method(scope), SpanKind.SERVER, given, _attributes(scope))
         if (own := traceparent(span)) is not None:
-            others = [header for header in scope["headers"] if header[0] != TRACE]
-            scope["headers"] = [*others, (TRACE, own)]
+            others = [header for header in scope["headers"] if header[0] != TRACEPARENT_HEADER]
+            scope["headers"] = [*others, (TRACEPARENT_HEADER, own)]
 
-        async def watched(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _answered(span, message["status"])
+                _record_status(span, message["status"])
             await send(message)
 
         try:
-            await self._edge(scope, receive, watched)
+            await self._stack(scope, receive, send_recorded)
         finally:
             if route := getattr(scope.get("route"), "path", None):
                 span.update_name(f"{_method(scope)} {route}")
@@ -52,7 +42,7 @@ class Traced:
 
 
 def _is_probe(path: str) -> bool:
-    """Whether it is asked every few seconds, so that traces would tell nothing."""
+    """Whether monitoring calls it every few seconds, so its spans would only be noise."""
     return path == "/metrics" or path.startswith("/v2/health/")
 
 
@@ -61,17 +51,17 @@ def _method(scope: Scope) -> str:
     return method if method in METHODS else "HTTP"
 
 
-def _request(scope: Scope) -> dict[str, str]:
+def _attributes(scope: Scope) -> dict[str, str]:
     method = scope["method"] if scope["method"] in METHODS else "_OTHER"
     return {
         "http.request.method": method,
         "url.scheme": scope["scheme"],
-        "url.path": scope["path"][:TOLD],
+        "url.path": scope["path"][:MAX_PATH],
         "network.protocol.version": scope["http_version"],
     }
 
 
-def _answered(span: Span, status: int) -> None:
+def _record_status(span: Span, status: int) -> None:
     span.set_attribute("http.response.status_code", status)
     if status >= 500:
         span.set_attribute("error.type", str(status))

@@ -1,8 +1,9 @@
-"""Adaptive batching: what waits while the model is busy is predicted together next.
+"""Adaptive batching: requests that wait while the model is busy are predicted together next.
 
-There is no timer. An idle model answers what comes within one turn of the event loop at once;
-while it works, others gather, and the busier it is, the larger its batches grow. Whoever asks
-after a turn in which one came alone does not wait for the turn's end, if the model is fast.
+There is no timer. An idle model answers at once the requests that come within one turn of the
+event loop. While the model works, further requests gather: the busier it is, the larger its
+batches grow. If the previous turn of the loop had a single request and the model is fast, the next
+request is predicted at once, before the turn ends.
 """
 
 import asyncio
@@ -14,38 +15,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from api.errors import Unavailable
-from api.inference.datatypes import Array
+from api.errors import DeadlineExceeded, Overloaded
 from model.errors import PredictError
-from model.predict import Prediction
+from model.predict import Array, CostEstimate, Joint, Predict, Prediction, predict_together, split
 
 INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
-STEEPEST = 8.0  # one slow call is more often the machine's fault than the model's
 
-Predict = Callable[[Array], Prediction]
-Answers = Sequence[Prediction | Exception]
-# Of a batch: its rows, the seconds that its first caller waited, those that predicting took.
+Outcomes = Sequence[Prediction | Exception]  # one for each request of a batch
+# Of a batch: its rows, the seconds that its first request waited, the seconds of its prediction.
 Observe = Callable[[int, float, float], None]
 
 
-class Overloaded(Unavailable):
-    """Too much waits for the model already; nothing was done."""
-
-
-class Late(Unavailable):
-    """The model did not answer in time."""
-
-
 class Limits(NamedTuple):
-    """Of one model: rows predicted at once, rows that may wait, seconds from coming to answer."""
+    """Of one model: rows predicted at once, rows that may wait, seconds from request to answer."""
 
     batch_rows: int
     queue_rows: int
     seconds: float
 
 
-class Waiting:
-    """Rows that one caller waits for."""
+class QueuedRequest:
+    """The rows of one request, and the future of its prediction."""
 
     __slots__ = ("X", "deadline", "future")
 
@@ -55,19 +45,19 @@ class Waiting:
         self.future = future
 
 
-class Batch(NamedTuple):
-    """What is predicted together; its first caller `waited` so many seconds."""
+class RequestBatch(NamedTuple):
+    """Requests that are predicted together; the first of them `waited` so many seconds."""
 
-    waiting: Sequence[Waiting]
+    requests: Sequence[QueuedRequest]
     rows: int
     waited: float
 
 
-NOTHING = Batch((), 0, 0.0)
+NOTHING = RequestBatch((), 0, 0.0)
 
 
 class Batcher:
-    """The queue before one model. For the event loop in which it is made."""
+    """The queue before one model. For the event loop that creates it."""
 
     def __init__(
         self, predict: Predict, executor: Executor, limits: Limits, observe: Observe
@@ -77,56 +67,49 @@ class Batcher:
         self._observe = observe
         self._executor = executor
         self._limits = limits
-        self._waiting: deque[Waiting] = deque()
-        self._rows = 0  # of those waiting
+        self._queue: deque[QueuedRequest] = deque()
+        self._queued_rows = 0
         self._running = NOTHING
         self._scheduled = False
-        self._came = 0  # since the last turn
-        self._alone = False  # one came in the turn before, so more are not to be expected
+        self._arrivals = 0  # since the last turn
+        self._single = False  # the previous turn had one request, so more are not expected
         self._timer: asyncio.TimerHandle | None = None
-        # Of the last call: from it the next one's cost is guessed.
-        self._cost = 1, float("inf")
+        self._cost = CostEstimate()
 
     def check_room(self, rows: int = 1) -> None:
-        """Raise Overloaded if so many rows may not wait too; an empty queue takes any number."""
-        if self._rows and self._rows + rows > self._limits.queue_rows:
-            raise Overloaded(
-                f"{self._rows} rows wait for the model, the limit is {self._limits.queue_rows}; "
-                "try again later"
-            )
+        """Raise Overloaded if so many more rows may not wait; an empty queue takes any number."""
+        if self._queued_rows and self._queued_rows + rows > self._limits.queue_rows:
+            raise Overloaded(self._queued_rows, self._limits.queue_rows)
 
     def submit(self, X: Array) -> asyncio.Future[Prediction]:
-        """Predict the rows of `X`, shape (rows, features), together with what else waits.
+        """Predict the rows of `X`, shape (rows, features), together with other queued rows.
 
-        The future raises PredictError if the model fails for these rows, and Late. Raises
-        Overloaded.
+        The future raises PredictError if the model fails for these rows, or DeadlineExceeded.
+        Raises Overloaded.
         """
         self.check_room(len(X))
         deadline = self._loop.time() + self._limits.seconds
-        waiting = Waiting(X, deadline, self._loop.create_future())
-        self._came += 1
-        if not self._running.waiting and not self._scheduled:
+        request = QueuedRequest(X, deadline, self._loop.create_future())
+        self._arrivals += 1
+        if not self._running.requests and not self._scheduled:
             # At the end of this turn of the loop, because other requests may be read in it.
             self._scheduled = True
             self._loop.call_soon(self._turn)
-            if self._alone and self._guess(len(X)) <= INLINE_SECONDS:
-                self._settle(Batch((waiting,), len(X), 0.0), *timed(self._predict, (X,)))
-                return waiting.future
-        self._waiting.append(waiting)
-        self._rows += len(X)
-        return waiting.future
+            if self._single and self._is_quick(len(X)):
+                self._settle(RequestBatch((request,), len(X), 0.0), *timed(self._predict, (X,)))
+                return request.future
+        self._queue.append(request)
+        self._queued_rows += len(X)
+        return request.future
 
     def _turn(self) -> None:
         self._scheduled = False
-        self._alone, self._came = self._came == 1, 0
-        self._start()
-
-    def _start(self) -> None:
+        self._single, self._arrivals = self._arrivals == 1, 0
         batch = self._next()
-        if not batch.waiting:
+        if not batch.requests:
             return
-        parts = [waiting.X for waiting in batch.waiting]
-        if self._guess(batch.rows) <= INLINE_SECONDS:
+        parts = [request.X for request in batch.requests]
+        if self._is_quick(batch.rows):
             self._settle(batch, *timed(self._predict, parts))
             return
         self._running = batch
@@ -134,29 +117,28 @@ class Batcher:
         done.add_done_callback(self._finish)
         self._expire()
 
-    def _next(self) -> Batch:
-        """The next batch, without those whose time is over or who have gone."""
-        batch: list[Waiting] = []
+    def _is_quick(self, rows: int) -> bool:
+        return self._cost.guess(rows) <= INLINE_SECONDS
+
+    def _next(self) -> RequestBatch:
+        """The next batch, without requests that are late or cancelled."""
+        batch: list[QueuedRequest] = []
         rows, now = 0, self._loop.time()
-        while self._waiting:
-            first = self._waiting[0]
+        while self._queue:
+            first = self._queue[0]
             if batch and rows + len(first.X) > self._limits.batch_rows:
                 break
-            self._waiting.popleft()
-            self._rows -= len(first.X)
+            self._queue.popleft()
+            self._queued_rows -= len(first.X)
             if first.deadline <= now:
                 self._refuse(first)
             if not first.future.done():
                 batch.append(first)
                 rows += len(first.X)
         waited = now - (batch[0].deadline - self._limits.seconds) if batch else 0.0
-        return Batch(batch, rows, waited)
+        return RequestBatch(batch, rows, waited)
 
-    def _guess(self, rows: int) -> float:
-        last_rows, seconds = self._cost
-        return seconds * max(1.0, rows / last_rows)
-
-    def _finish(self, done: asyncio.Future[tuple[Answers, float]]) -> None:
+    def _finish(self, done: asyncio.Future[tuple[Outcomes, float]]) -> None:
         batch, self._running = self._running, NOTHING
         if self._timer is not None:
             self._timer.cancel()
@@ -164,72 +146,62 @@ class Batcher:
         if not done.cancelled():  # as it is when the loop ends
             self._settle(batch, *done.result())
 
-    def _settle(self, batch: Batch, answers: Answers, seconds: float) -> None:
-        """Give each its answer, keep what it cost, and go on with the next batch."""
-        self._cost = batch.rows, min(seconds, STEEPEST * self._guess(batch.rows))
+    def _settle(self, batch: RequestBatch, outcomes: Outcomes, seconds: float) -> None:
+        """Answer each request, record the cost, and schedule the next batch."""
+        self._cost.observe(batch.rows, seconds)
         self._observe(batch.rows, batch.waited, seconds)
-        for waiting, answer in zip(batch.waiting, answers, strict=True):
-            if waiting.future.done():
+        for request, outcome in zip(batch.requests, outcomes, strict=True):
+            if request.future.done():
                 continue
-            if isinstance(answer, Exception):
-                waiting.future.set_exception(answer)
+            if isinstance(outcome, Exception):
+                request.future.set_exception(outcome)
             else:
-                waiting.future.set_result(answer)
-        if self._waiting and not self._scheduled:
+                request.future.set_result(outcome)
+        if self._queue and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
     def _expire(self) -> None:
-        """Answer those whose time is over while the model works, and look again for the next."""
-        # All have the same time, so they are in the order of their deadlines.
-        for waiting in (*self._running.waiting, *self._waiting):
-            if waiting.deadline > self._loop.time():
-                self._timer = self._loop.call_at(waiting.deadline, self._expire)
+        """Refuse requests whose time is over while the model works; set a timer for the next."""
+        # All have the same time limit, so they are in the order of their deadlines.
+        for request in (*self._running.requests, *self._queue):
+            if request.deadline > self._loop.time():
+                self._timer = self._loop.call_at(request.deadline, self._expire)
                 return
-            self._refuse(waiting)
+            self._refuse(request)
         self._timer = self._loop.call_later(self._limits.seconds, self._expire)
 
-    def _refuse(self, waiting: Waiting) -> None:
-        if not waiting.future.done():
-            late = Late(f"the model did not answer within {self._limits.seconds:g} s")
-            waiting.future.set_exception(late)
+    def _refuse(self, request: QueuedRequest) -> None:
+        if not request.future.done():
+            request.future.set_exception(DeadlineExceeded(self._limits.seconds))
 
 
-def timed(predict: Predict, parts: Sequence[Array]) -> tuple[Answers, float]:
-    """The answers to the parts, and the seconds that they took."""
-    answers: Answers
+def timed(predict: Predict, parts: Sequence[Array]) -> tuple[Outcomes, float]:
+    """The outcome of each part, and the seconds that predicting took."""
+    outcomes: Outcomes
     start = time.perf_counter()
     try:
-        answers = predict_together(predict, parts)
-    except Exception as e:  # a bug is each caller's answer; none may wait for ever
-        answers = [e] * len(parts)
-    return answers, time.perf_counter() - start
+        outcomes = _outcomes(predict, parts)
+    except Exception as e:  # a bug is the outcome of each request; none may wait forever
+        outcomes = [e] * len(parts)
+    return outcomes, time.perf_counter() - start
 
 
-def predict_together(predict: Predict, parts: Sequence[Array]) -> list[Prediction | PredictError]:
-    """Each part's answer, from one call for all rows; where that fails, from calls for halves.
-
-    So a part that the model fails for gets its error, and the others their answers.
-    """
-    try:
-        prediction = predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    except PredictError as e:
-        if len(parts) == 1:
-            return [e]
-        half = len(parts) // 2
-        return [
-            *predict_together(predict, parts[:half]),
-            *predict_together(predict, parts[half:]),
-        ]
-    return [prediction] if len(parts) == 1 else _split(prediction, parts)
+def _outcomes(predict: Predict, parts: Sequence[Array]) -> Outcomes:
+    counts = list(map(len, parts))
+    outcomes: list[Prediction | PredictError] = []
+    X = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    for joint in predict_together(predict, X, counts):
+        start = len(outcomes)
+        outcomes += _divided(joint, counts[start : start + joint.parts])
+    return outcomes
 
 
-def _split(prediction: Prediction, parts: Sequence[Array]) -> list[Prediction | PredictError]:
-    y, proba = prediction
-    split: list[Prediction | PredictError] = []
-    start = 0
-    for part in parts:
-        end = start + len(part)
-        split.append(Prediction(y[start:end], None if proba is None else proba[start:end]))
-        start = end
-    return split
+def _divided(joint: Joint, counts: Sequence[int]) -> Sequence[Prediction | PredictError]:
+    outcome = joint.outcome
+    if joint.parts == 1 or isinstance(outcome, PredictError):
+        return (outcome,)
+    y = split(outcome.y, counts)
+    if outcome.proba is None:
+        return [Prediction(each, None) for each in y]
+    return list(map(Prediction, y, split(outcome.proba, counts)))

@@ -1,41 +1,54 @@
 """The models that this process serves: PETAL_MODEL, and those of the folder PETAL_MODELS.
 
-In the folder, `NAME.joblib` is a model of one version, its digest's first 12 digits, and
-`NAME/3.joblib` is version 3 of a model; beside each lies its card. A request that names no
-version is answered by the highest, or by PETAL_MODEL if that has the name. Every artifact is
-opened only if its card pins its SHA-256.
+In the folder, `NAME.joblib` is a model of one version, the first 12 digits of its digest, and
+`NAME/3.joblib` is version 3 of a model; the card of each lies beside it. If a request names no
+version, the highest one answers, or PETAL_MODEL if it has that name. An artifact is opened only
+if its card pins its SHA-256.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
 from api.errors import BadRequest, Unavailable, UnknownModel
-from api.inference.servable import Served, digest_version
 from model import artifact, card
 from model.artifact import Loaded
+from model.card import Card
 from model.errors import ArtifactError, CardError
 
 ENDING = ".joblib"
 
 logger = logging.getLogger(__name__)
 
-Serve = Callable[[Loaded, str], Served]
+
+class Versioned(Protocol):
+    """What a repository holds: anything that serves one version of a model."""
+
+    @property
+    def card(self) -> Card:
+        """The card of the model."""
+
+    @property
+    def version(self) -> str:
+        """Its version."""
 
 
-class Place(NamedTuple):
-    """Where one version of a model lies; `version` None: it has its digest's."""
+S = TypeVar("S", bound=Versioned)
+
+
+class ModelFile(NamedTuple):
+    """The artifact of one version of a model; `version` None: the version is its digest's."""
 
     name: str
     version: str | None
     path: Path
 
 
-class Entry(Struct, frozen=True):
+class IndexEntry(Struct, frozen=True):
     """One version in the index; `reason` says why it is not ready."""
 
     name: str
@@ -44,41 +57,47 @@ class Entry(Struct, frozen=True):
     reason: str
 
 
-class NoFolder(ArtifactError):
-    """The folder of models is not there."""
+class FolderMissing(ArtifactError):
+    """The folder of models does not exist."""
 
 
-class Repository:
-    """Models by name and version. A Served that was found stays usable after its unload."""
+class Repository(Generic[S]):
+    """Models by name and version. What `find` returned stays usable after an unload."""
 
-    def __init__(self, model: Path, folder: Path | None) -> None:
+    def __init__(self, model: Path, folder: Path | None, serve: Callable[[Loaded, str], S]) -> None:
+        """`serve` makes of an artifact and its version the object that serves it."""
         self._model = model
         self._folder = folder
-        self._served: dict[str, dict[str, Served]] = {}
+        self._serve = serve
+        self._served: dict[str, dict[str, S]] = {}
+        self._default: S | None = None
         self._changing = asyncio.Lock()
-        self.pipeline: dict[str, Served] = {}  # the model of PETAL_MODEL, as it was at the start
 
     @property
     def is_empty(self) -> bool:
-        """Whether no model can be asked."""
+        """Whether no model is loaded."""
         return not self._served
 
-    async def open(self, serve: Serve) -> None:
-        """Load every model; `serve` puts a queue before each version. Raises ArtifactError."""
-        self._serve = serve
-        places = await asyncio.to_thread(self._places)
-        for name in dict.fromkeys(place.name for place in places):
-            self._served[name] = await self._loaded([p for p in places if p.name == name])
-        main = card.read(self._model).name
-        self.pipeline[main] = next(iter(self._served[main].values()))
+    @property
+    def default(self) -> S:
+        """PETAL_MODEL as it was at the start, even after a load or an unload. Only while open."""
+        assert self._default is not None
+        return self._default
+
+    async def open(self) -> None:
+        """Load every model. Raises ArtifactError."""
+        files = await asyncio.to_thread(self._files)
+        for name in dict.fromkeys(file.name for file in files):
+            self._served[name] = await self._loaded([file for file in files if file.name == name])
+        self._default = next(iter(self._served[files[0].name].values()))
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Release the models."""
         self._served.clear()
-        self.pipeline.clear()
+        self._default = None
 
-    def find(self, name: str, version: str | None = None) -> Served:
-        """One version of a model, the first if none is named; raises UnknownModel."""
+    def find(self, name: str, version: str | None = None) -> S:
+        """One version of a model, the first if `version` is None; raises UnknownModel."""
         versions = self._served.get(name)
         if versions is None:
             raise UnknownModel(name)
@@ -89,7 +108,7 @@ class Repository:
         return versions[version]
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model that can be asked, first the one that answers who names none.
+        """The loaded versions of a model; the first answers requests that name no version.
 
         Raises UnknownModel.
         """
@@ -97,73 +116,76 @@ class Repository:
         return list(self._served[name])
 
     async def load(self, name: str) -> None:
-        """Load all versions of a model, again if it is served already.
+        """Load, or reload, all versions of a model.
 
-        Requests that were begun are answered by the version they were begun with. If a version
-        cannot be loaded nothing changes. Raises UnknownModel or BadRequest.
+        Requests in progress finish on the version they started with. If one version cannot be
+        loaded, nothing changes. Raises UnknownModel or BadRequest.
         """
         async with self._changing:
             try:
-                places = [p for p in await asyncio.to_thread(self._places) if p.name == name]
-                if not places:
+                files = [f for f in await asyncio.to_thread(self._files) if f.name == name]
+                if not files:
                     raise UnknownModel(name)
-                self._served[name] = await self._loaded(places)
-            except NoFolder as e:
-                raise _away(e) from e
+                self._served[name] = await self._loaded(files)
+            except FolderMissing as e:
+                raise _unreadable(e) from e
             except ArtifactError as e:
                 logger.warning("cannot load %s: %s", name, e)
-                raise BadRequest(self._for_clients(str(e))) from e
+                raise BadRequest(self._without_folders(str(e))) from e
 
     async def unload(self, name: str) -> None:
-        """Serve a model no longer; raises UnknownModel."""
+        """Stop serving a model; raises UnknownModel."""
         async with self._changing:
             self.find(name)
             del self._served[name]
 
-    async def index(self) -> list[Entry]:
-        """Every version that is served or lies in the folder."""
+    async def index(self) -> list[IndexEntry]:
+        """Every version that is loaded or lies in the folder."""
         try:
-            places = await asyncio.to_thread(
-                lambda: [(place, *_card_version(place)) for place in self._places()]
-            )
-        except NoFolder as e:
-            raise _away(e) from e
+            unloaded = await asyncio.to_thread(lambda: list(map(_unloaded, self._files())))
+        except FolderMissing as e:
+            raise _unreadable(e) from e
         except ArtifactError as e:
-            logger.warning("cannot look for models: %s", e)
-            raise BadRequest(self._for_clients(str(e))) from e
-        ready = [Entry(n, v, "READY", "") for n, versions in self._served.items() for v in versions]
-        known = {(entry.name, entry.version) for entry in ready}
-        return ready + [
-            Entry(place.name, version, "UNAVAILABLE", reason)
-            for place, version, reason in places
-            if (place.name, version) not in known
+            logger.warning("cannot list the models: %s", e)
+            raise BadRequest(self._without_folders(str(e))) from e
+        ready = [
+            IndexEntry(name, version, "READY", "")
+            for name, versions in self._served.items()
+            for version in versions
         ]
+        known = {(entry.name, entry.version) for entry in ready}
+        return ready + [entry for entry in unloaded if (entry.name, entry.version) not in known]
 
-    async def _loaded(self, places: list[Place]) -> dict[str, Served]:
-        loaded = await asyncio.to_thread(lambda: [_load(place) for place in places])
+    async def _loaded(self, files: list[ModelFile]) -> dict[str, S]:
+        loaded = await asyncio.to_thread(lambda: list(map(_load, files)))
         served = [
-            self._serve(each, place.version or digest_version(each.card.sha256))
-            for each, place in zip(loaded, places, strict=True)
+            self._serve(each, file.version or _digest_version(each.card))
+            for each, file in zip(loaded, files, strict=True)
         ]
         return {one.version: one for one in served}
 
-    def _places(self) -> list[Place]:
-        """Every version of every model, of each the highest first; PETAL_MODEL is the first."""
-        places = [Place(_name(self._model), None, self._model)]
+    def _files(self) -> list[ModelFile]:
+        """Every version of every model, the highest of each first; PETAL_MODEL comes first."""
+        files = [ModelFile(_name(self._model), None, self._model)]
         if self._folder is not None:
-            places += sorted(_places_in(self._folder), key=_order, reverse=True)
-        return places
+            files += sorted(_files_in(self._folder), key=_order, reverse=True)
+        return files
 
-    def _for_clients(self, message: str) -> str:
-        """A message without this machine's folders, which are none of a client's business."""
+    def _without_folders(self, message: str) -> str:
+        """A message for clients, who need not know the folders of this machine."""
         for folder in filter(None, (self._folder, self._model.parent)):
             message = message.replace(f"{folder}/", "")
         return message
 
 
-def _away(error: NoFolder) -> Unavailable:
-    logger.warning("cannot look for models: %s", error)
-    return Unavailable("the folder of models cannot be read at this moment")
+def _unreadable(error: FolderMissing) -> Unavailable:
+    logger.warning("cannot list the models: %s", error)
+    return Unavailable("the folder of models cannot be read at the moment")
+
+
+def _digest_version(model_card: Card) -> str:
+    """The version of a model that has no other: the first 12 hex digits of its SHA-256."""
+    return model_card.sha256[:12]
 
 
 def _name(path: Path) -> str:
@@ -173,32 +195,33 @@ def _name(path: Path) -> str:
         raise ArtifactError(str(e)) from e
 
 
-def _places_in(folder: Path) -> Iterator[Place]:
+def _files_in(folder: Path) -> Iterator[ModelFile]:
     if not folder.is_dir():
-        raise NoFolder(f"no folder of models at {folder}")
+        raise FolderMissing(f"no folder of models at {folder}")
     for path in folder.glob(f"*{ENDING}"):
-        yield Place(path.stem, None, path)
+        yield ModelFile(path.stem, None, path)
     for path in folder.glob(f"*/*{ENDING}"):
         if path.stem.isdecimal():
-            yield Place(path.parent.name, path.stem, path)
+            yield ModelFile(path.parent.name, path.stem, path)
 
 
-def _order(place: Place) -> tuple[str, int]:
-    return place.name, int(place.version or 0)
+def _order(file: ModelFile) -> tuple[str, int]:
+    return file.name, int(file.version or 0)
 
 
-def _load(place: Place) -> Loaded:
-    loaded = artifact.load(place.path)
-    if loaded.card.name != place.name:
+def _load(file: ModelFile) -> Loaded:
+    loaded = artifact.load(file.path)
+    if loaded.card.name != file.name:
         raise ArtifactError(
-            f"{place.path} is the model {loaded.card.name} by its card; the file's name must say so"
+            f"{file.path} holds the model {loaded.card.name} but is named {file.name}"
         )
     return loaded
 
 
-def _card_version(place: Place) -> tuple[str, str]:
-    """The version of a place and why it is not served, by its card alone."""
+def _unloaded(file: ModelFile) -> IndexEntry:
+    """The entry of a version that is not loaded, by its card alone."""
     try:
-        return place.version or digest_version(card.read(place.path).sha256), "not loaded"
+        version, reason = file.version or _digest_version(card.read(file.path)), "not loaded"
     except CardError:
-        return place.version or "", "it has no card that can be read"
+        version, reason = file.version or "", "it has no card that can be read"
+    return IndexEntry(file.name, version, "UNAVAILABLE", reason)

@@ -1,4 +1,4 @@
-"""The REST service's way into the pipeline: a client that connects when first asked for."""
+"""The REST service's connection to the task queue, opened at the first request for it."""
 
 import asyncio
 from contextlib import suppress
@@ -10,29 +10,28 @@ from infra.config import Settings
 from streams.client import Client
 from streams.errors import PipelineUnavailable
 
+CONNECT_SECONDS = 1.6  # so that a response without a broker comes within 2 s
 CLOSE_SECONDS = 0.5
-PATIENCE = 1.6  # seconds for the broker, so that an answer without it comes within 2
 
 
-class Pipeline:
-    """Connects on the first `client()`, again after a failure, and never at the start."""
+class Connection:
+    """Connects at the first `client()`, and again after a failure, but never at start-up."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = Client(msgspec.structs.replace(settings, delivery_timeout=PATIENCE))
-        self._connection: asyncio.Task[None] | None = None
+        self._client = Client(msgspec.structs.replace(settings, delivery_timeout=CONNECT_SECONDS))
+        self._connecting: asyncio.Task[None] | None = None
 
     async def client(self, reading: bool = False) -> Client:
         """The connected client, with a reader of results if `reading`.
 
-        Raises PipelineUnavailable within PATIENCE seconds. Callers that come together share one
-        attempt.
+        Raises PipelineUnavailable within CONNECT_SECONDS. Concurrent callers share one attempt.
         """
-        if self._connection is None or _failed(self._connection):
-            # In no request's context: what it logs later belongs to none.
-            self._connection = asyncio.create_task(self._connect(), context=Context())
+        if self._connecting is None or _failed(self._connecting):
+            # In an empty context: its later log lines belong to no request.
+            self._connecting = asyncio.create_task(self._connect(), context=Context())
         try:
-            async with asyncio.timeout(PATIENCE):
-                await asyncio.shield(self._connection)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.shield(self._connecting)
                 if reading:
                     await self._client.tail()
                 return self._client
@@ -40,26 +39,26 @@ class Pipeline:
             raise PipelineUnavailable("the broker does not answer") from e
 
     async def _connect(self) -> None:
-        # A broker that accepts and says nothing must not hold the attempt open.
-        async with asyncio.timeout(2 * PATIENCE):
-            await self._client.start(wait=PATIENCE / 2)
+        # A broker that accepts the connection and never answers must not block the next attempt.
+        async with asyncio.timeout(2 * CONNECT_SECONDS):
+            await self._client.start(wait=CONNECT_SECONDS / 2)
 
     def give_up(self) -> None:
-        """End every wait for a result, and each to come, as at its time-out."""
+        """End all present and later waits for a result, as their time-out would."""
         self._client.give_up()
 
     async def close(self) -> None:
-        """Disconnect; calls that still wait for a result are cancelled."""
-        if self._connection is None:
+        """Disconnect; this cancels calls that wait for a result."""
+        if self._connecting is None:
             return
-        if not self._connection.done():
-            self._connection.cancel()
+        if not self._connecting.done():
+            self._connecting.cancel()
         with suppress(asyncio.CancelledError, PipelineUnavailable, TimeoutError):
-            await self._connection
-        with suppress(TimeoutError):  # a broker that says nothing must not hold up the end
+            await self._connecting
+        with suppress(TimeoutError):  # a broker that does not answer must not delay the stop
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._client.stop()
 
 
-def _failed(connection: asyncio.Task[None]) -> bool:
-    return connection.done() and (connection.cancelled() or connection.exception() is not None)
+def _failed(connecting: asyncio.Task[None]) -> bool:
+    return connecting.done() and (connecting.cancelled() or connecting.exception() is not None)

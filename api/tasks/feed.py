@@ -1,17 +1,18 @@
 """Results as server-sent events, read from the projection; an event's id is a position in it.
 
-A position is, of each partition of each log, the offset that follows: `log/partition/offset`,
-with commas between. It stands for the same place after a rebuild. Nothing is kept for a client:
-the next rows are read when it has taken the last ones.
+A position holds the next offset of each partition of each log, as `log/partition/offset` with
+commas between. It names the same place after a rebuild. The service keeps nothing for a client:
+it reads the next rows when the client has taken the last ones.
 """
 
 import asyncio
+import logging
 import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,31 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from api.errors import BadRequest, Unavailable
-from api.tasks.sse import EventStream, encode
+from api.errors import BadRequest, Stopping, Unavailable
+from api.tasks.sse import encode, event_stream
 from streams.errors import StoreError
 from streams.projection.reader import Reader, to_result
 
-HEARTBEAT = 15.0  # seconds; proxies close what is silent for 30 to 60
-POLL = 0.1  # seconds between two looks at the database's files
-SETTLED = 2.0  # seconds within which a commit that is in the files is seen by readers
-PAGE = 500  # rows
-MOST_STREAMS = 500
+HEARTBEAT_SECONDS = 15.0  # proxies close a connection that is silent for 30 to 60
+POLL_SECONDS = 0.1  # from one look at the database's files to the next
+SETTLE_SECONDS = 2.0  # within which readers see a commit that is in the files
+MAX_PAGE_ROWS = 500
+MAX_STREAMS = 500
 
 Signature = tuple[tuple[int, int, int] | None, ...]  # of files: inode, size, time of change
-Cursor = dict[tuple[int, int], int]  # (log, partition) -> the offset that follows
+Cursor = dict[tuple[int, int], int]  # (log, partition) -> next offset
+Events = AsyncGenerator[bytes, None]
 _CURSOR = re.compile(r"(\d{1,9}/\d{1,9}/\d{1,18})(,\d{1,9}/\d{1,9}/\d{1,18}){0,9999}")
+
+logger = logging.getLogger(__name__)
 
 
 def cursor(text: str | None) -> Cursor | None:
-    """The position that an event's id tells; `0` is the beginning. Raises BadRequest."""
+    """The position in an event's id; `0` is the beginning. Raises BadRequest."""
     if text is None or text == "0":
         return None if text is None else {}
     if not _CURSOR.fullmatch(text):
-        raise BadRequest("Last-Event-ID is none of this service")
+        raise BadRequest("Last-Event-ID is not an event id of this service")
     parts = (place.split("/") for place in text.split(","))
     return {(int(log), int(partition)): int(offset) for log, partition, offset in parts}
 
@@ -54,106 +58,105 @@ def _place(row: Mapping[str, Any]) -> str:
     return event_id({(row["log"], row["partition"]): row["offset"] + 1})
 
 
-class Feed:
-    """Streams of results out of one projection, until `stop`."""
+def read_projection(database: Path, read: Callable[[Reader], Any]) -> Any:
+    """The value of `read`, or None without a database; raises Unavailable.
 
-    def __init__(self, database: Path, heartbeat: float = HEARTBEAT) -> None:
+    Opens the database for each call, so a database that was rebuilt is seen at once.
+    """
+    if not database.exists():
+        return None
+    try:
+        with Reader(database) as reader:
+            return read(reader)
+    except (StoreError, sqlite3.Error) as e:
+        logger.warning("cannot read results: %s", e)
+        raise Unavailable("the results cannot be read at this moment") from e
+
+
+class Feed:
+    """Streams of results from one projection, until `stop`."""
+
+    def __init__(self, database: Path, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._database = database
         self._heartbeat = heartbeat
         self._files = database, database.with_name(database.name + "-wal")
-        self._stopping = asyncio.Event()
+        self._stopping = False
         self._streams = 0
 
     def stop(self) -> None:
-        """End every stream; to be called in the event loop."""
-        self._stopping.set()
+        """End every stream within POLL_SECONDS."""
+        self._stopping = True
 
-    def stream(self, events: AsyncIterator[bytes]) -> Response:
-        """A response of these events; raises Unavailable where there are too many already."""
-        if self._streams >= MOST_STREAMS:
-            raise Unavailable(f"{MOST_STREAMS} streams are open already")
-        return EventStream(events, self._counted())
+    def stream(self, events: Events) -> Response:
+        """A response of these events; raises Unavailable above MAX_STREAMS or after `stop`."""
+        if self._stopping:
+            raise Stopping
+        if self._streams >= MAX_STREAMS:
+            raise Unavailable(f"{MAX_STREAMS} streams are open already")
+        return event_stream(self._counted(events), self._heartbeat)
 
     async def position(self, task_id: str) -> str | None:
         """The id of the event of a task's result, or None; raises Unavailable."""
         row = await self._read(lambda reader: reader.get(task_id))
         return None if row is None else _place(row)
 
-    async def task(self, task_id: str, pending: bytes) -> AsyncIterator[bytes]:
-        """`pending`, if there is no result yet, and the result."""
-        told, spoken = False, time.monotonic()
-        while True:
+    async def task(self, task_id: str, pending: bytes) -> Events:
+        """Yield `pending`, if there is no result yet, and then the result."""
+        is_first = True
+        while not self._stopping:
             seen = self._signature()
             row = await self._read(lambda reader: reader.get(task_id))
             if row is not None:
                 yield encode("result", msgspec.json.encode(to_result(row)), _place(row))
                 return
-            if not told:
-                told = True
+            if is_first:
+                is_first = False
                 yield encode("pending", pending)
-            async for beat in self._changed(seen, spoken):
-                spoken = time.monotonic()
-                yield beat
+            await self._changed(seen)
 
-    async def results(self, begin: Cursor | None) -> AsyncIterator[bytes]:
-        """Every result from a position on; None: from now on."""
+    async def results(self, begin: Cursor | None) -> Events:
+        """Yield every result from a position on; None: from now on."""
         position = await self._read(Reader.positions) or {} if begin is None else begin
         yield b": results as they are stored\n\n"
-        spoken = time.monotonic()
-        while True:
+        while not self._stopping:
             seen = self._signature()
             rows = await self._read(partial(_page, position=position)) or []
             for row in rows:
                 position[row["log"], row["partition"]] = row["offset"] + 1
                 data = msgspec.json.encode(to_result(row))
                 yield encode("result", data, event_id(position))
-            if rows:
-                spoken = time.monotonic()
-                continue
-            async for beat in self._changed(seen, spoken):
-                spoken = time.monotonic()
-                yield beat
+            if not rows:
+                await self._changed(seen)
 
-    async def _read(self, read: Callable[[Reader], Any]) -> Any:
-        """What `read` finds, or None without a database; raises Unavailable."""
-
-        def opened() -> Any:
-            if not self._database.exists():
-                return None
-            with Reader(self._database) as reader:
-                return read(reader)
-
-        try:
-            return await asyncio.to_thread(opened)
-        except (StoreError, sqlite3.Error) as e:
-            raise Unavailable("the results cannot be read at this moment") from e
-
-    def _signature(self) -> Signature:
-        """Another one when the database changed, or is another file."""
-        return tuple(map(_stat, self._files))
-
-    async def _changed(self, seen: Signature, spoken: float) -> AsyncIterator[bytes]:
-        """Waits until there may be more than at `seen`; a comment where it is time for one.
-
-        A commit is written to the files before readers see it, so what was written lately is
-        looked at again.
-        """
-        await asyncio.sleep(POLL)
-        while self._signature() == seen and not _recent(seen):
-            if time.monotonic() > spoken + self._heartbeat:
-                break
-            await asyncio.sleep(POLL)
-        if time.monotonic() > spoken + self._heartbeat:
-            yield b": alive\n\n"
-
-    @contextmanager
-    def _counted(self) -> Iterator[asyncio.Event]:
-        """Counts a stream while it is open; gives the event of its end."""
+    async def _counted(self, events: Events) -> Events:
+        """Count a stream while it is open. It ends if the database is away: the client reconnects,
+        and then gets the error."""
         self._streams += 1
         try:
-            yield self._stopping
+            async with aclosing(events):
+                with suppress(Unavailable):
+                    async for event in events:
+                        yield event
         finally:
             self._streams -= 1
+
+    async def _read(self, read: Callable[[Reader], Any]) -> Any:
+        return await asyncio.to_thread(read_projection, self._database, read)
+
+    def _signature(self) -> Signature:
+        """Changes when the database is written or replaced."""
+        return tuple(map(_stat, self._files))
+
+    async def _changed(self, seen: Signature) -> None:
+        """Wait until there may be more than at `seen`, or until `stop`.
+
+        A commit is in the files before readers see it, so a file that changed lately counts as
+        changed.
+        """
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if self._stopping or self._signature() != seen or _recent(seen):
+                return
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:
@@ -165,16 +168,16 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
 
 
 def _recent(seen: Signature) -> bool:
-    """Whether a file changed within the last SETTLED seconds."""
+    """Whether a file changed within the last SETTLE_SECONDS."""
     latest = max((found[2] for found in seen if found), default=0)
-    return time.time_ns() - latest < SETTLED * 1e9
+    return time.time_ns() - latest < SETTLE_SECONDS * 1e9
 
 
 def _page(reader: Reader, position: Cursor) -> list[dict[str, Any]]:
-    """The next rows, at most PAGE of each partition."""
+    """The next rows, at most MAX_PAGE_ROWS of each partition."""
     return [
         row
         for (log, partition), end in sorted(reader.positions().items())
         if (first := position.get((log, partition), 0)) < end
-        for row in reader.following(log, partition, first, PAGE)
+        for row in reader.following(log, partition, first, MAX_PAGE_ROWS)
     ]

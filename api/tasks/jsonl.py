@@ -1,8 +1,8 @@
-"""Many tasks in one request, as JSON lines: streamed in, their answers streamed out.
+"""Many tasks in one request as JSON lines: tasks stream in, answers stream out.
 
-Bounded: no more than WINDOW tasks are on their way, and a line is read only when one of them
-has been answered and the client has taken the answer. A client must therefore read while it
-writes.
+Memory is bounded: at most MAX_IN_FLIGHT tasks of a request are in progress, and the next line is
+read when one of them is answered and the client has taken the answer. So a client must read while
+it writes.
 """
 
 import asyncio
@@ -14,39 +14,42 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from api.body import MAX_BODY
-from api.errors import RequestError, TooMuch, TooSlow, Unconfirmed
+from api.errors import RequestError, TooMuch, TooSlow, task_id_of
 
 MEDIA = "application/jsonl"
-NAMES = frozenset((MEDIA, "application/x-ndjson", "application/x-jsonlines"))
-WINDOW = 512  # tasks of one request
+MEDIA_TYPES = frozenset((MEDIA, "application/x-ndjson", "application/x-jsonlines"))
+MAX_IN_FLIGHT = 512  # tasks of one request
+END = b""  # after the last answer
 
 
 class LineError(msgspec.Struct, omit_defaults=True):
-    """Why a line has no task accepted: the status that it alone would have."""
+    """Why a line's task is not accepted; `status` is the one of a request with this task alone."""
 
     status: int
     error: str
+    code: str | None = None
     id: str | None = None
 
 
-def is_lines(request: Request) -> bool:
-    """Whether a request brings JSON lines."""
+def is_jsonl(request: Request) -> bool:
+    """Whether a request's body is JSON lines."""
     kind = request.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() in NAMES
+    return kind.partition(";")[0].strip().lower() in MEDIA_TYPES
 
 
-class Gone(Exception):
-    """The client is gone; what was published stays accepted."""
+class ClientGone(Exception):
+    """The client disconnected; tasks that are published stay accepted."""
 
 
-class Lines(Response):
-    """Answers each line by `answer`, which raises RequestError; in the order of completion.
+class JsonLines(Response):
+    """Answers each line with the value of `answer`, which may raise RequestError.
 
-    What `answer` gives is encoded as an object, to which `line` is added: its number, from 1 on
-    without blank ones.
-    `seconds` is how long the service waits for the next part of the request.
+    Answers come in the order of completion. Each value is encoded as an object, and `line` is
+    added: the number of its line, from 1, without blank lines. `seconds` is the time limit for the
+    next part of the request.
     """
 
     def __init__(self, answer: Callable[[bytes], Awaitable[Any]], seconds: float) -> None:
@@ -54,68 +57,73 @@ class Lines(Response):
         del self.headers["content-length"]
         self._answer = answer
         self._seconds = seconds
-        self._slots = asyncio.Semaphore(WINDOW)
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._answers: asyncio.Queue[bytes] = asyncio.Queue()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Read, ask and write at once, until the last answer is written or the client is gone."""
-        first = await receive()  # before the head: who waits for 100 Continue must get it first
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reads, answers and writes concurrently; Starlette's sends one body."""
+        # Before the head, because a client that waits for `100 Continue` must get that first.
+        first = await receive()
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        with suppress(Gone):
+        with suppress(ClientGone):
             await self._stream(first, receive, send)
-            await send({"type": "http.response.body", "body": b""})
 
     async def _stream(self, first: Any, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(first, receive))
                 await self._write(send)
-        except* Gone as e:
-            raise Gone from e
+        except* ClientGone as e:
+            raise ClientGone from e
 
     async def _read(self, first: Any, receive: Receive) -> None:
-        async with asyncio.TaskGroup() as group:
-            number = 0
-            try:
-                async for line in self._lines(first, receive):
-                    number += 1
-                    await self._slots.acquire()
-                    group.create_task(self._ask(number, line))
-            except RequestError as e:
-                await self._slots.acquire()
-                self._put(number + 1, _refusal(e))
-            watching = group.create_task(_until_gone(receive))
-            for _ in range(WINDOW):  # all of them are free when every answer is written
-                await self._slots.acquire()
-            self._answers.put_nowait(None)
-            watching.cancel()
+        async with asyncio.TaskGroup() as outer:
+            async with asyncio.TaskGroup() as answering:
+                await self._answer_each(first, receive, answering)
+                watcher = outer.create_task(_until_gone(receive))
+            self._answers.put_nowait(END)
+            watcher.cancel()
 
-    async def _ask(self, number: int, line: bytes) -> None:
+    async def _answer_each(self, first: Any, receive: Receive, group: asyncio.TaskGroup) -> None:
+        number = 0
+        try:
+            async for line in self._lines(first, receive):
+                number += 1
+                await self._slots.acquire()
+                group.create_task(self._answer_one(number, line))
+        except RequestError as e:
+            self._put(number + 1, _line_error(e))
+
+    async def _answer_one(self, number: int, line: bytes) -> None:
         try:
             self._put(number, await self._answer(line))
         except RequestError as e:
-            self._put(number, _refusal(e))
+            self._put(number, _line_error(e))
 
     def _put(self, number: int, answer: Any) -> None:
-        self._answers.put_nowait(b'{"line":%d,%b' % (number, msgspec.json.encode(answer)[1:]))
+        self._answers.put_nowait(b'{"line":%d,%b\n' % (number, msgspec.json.encode(answer)[1:]))
 
     async def _write(self, send: Send) -> None:
-        while (answer := await self._answers.get()) is not None:
-            ready = [answer]
+        """Write the answers, all that are ready at once, until END."""
+        more = True
+        while more:
+            ready = [await self._answers.get()]
             while not self._answers.empty():
-                ready.append(self._answers.get_nowait() or b"")
-            body = b"".join(line + b"\n" for line in ready)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+                ready.append(self._answers.get_nowait())
+            more = ready[-1] != END
+            body = b"".join(ready)
+            await send({"type": "http.response.body", "body": body, "more_body": more})
             for _ in ready:
                 self._slots.release()
 
     async def _lines(self, message: Any, receive: Receive) -> AsyncIterator[bytes]:
-        """The lines of a body that are not blank; raises Gone, TooMuch or TooSlow."""
+        """Yield the lines of a body that are not blank; raises ClientGone, TooMuch or TooSlow."""
         rest = bytearray()
         while True:
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientGone
             *complete, tail = message.get("body", b"").split(b"\n")
             if complete:
                 complete[0] = bytes(rest) + complete[0]
@@ -142,9 +150,8 @@ class Lines(Response):
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    raise Gone
+    raise ClientGone
 
 
-def _refusal(error: RequestError) -> LineError:
-    task_id = error.task_id if isinstance(error, Unconfirmed) else None
-    return LineError(error.status, str(error), task_id)
+def _line_error(error: RequestError) -> LineError:
+    return LineError(error.status, str(error), error.code, task_id_of(error))

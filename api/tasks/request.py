@@ -1,21 +1,22 @@
-"""The question in a request for a task: its rows, its id, and how long the client would wait."""
+"""The task in a request: its rows, its id, and how long the client wants to wait."""
 
+import json
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
-from api.errors import BadRequest, TooMuch, Unprocessable, short
+from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
 from streams.events import Row, TableRow, TaskId, new_id
 
-LONGEST_WAIT = 60  # seconds
+MAX_WAIT_SECONDS = 60
 
 
 class NumericTask(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /tasks` for a model of numbers only: `X` has shape (rows, features)."""
+    """The body of `POST /tasks` for a model with numbers only: `X` has shape (rows, features)."""
 
     X: list[Row]
     id: TaskId | None = None
@@ -30,50 +31,83 @@ class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-class Question(msgspec.Struct):
-    """A task that may be published; `chosen`: the client chose its id."""
+class NewTask(msgspec.Struct):
+    """A task to publish. `is_id_given`: the client chose the id, so it may be a retry."""
 
     id: str
     X: list[list[Value]]
     model: str | None
-    chosen: bool
+    is_id_given: bool
 
 
-def parse(data: bytes, card: Card, max_rows: int) -> Question:
+def parse(data: bytes, card: Card, max_rows: int) -> NewTask:
     """The task in a body, with an id.
 
-    Raises BadRequest for what is no JSON, TooMuch above `max_rows` rows, and Unprocessable,
-    which names the field, for what is no question for the model.
+    Raises BadRequest if the body is not JSON, TooMuch above `max_rows` rows, and Unprocessable,
+    which names the field, if it is not a task for this model.
     """
+    task = _decode(data, card, max_rows)
+    if task.model not in (None, card.name, card.id):
+        raise Unprocessable(f"$.model: this pipeline serves {card.id}")
+    try:
+        _check_rows(task.X, card, max_rows)
+    except RequestError:
+        # The error shows the value that was sent; decoded as a float, 2 would be 2.0.
+        _check_rows(_decode_leniently(data), card, max_rows)
+        raise
+    return NewTask(task.id or new_id(), task.X, task.model, task.id is not None)
+
+
+def _decode(data: bytes, card: Card, max_rows: int) -> Any:
     kind: Any = NumericTask if card.numeric else MixedTask
     try:
-        task: NumericTask | MixedTask = msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as e:
+        if _is_in_rows(e):
+            _check_rows(_decode_leniently(data), card, max_rows)
         raise Unprocessable(short(str(e))) from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        _check_rows(_decode_leniently(data), card, max_rows)
         raise BadRequest(f"not JSON: {e}") from e
     except RecursionError as e:
         raise BadRequest("nested too deep") from e
-    if task.model not in (None, card.name, card.id):
-        raise Unprocessable(f"$.model: this pipeline serves {card.id}")
-    if not task.X:
-        raise Unprocessable("$.X: no rows")
-    if len(task.X) > max_rows:
-        raise TooMuch(f"$.X: {len(task.X)} rows are more than the limit of {max_rows}")
-    X: Any = task.X
+
+
+def _is_in_rows(error: msgspec.ValidationError) -> bool:
+    return str(error).rpartition(" - at `")[2].startswith("$.X")
+
+
+def _decode_leniently(data: bytes) -> Any:
+    """The field `X` as Python's json reads it, with NaN and values of any type, or UNSET."""
     try:
-        rows.check(card, X)
+        task = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return msgspec.UNSET
+    return task.get("X", msgspec.UNSET) if isinstance(task, dict) else msgspec.UNSET
+
+
+def _check_rows(X: Any, card: Card, max_rows: int) -> None:
+    """Apply `model/rows.py`; raises its error as the error of a response."""
+    try:
+        if isinstance(X, list):
+            rows.check_count(len(X), max_rows)
+        if X is not msgspec.UNSET:
+            rows.check(card, X)
     except InvalidRow as e:
-        raise Unprocessable(str(e)) from e
-    return Question(task.id or new_id(), X, task.model, task.id is not None)
+        raise _request_error(e) from e
+
+
+def _request_error(error: InvalidRow) -> RequestError:
+    kind = TooMuch if error.code == "too_many_rows" else Unprocessable
+    return kind(str(error), code=error.code)
 
 
 def wait_wanted(request: Request) -> int | None:
-    """The seconds of `Prefer: wait=…` (RFC 7240), at most LONGEST_WAIT, or None."""
+    """The seconds of `Prefer: wait=…` (RFC 7240), at most MAX_WAIT_SECONDS, or None."""
     for header in request.headers.getlist("prefer"):
         for preference in header.split(","):
             name, _, value = preference.partition(";")[0].partition("=")
             value = value.strip().strip('"')
             if name.strip().lower() == "wait" and value.isdecimal() and len(value) < 10:
-                return min(int(value), LONGEST_WAIT)
+                return min(int(value), MAX_WAIT_SECONDS)
     return None

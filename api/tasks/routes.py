@@ -1,9 +1,8 @@
-"""Tasks over HTTP: publish one, await its result or fetch it later."""
+"""Tasks over HTTP: publish one, wait for its result or get it later."""
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,41 +21,46 @@ from api.errors import (
     Unconfirmed,
     Unprocessable,
     WrongContentType,
-    json_response,
 )
-from api.inference.servable import Served
 from api.operation import JSON, Content, Operation
-from api.tasks import jsonl as lines
-from api.tasks import sse as event_stream
-from api.tasks.connection import Pipeline
-from api.tasks.feed import Feed, cursor
-from api.tasks.idempotency import Claims
-from api.tasks.request import LONGEST_WAIT, MixedTask, NumericTask, Question, parse, wait_wanted
+from api.responses import json_response
+from api.tasks import jsonl, sse
+from api.tasks.connection import Connection
+from api.tasks.feed import Feed, cursor, read_projection
+from api.tasks.idempotency import TaskIds
+from api.tasks.request import (
+    MAX_WAIT_SECONDS,
+    MixedTask,
+    NewTask,
+    NumericTask,
+    parse,
+    wait_wanted,
+)
 from infra.config import Settings
-from streams import client
+from model.card import Card
+from streams.client import Client
 from streams.codec import input_digest
 from streams.errors import (
     IdConflict,
     PipelineUnavailable,
     ResultTimeout,
-    StoreError,
     TaskTooLarge,
     UnknownOutcome,
 )
 from streams.events import Result, TaskId, is_id
-from streams.projection.reader import Reader, to_result
+from streams.projection.reader import to_result
 
-TASKS = "Tasks"
+TAG = "Tasks"
 LOCATION = {
-    "Location": "where the result is",
-    "Preference-Applied": "the wait that was granted, if one was asked for",
+    "Location": "the address of the result",
+    "Preference-Applied": "the wait that is granted, if the request has one",
 }
 
 logger = logging.getLogger(__name__)
 
 
 class Accepted(msgspec.Struct):
-    """The broker has the task, here."""
+    """The broker has the task, at this partition and offset."""
 
     id: str
     partition: int
@@ -64,37 +68,29 @@ class Accepted(msgspec.Struct):
 
 
 class Pending(msgspec.Struct):
-    """The task is accepted and not answered yet."""
+    """The task is accepted and has no result yet."""
 
     id: str
     status: str = "pending"
 
 
-Answer = Result | Accepted | Pending
+Outcome = Result | Accepted | Pending
 
 
 def stored(database: Path, task_id: str) -> Result | None:
     """The result of a task in the projection, or None; raises Unavailable."""
-    if not database.exists():
-        return None
-    # Opened for each request, so that a database that was rebuilt is seen at once.
-    try:
-        with Reader(database) as reader:
-            row = reader.get(task_id)
-    except (StoreError, sqlite3.Error) as e:
-        logger.warning("cannot read results: %s", e)
-        raise Unavailable("the results cannot be read at this moment") from e
+    row = read_projection(database, lambda reader: reader.get(task_id))
     return None if row is None else to_result(row)
 
 
-async def _ask(asker: client.Client, question: Question, wait: float) -> Result | Pending:
+async def _ask(client: Client, task: NewTask, wait: float, digest: str) -> Result | Pending:
     try:
-        return await asker.ask(question.X, wait, question.id, question.model)
+        return await client.ask(task.X, wait, task.id, task.model, digest=digest)
     except ResultTimeout:
-        return Pending(question.id)
+        return Pending(task.id)
 
 
-def _away(error: PipelineUnavailable) -> Unavailable:
+def _unavailable(error: PipelineUnavailable) -> Unavailable:
     logger.warning("no broker: %s", error)
     return Unavailable("the task queue is away; nothing was accepted")
 
@@ -107,21 +103,20 @@ def _task_id(request: Request) -> str:
 
 
 class Tasks:
-    """The routes of tasks; the first of `served` is the pipeline's model."""
+    """The routes of tasks; `card` returns the card of the pipeline's model."""
 
     def __init__(
-        self, served: Mapping[str, Served], pipeline: Pipeline, feed: Feed, settings: Settings
+        self, card: Callable[[], Card], connection: Connection, feed: Feed, settings: Settings
     ) -> None:
+        self._card = card
+        self._connection = connection
         self._feed = feed
         self._receive_timeout = settings.api_receive_timeout
-        self._served = served
-        self._pipeline = pipeline
         self._database = settings.database
         self._max_rows = settings.max_rows
-        self._claims = Claims()
+        self._ids = TaskIds()
 
     def routes(self) -> list[Route]:
-        """What this answers, and where."""
         return [
             Route("/tasks", self.submit, methods=["POST"]),
             Route("/tasks/{id}", self.result),
@@ -130,10 +125,10 @@ class Tasks:
         ]
 
     @Operation(
-        TASKS,
-        body=Content({JSON: (NumericTask, MixedTask), lines.MEDIA: str}),
+        TAG,
+        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
         answers={
-            200: Content({JSON: Result, lines.MEDIA: str}, LOCATION),
+            200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),
         },
         errors=(
@@ -145,102 +140,103 @@ class Tasks:
             Unprocessable,
             Unconfirmed,
         ),
-        headers={"Prefer": f"`wait=SECONDS`: await the result so long, at most {LONGEST_WAIT}"},
+        headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
     )
     async def submit(self, request: Request) -> Response:
-        """Publish a task; with `Prefer: wait=…` its result, if it comes within that time.
+        """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
 
-        A task that was answered before is not asked again: its answer is given. With
-        `application/jsonl` each line is a task, and each line of the answer is the answer to the
-        one whose number, from 1 on, is its `line`, in the order of completion; read while you
-        write.
+        If a task with this id and these rows has a result already, the response is that result,
+        and nothing is published. With `application/jsonl` each line of the body is a task, and
+        each line of the response is the answer to one of them, in the order of completion; its
+        `line` is the number of the task's line, from 1. Read the response while you send.
         """
         wait = wait_wanted(request)
-        if lines.is_lines(request):
+        if jsonl.is_jsonl(request):
             await self._connected()
-            return lines.Lines(lambda line: self._answer(line, wait), self._receive_timeout)
-        answer = await self._answer(await body.read(request), wait)
-        headers = {"Location": f"/tasks/{answer.id}"}
+            return jsonl.JsonLines(lambda line: self._answer(line, wait), self._receive_timeout)
+        outcome = await self._answer(await body.read(request), wait)
+        headers = {"Location": f"/tasks/{outcome.id}"}
         if wait is not None:
             headers["Preference-Applied"] = f"wait={wait}"
-        return json_response(answer, 200 if isinstance(answer, Result) else 202, headers)
+        return json_response(outcome, 200 if isinstance(outcome, Result) else 202, headers)
 
     async def _connected(self) -> None:
         try:
-            await self._pipeline.client()
+            await self._connection.client()
         except PipelineUnavailable as e:
-            raise _away(e) from e
+            raise _unavailable(e) from e
 
-    async def _answer(self, data: bytes, wait: int | None) -> Answer:
-        """The answer to the task in a body; raises RequestError."""
-        card = next(iter(self._served.values())).card
-        question = parse(data, card, self._max_rows)
-        digest = input_digest(question.X)
-        if question.chosen and (known := await self._known(question.id, digest)):
+    async def _answer(self, data: bytes, wait: int | None) -> Outcome:
+        """The outcome of the task in a body; raises RequestError."""
+        task = parse(data, self._card(), self._max_rows)
+        digest = input_digest(task.X)
+        if task.is_id_given and (known := await self._known(task.id, digest)):
             return known
         try:
-            connected = await self._pipeline.client(reading=bool(wait))
-            with self._claims.claim(question.id, digest):
-                if wait:
-                    return await _ask(connected, question, wait)
-                submitted = connected.submit(question.X, question.id, question.model)
-                return Accepted(*await submitted)
+            return await self._publish(task, digest, wait)
         except PipelineUnavailable as e:
-            raise _away(e) from e
+            raise _unavailable(e) from e
         except UnknownOutcome as e:
-            message = "the task queue did not confirm the task; send it again with this id"
-            raise Unconfirmed(message, question.id) from e
+            message = "the task queue did not confirm the task; retry with this id"
+            raise Unconfirmed(message, task.id) from e
         except TaskTooLarge as e:
             raise TooMuch(str(e)) from e
         except IdConflict as e:
-            raise Conflict(question.id) from e
+            raise Conflict(task.id) from e
+
+    async def _publish(self, task: NewTask, digest: str, wait: int | None) -> Outcome:
+        client = await self._connection.client(reading=bool(wait))
+        with self._ids.reserve(task.id, digest):
+            if wait:
+                return await _ask(client, task, wait, digest)
+            return Accepted(*await client.submit(task.X, task.id, task.model))
 
     async def _known(self, task_id: str, digest: str) -> Result | None:
-        """The answer that this task has already; raises Conflict if the id is another task's."""
+        """The result that this task has already; raises Conflict if the id belongs to another."""
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None and found.input not in (None, digest):
             raise Conflict(task_id)
         return found
 
     @Operation(
-        TASKS,
+        TAG,
         answers={200: Result, 202: Pending},
         errors=(BadRequest, NotFound, Unavailable),
         path={"id": TaskId},
     )
     async def result(self, request: Request) -> Response:
-        """The result of a task, or that it is pending if this process published it."""
+        """Return a task's result, or `pending` if this process published it and it has none yet."""
         task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:
-            self._claims.forget(task_id)
+            self._ids.forget(task_id)
             return json_response(found)
-        if task_id in self._claims:
+        if task_id in self._ids:
             return json_response(Pending(task_id), 202)
         raise NotFound(f"no task {task_id} is known here")
 
     @Operation(
-        TASKS,
-        answers={200: Content({event_stream.MEDIA: event_stream.Event}), 204: None},
+        TAG,
+        answers={200: Content({sse.MEDIA: sse.Event}), 204: None},
         errors=(BadRequest, Unavailable),
         path={"id": TaskId},
-        headers={"Last-Event-ID": "the last event that was seen; after the result's: 204"},
+        headers={"Last-Event-ID": "the id of the last event; 204 if that was the result"},
     )
     async def events(self, request: Request) -> Response:
-        """A task's `pending`, if it has no result yet, and its `result`, as server-sent events."""
+        """Stream a task's events: `pending`, if it has no result yet, and `result`."""
         task_id, seen = _task_id(request), request.headers.get("last-event-id")
         if seen is not None and await self._feed.position(task_id) == seen:
-            return Response(status_code=204)  # tells a browser not to connect again
+            return Response(status_code=204)  # a browser then does not reconnect
         pending = msgspec.json.encode(Pending(task_id))
         return self._feed.stream(self._feed.task(task_id, pending))
 
     @Operation(
-        TASKS,
-        answers={200: Content({event_stream.MEDIA: event_stream.Event})},
+        TAG,
+        answers={200: Content({sse.MEDIA: sse.Event})},
         errors=(BadRequest, Unavailable),
-        headers={"Last-Event-ID": "go on after this event; `0`: from the beginning"},
+        headers={"Last-Event-ID": "resume after this event; `0`: from the beginning"},
     )
     async def results(self, request: Request) -> Response:
-        """Results as they are stored, as server-sent events; their ids are positions."""
+        """Stream results when they are stored, as server-sent events; an id is a position."""
         begin = cursor(request.headers.get("last-event-id"))
         return self._feed.stream(self._feed.results(begin))

@@ -52,7 +52,7 @@ async def _replay(settings: Settings, store: Store, progress: Progress) -> Rebui
         if old.exists():
             with Reader(old):  # refuses a file that is not a projection
                 pass
-            kept = await asyncio.to_thread(store.carry_over, old, log.starts)
+            kept = await asyncio.to_thread(store.backfill, old, log.starts)
         async for chunk in log.chunks():
             applied = await asyncio.to_thread(store.apply_all, [read(chunk)])
             total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))

@@ -1,59 +1,200 @@
-"""Why a record cannot be answered with labels: it has no id to answer to, or a fault to tell."""
+"""From the records of a chunk to the tasks that the model can predict.
+
+Each record becomes a task, an InvalidTask (its id is known, so it gets an error result), or a
+dead letter (it has no id to answer to).
+"""
 
 import json
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
+import msgspec
 
-from streams.events import Failure, is_id
+from model.card import Card
+from model.errors import InvalidRow
+from model.rows import check, check_count
+from streams.codec import DECODE_ERRORS, input_digest
+from streams.events import Failure, TableTask, Task, are_ids, is_id
+from streams.records import Columns
+
+AnyTask = Task | TableTask
 
 
-class Unreadable(Exception):
+class UnreadableTask(Exception):
     """A value without a task id to answer to; `str()` is the dead letter's reason."""
 
 
-class Refused(Exception):
-    """A task that can be read but not predicted."""
+class InvalidTask(Exception):
+    """A task that cannot be predicted; `digest` is that of its rows, where they can be read."""
 
-    def __init__(self, task_id: str, code: str, message: str, digest: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, task_id: str, failure: Failure, digest: str | None = None) -> None:
+        super().__init__(failure.message)
         self.task_id = task_id
-        self.failure = Failure(code, message)
+        self.failure = failure
         self.digest = digest
 
 
-def explain(value: bytes, detail: str) -> Unreadable | Refused:
-    """Why a value is no task: Refused if it has an id to answer to, else Unreadable."""
+class DeadLetter(NamedTuple):
+    """A record that could not be read, its bytes unchanged, and the reason as a stable code."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Valid tasks with their offsets and numbers of rows, and the rows of all of them."""
+
+    tasks: Sequence[AnyTask]
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    rows: list[Sequence[Any]]
+
+
+class Decoded(NamedTuple):
+    """The valid tasks of a chunk, and its other records, each list in the chunk's order."""
+
+    batch: Batch
+    invalid: list[tuple[int, InvalidTask]]
+    dead_letters: list[DeadLetter]
+
+
+class Decoder:
+    """Decodes the tasks of one model, by one call for the whole chunk where all are valid."""
+
+    def __init__(self, card: Card, max_rows: int) -> None:
+        self._card = card
+        self._max_rows = max_rows
+        self._width = len(card.features)
+        self._numeric = card.numeric
+        kind: Any = Task if card.numeric else TableTask
+        self._decode_task = msgspec.json.Decoder(kind).decode
+        self._decode_tasks = msgspec.json.Decoder(list[kind]).decode
+
+    def decode(self, columns: Columns) -> Decoded:
+        """Decode records of one partition of `tasks`."""
+        batch = self._decode_together(columns)
+        return self._decode_singly(columns) if batch is None else Decoded(batch, [], [])
+
+    def _decode_together(self, columns: Columns) -> Batch | None:
+        """The tasks, or None if any record must be decoded alone."""
+        values = [value or b"" for value in columns.values]
+        try:
+            tasks: list[AnyTask] = self._decode_tasks(b"[" + b",".join(values) + b"]")
+        except DECODE_ERRORS:
+            return None
+        batch = _batch(tasks, columns.offsets)
+        ids = [task.id for task in tasks]
+        # The keys show that no value passed for two, as `{…},{…}` would.
+        if (
+            [i.encode() for i in ids] != list(columns.keys)
+            or not are_ids(ids)
+            or not {task.model for task in tasks} <= {None, self._card.name}
+            or not 0 < min(batch.counts) <= max(batch.counts) <= self._max_rows
+            or not self._are_valid(batch.rows)
+        ):
+            return None
+        return batch
+
+    def _are_valid(self, X: Sequence[Sequence[Any]]) -> bool:
+        if self._numeric:  # the decoder has checked types and finiteness
+            return set(map(len, X)) == {self._width}
+        try:
+            check(self._card, X)
+        except InvalidRow:
+            return False
+        return True
+
+    def _decode_singly(self, columns: Columns) -> Decoded:
+        tasks: list[AnyTask] = []
+        offsets: list[int] = []
+        invalid: list[tuple[int, InvalidTask]] = []
+        letters: list[DeadLetter] = []
+        for offset, key, value in zip(*columns, strict=True):
+            try:
+                tasks.append(self._decode_one(key, value))
+                offsets.append(offset)
+            except UnreadableTask as e:
+                letters.append(DeadLetter(key, value, offset, str(e)))
+            except InvalidTask as e:
+                invalid.append((offset, e))
+        return Decoded(_batch(tasks, offsets), invalid, letters)
+
+    def _decode_one(self, key: bytes | None, value: bytes | None) -> AnyTask:
+        if value is None:
+            raise UnreadableTask("tombstone")
+        if not value:
+            raise UnreadableTask("empty_value")
+        try:
+            task: AnyTask = self._decode_task(value)
+        except DECODE_ERRORS as e:
+            raise self._explain(value, str(e)) from e
+        if not is_id(task.id):
+            raise UnreadableTask("bad_id")
+        failure = self._find_mismatch(task, key)
+        if failure is None and not (0 < len(task.X) <= self._max_rows and self._are_valid(task.X)):
+            failure = self._find_invalid_row(task.X)
+        if failure is not None:
+            raise InvalidTask(task.id, failure, input_digest(task.X))
+        return task
+
+    def _find_mismatch(self, task: AnyTask, key: bytes | None) -> Failure | None:
+        if key is not None and key != task.id.encode():
+            return Failure("key_mismatch", "the record's key is not the task's id")
+        if task.model not in (None, self._card.name, self._card.id):
+            return Failure("unknown_model", f"this pipeline serves {self._card.id}")
+        return None
+
+    def _find_invalid_row(self, X: Any) -> Failure | None:
+        try:
+            if isinstance(X, list):
+                check_count(len(X), self._max_rows)
+            check(self._card, X)
+        except InvalidRow as e:
+            return Failure(e.code, str(e))
+        return None
+
+    def _explain(self, value: bytes, detail: str) -> InvalidTask:
+        """Why a value is not a task, by `detail` if nothing more exact is found.
+
+        Raises UnreadableTask if it has no id to answer to.
+        """
+        fields = _read_fields(value)
+        failure = _find_invalid_field(fields) or self._find_invalid_row(fields["X"])
+        return InvalidTask(fields["id"], failure or Failure("wrong_type", detail[:200]))
+
+
+def _batch(tasks: Sequence[AnyTask], offsets: Sequence[int]) -> Batch:
+    rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
+    return Batch(tasks, offsets, [len(task.X) for task in tasks], rows)
+
+
+def _read_fields(value: bytes) -> dict[str, Any]:
+    """The fields of a JSON object with a task id; raises UnreadableTask."""
     try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        return Unreadable("bad_utf8")
-    try:
-        task = json.loads(text)  # unlike msgspec it reads NaN, so that the task can be told so
-    except RecursionError:
-        return Unreadable("too_deep")
-    except ValueError:
-        return Unreadable("bad_json")
-    if not isinstance(task, dict):
-        return Unreadable("not_an_object")
-    task_id = task.get("id")
+        # Unlike msgspec, Python's reader takes NaN, so the error can name it.
+        fields = json.loads(value.decode("utf-8"))
+    except UnicodeDecodeError as e:
+        raise UnreadableTask("bad_utf8") from e
+    except RecursionError as e:
+        raise UnreadableTask("too_deep") from e
+    except ValueError as e:
+        raise UnreadableTask("bad_json") from e
+    if not isinstance(fields, dict):
+        raise UnreadableTask("not_an_object")
+    task_id = fields.get("id")
     if not isinstance(task_id, str) or not is_id(task_id):
-        return Unreadable("bad_id")
-    return Refused(task_id, *_fault(task, detail))
+        raise UnreadableTask("bad_id")
+    return fields
 
 
-def _fault(task: dict[str, Any], detail: str) -> tuple[str, str]:
+def _find_invalid_field(fields: dict[str, Any]) -> Failure | None:
     for field in ("v", "X", "at"):
-        if field not in task:
-            return "missing_field", f"the field {field} is missing"
-    if type(task["v"]) is not int:
-        return "wrong_type", "v must be the number 1"
-    if task["v"] != 1:
-        return "unsupported_version", "this pipeline reads version 1"
-    if not isinstance(task["X"], list) or not all(isinstance(row, list) for row in task["X"]):
-        return "wrong_shape", "X must be a list of rows, each a list of features"
-    for value in chain.from_iterable(task["X"]):
-        if isinstance(value, float) and not np.isfinite(value):
-            return "not_finite", "X holds a number that is not finite"
-    return "wrong_type", detail[:200]
+        if field not in fields:
+            return Failure("missing_field", f"the field {field} is missing")
+    if type(fields["v"]) is not int:
+        return Failure("wrong_type", "v must be the number 1")
+    if fields["v"] != 1:
+        return Failure("unsupported_version", "this pipeline reads version 1")
+    return None

@@ -1,239 +1,173 @@
-"""From a chunk of task records to their answers: decode, predict once, encode. No I/O.
+"""From a chunk of tasks to its results: decode, predict all rows in one call, encode. No I/O.
 
-Each record gets exactly one of three ends: a result with labels, a result with an error (it
-could be read, and its id is known), or a dead letter (it could not be read).
+Each record has exactly one outcome: a result with labels, a result with an error, or a dead
+letter.
 """
 
-import math
 import time
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from infra.topics import MAX_RESULT_BYTES
 from model.artifact import Loaded
 from model.errors import PredictError
-from model.predict import Prediction, matrix, predict
-from streams.codec import (
-    DECODE_ERRORS,
-    ResultColumns,
-    decode_result,
-    digest_bytes,
-    encode,
-    encode_columns,
-    input_digest,
+from model.predict import (
+    CostEstimate,
+    Joint,
+    Prediction,
+    matrix,
+    predict,
+    predict_together,
+    split,
 )
-from streams.events import Failure, Position, Result, TableTask, Task, Timings, are_ids, is_id
-from streams.processing.decoder import Refused, Unreadable, explain
+from streams.codec import ResultColumns, digest_bytes, encode, encode_columns, input_digest
+from streams.events import Failure, Position, Result, Timings
+from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoder, InvalidTask
 from streams.records import Columns
 
-AnyTask = Task | TableTask
+KeyValue = tuple[bytes, bytes]  # of a record to publish
 
 
-Message = tuple[bytes, bytes]  # a result's key and value
+class Processed(NamedTuple):
+    """The outcomes of a chunk's records, each list in the order of the records.
 
+    `offsets`: of the task of each result. `failures`: why a task has no labels, by its offset.
+    """
 
-class DeadLetter(NamedTuple):
-    """A record that could not be read, its bytes unchanged, and the reason as a stable code."""
-
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    reason: str
-
-
-class Answers(NamedTuple):
-    """Together one entry per record of the batch, each list in the order of the records."""
-
-    results: list[Message]
+    results: list[KeyValue]
+    offsets: list[int]
+    failures: dict[int, Failure]
     dead_letters: list[DeadLetter]
 
 
-class Answerer:
-    """Answers chunks with one model. `worker` names this process in every result."""
+class Processor:
+    """Processes chunks with one model. `worker` names this process in every result."""
 
     def __init__(self, loaded: Loaded, worker: str, max_rows: int) -> None:
-        self._model, self._card = loaded
+        self._card = loaded.card
         self._worker = worker
-        self._max_rows = max_rows
-        self._width = len(self._card.features)
-        kind: Any = Task if self._card.numeric else TableTask
-        self._decode = msgspec.json.Decoder(kind).decode
-        self._decode_all = msgspec.json.Decoder(list[kind]).decode
-        # (bytes, seconds) of the last chunk, from which the next one's cost is guessed: a task
-        # may have one row or thousands.
-        self._last: tuple[int, float] | None = None
+        self._decoder = Decoder(loaded.card, max_rows)
+        self._predict = partial(predict, loaded.model)
+        self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
-    def seconds(self, batch: Columns) -> float:
-        """A guess of what `answer` will take for a chunk; infinite before the first."""
-        if self._last is None:
-            return math.inf
-        return self._last[1] * max(1.0, _bytes(batch) / self._last[0])
+    def estimate_seconds(self, columns: Columns) -> float:
+        """The estimated seconds of `process` for a chunk; infinite before the first."""
+        return self._cost.guess(_count_bytes(columns))
 
-    def answer(self, partition: int, batch: Columns) -> Answers:
-        """Answer the records of one partition of `tasks`; the order of results is theirs."""
+    def process(self, partition: int, columns: Columns) -> Processed:
+        """Process records of one partition of `tasks`."""
         start = time.perf_counter()
-        tasks = self._read_all(batch)
-        if tasks is not None:
-            answers = Answers(self._predict(tasks, batch.offsets, partition), [])
-        else:
-            answers = self._answer_singly_read(partition, batch)
-        self._last = max(1, _bytes(batch)), time.perf_counter() - start
-        return answers
+        batch, invalid, dead_letters = self._decoder.decode(columns)
+        results = ResultBuilder(partition, self._card.id, self._worker)
+        for offset, task in invalid:
+            results.add_error(offset, task)
+        if batch.tasks:
+            self._predict_all(batch, results)
+        processed = results.build(dead_letters)
+        self._cost.observe(_count_bytes(columns), time.perf_counter() - start)
+        return processed
 
-    def _read_all(self, batch: Columns) -> list[AnyTask] | None:
-        """One decode for the whole chunk, or None if any record needs a look of its own."""
-        values = [value or b"" for value in batch.values]
-        try:
-            tasks: list[AnyTask] = self._decode_all(b"[" + b",".join(values) + b"]")
-        except DECODE_ERRORS:
-            return None
-        rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
-        counts = [len(task.X) for task in tasks]
-        ids = [task.id for task in tasks]
-        # The keys tell that no value passed for two, as `{…},{…}` would.
-        if (
-            [i.encode() for i in ids] != list(batch.keys)
-            or not are_ids(ids)
-            or not {task.model for task in tasks} <= {None, self._card.name}
-            or not 0 < min(counts) <= max(counts) <= self._max_rows
-            or set(map(len, rows)) != {self._width}
-        ):
-            return None
-        return tasks
-
-    def _answer_singly_read(self, partition: int, batch: Columns) -> Answers:
-        tasks: list[AnyTask] = []
-        offsets: list[int] = []
-        refusals: dict[int, Message] = {}
-        letters: list[DeadLetter] = []
-        for offset, key, value in zip(*batch, strict=True):
-            try:
-                tasks.append(self._read_one(key, value))
-                offsets.append(offset)
-            except Unreadable as e:
-                letters.append(DeadLetter(key, value, offset, str(e)))
-            except Refused as e:
-                refusals[offset] = self._refusal(e, partition, offset)
-        predicted = self._predict(tasks, offsets, partition)
-        ends = {**refusals, **dict(zip(offsets, predicted, strict=True))}
-        return Answers([ends[offset] for offset in sorted(ends)], letters)
-
-    def _read_one(self, key: bytes | None, value: bytes | None) -> AnyTask:
-        if value is None:
-            raise Unreadable("tombstone")
-        if not value:
-            raise Unreadable("empty_value")
-        try:
-            task: AnyTask = self._decode(value)
-        except DECODE_ERRORS as e:
-            raise explain(value, str(e)) from e
-        if not is_id(task.id):
-            raise Unreadable("bad_id")
-        if failure := self._misfit(task, key):
-            raise Refused(task.id, failure.code, failure.message, input_digest(task.X))
-        return task
-
-    def _misfit(self, task: AnyTask, key: bytes | None) -> Failure | None:
-        if key is not None and key != task.id.encode():
-            return Failure("key_mismatch", "the record's key is not the task's id")
-        if task.model not in (None, self._card.name, self._card.id):
-            return Failure("unknown_model", f"this pipeline serves {self._card.id}")
-        if not task.X:
-            return Failure("no_rows", "X has no rows")
-        if len(task.X) > self._max_rows:
-            return Failure("too_many_rows", f"got {len(task.X)} rows, at most {self._max_rows}")
-        for row in task.X:
-            if len(row) != self._width:
-                message = f"got {len(row)} features, the model wants {self._width}"
-                return Failure("wrong_width", message)
-        return None
-
-    def _predict(
-        self, tasks: Sequence[AnyTask], offsets: Sequence[int], partition: int
-    ) -> list[Message]:
-        """Predict all rows at once; if that fails, halve until the task that fails is alone."""
-        if not tasks:
-            return []
-        rows: list[Sequence[Any]] = [row for task in tasks for row in task.X]
+    def _predict_all(self, batch: Batch, results: "ResultBuilder") -> None:
+        tasks, offsets, counts, rows = batch
         start = time.perf_counter()
         X = matrix(rows, self._card.numeric)
-        try:
-            prediction = predict(self._model, X)
-        except PredictError as e:
-            if len(tasks) == 1:
-                digest = input_digest(tasks[0].X)
-                refused = Refused(tasks[0].id, "predict_failed", str(e), digest)
-                return [self._refusal(refused, partition, offsets[0])]
-            half = len(tasks) // 2
-            return [
-                *self._predict(tasks[:half], offsets[:half], partition),
-                *self._predict(tasks[half:], offsets[half:], partition),
-            ]
+        joints = predict_together(self._predict, X, counts)
         infer_ms = round((time.perf_counter() - start) * 1000, 3)
-        return self._encode(tasks, offsets, partition, (prediction, _digests(tasks, X)), infer_ms)
+        digests = _digests(tasks, X)
+        for part, outcome in _outcomes(joints):
+            if isinstance(outcome, PredictError):
+                ([task], [offset], [digest]) = tasks[part], offsets[part], digests[part]
+                failure = Failure("predict_failed", str(outcome))
+                results.add_error(offset, InvalidTask(task.id, failure, digest))
+            else:
+                columns = _columns(tasks[part], counts[part], outcome, digests[part], offsets[part])
+                results.add(columns, infer_ms)
 
-    def _encode(
-        self,
-        tasks: Sequence[AnyTask],
-        offsets: Sequence[int],
-        partition: int,
-        predicted: tuple[Prediction, list[str]],
-        infer_ms: float,
-    ) -> list[Message]:
-        (y, proba), digests = predicted
-        counts = [len(task.X) for task in tasks]
-        queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
-        columns = ResultColumns(
-            ids=[task.id.encode() for task in tasks],
-            y=_parts(y, counts),
-            proba=None if proba is None else _parts(proba, counts),
-            input=digests,
-            offsets=offsets,
-            queue_ms=queued.clip(0).round(3).tolist(),
-        )
-        values = encode_columns(columns, partition, self._card.id, self._worker, infer_ms)
-        messages = list(zip(columns.ids, values, strict=True))
-        if max(map(len, values)) > MAX_RESULT_BYTES:
-            return [self._short_enough(message, partition) for message in messages]
-        return messages
 
-    def _refusal(self, refused: Refused, partition: int, offset: int) -> Message:
+class ResultBuilder:
+    """Encodes the results of one chunk, in whatever order they come."""
+
+    def __init__(self, partition: int, model: str, worker: str) -> None:
+        self._partition, self._model, self._worker = partition, model, worker
+        self._results: list[KeyValue] = []
+        self._offsets: list[int] = []
+        self._failures: dict[int, Failure] = {}
+
+    def add(self, columns: ResultColumns, infer_ms: float) -> None:
+        """Add results with labels; one that is too long for a record becomes an error."""
+        values = encode_columns(columns, self._partition, self._model, self._worker, infer_ms)
+        if max(map(len, values)) <= MAX_RESULT_BYTES:
+            self._results += zip(columns.ids, values, strict=True)
+            self._offsets += columns.offsets
+            return
+        rows = zip(columns.offsets, columns.ids, columns.input, values, strict=True)
+        for offset, task_id, digest, value in rows:
+            if len(value) <= MAX_RESULT_BYTES:
+                self._append(offset, task_id, value)
+            else:
+                text = f"the result has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
+                failure = Failure("result_too_large", text)
+                self.add_error(offset, InvalidTask(task_id.decode(), failure, digest))
+
+    def add_error(self, offset: int, task: InvalidTask) -> None:
+        """Add the result of a task without labels."""
         result = Result(
             v=1,
-            id=refused.task_id,
-            error=refused.failure,
-            input=refused.digest,
-            model=self._card.id,
+            id=task.task_id,
+            error=task.failure,
+            input=task.digest,
+            model=self._model,
             worker=self._worker,
-            task=Position(partition, offset),
+            task=Position(self._partition, offset),
             ms=Timings(0.0, 0.0),
         )
-        return result.id.encode(), encode(result)
+        self._failures[offset] = task.failure
+        self._append(offset, result.id.encode(), encode(result))
 
-    def _short_enough(self, message: Message, partition: int) -> Message:
-        _, value = message
-        if len(value) <= MAX_RESULT_BYTES:
-            return message
-        text = f"the answer has {len(value):,} bytes, the limit is {MAX_RESULT_BYTES:,}"
-        result = decode_result(value)
-        refused = Refused(result.id, "result_too_large", text, result.input)
-        return self._refusal(refused, partition, result.task.offset)
+    def _append(self, offset: int, task_id: bytes, value: bytes) -> None:
+        self._offsets.append(offset)
+        self._results.append((task_id, value))
+
+    def build(self, dead_letters: list[DeadLetter]) -> Processed:
+        """All that were added, in the order of their tasks."""
+        results, offsets = self._results, self._offsets
+        if self._failures:
+            order = sorted(range(len(offsets)), key=offsets.__getitem__)
+            results, offsets = [results[n] for n in order], [offsets[n] for n in order]
+        return Processed(results, offsets, self._failures, dead_letters)
 
 
-def _bytes(batch: Columns) -> int:
-    return sum(map(len, filter(None, batch.values)))
+def _count_bytes(columns: Columns) -> int:
+    return sum(map(len, filter(None, columns.values)))
 
 
-def _parts(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
-    """The values of each task, which has `counts` rows."""
-    if len(values) == len(counts):  # a row each, as most have: a quarter of the cost of slices
-        return [[value] for value in values]
-    ends = accumulate(counts)
-    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | PredictError]]:
+    """The outcomes of joint predictions, and which of the tasks each is for."""
+    end = 0
+    for parts, outcome in joints:
+        start, end = end, end + parts
+        yield slice(start, end), outcome
+
+
+def _columns(
+    tasks: Sequence[AnyTask],
+    counts: Sequence[int],
+    predicted: Prediction,
+    digests: Sequence[str],
+    offsets: Sequence[int],
+) -> ResultColumns:
+    queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
+    return ResultColumns(
+        ids=[task.id.encode() for task in tasks],
+        y=split(predicted.y, counts),
+        proba=None if predicted.proba is None else split(predicted.proba, counts),
+        input=digests,
+        offsets=offsets,
+        queue_ms=queued.clip(0).round(3).tolist(),
+    )
 
 
 def _digests(tasks: Sequence[AnyTask], X: np.ndarray[Any, Any]) -> list[str]:

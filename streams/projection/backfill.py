@@ -1,8 +1,11 @@
-"""Take over from an older projection what the log can no longer give."""
+"""Copy from an older projection the rows whose records the log no longer has."""
 
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+
+from streams.projection.database import transaction
+from streams.projection.schema import position_of
 
 COPY_KEYS = """
 INSERT INTO result_key SELECT task_id, position FROM old.result_key
@@ -14,7 +17,7 @@ INSERT INTO result_block SELECT old_block.* FROM old.result_block AS old_block
 LEFT JOIN start ON start.partition = position >> 40 & 1023
 WHERE position >> 50 <> :log OR position & 1099511627775 < start.first
 """
-# A block may go on past the log's start, and what follows is read again.
+# A block may continue past the log's start; the records from there on are reread.
 CUT_BLOCKS = """
 UPDATE result_block SET answers = (
   SELECT json_group_array(json(value)) FROM json_each(answers)
@@ -26,13 +29,13 @@ COPY_UNREADABLE = """
 INSERT INTO unreadable SELECT x.* FROM old.unreadable x
 LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
 """
-# One whose task will be read again, from another partition, has nothing yet to be a duplicate of.
+# Not if the first result is still to be read, from another partition.
 COPY_DUPLICATES = """
 INSERT INTO duplicate SELECT x.* FROM old.duplicate x
 LEFT JOIN start USING (partition) WHERE (x.log <> :log OR x."offset" < start.first)
   AND task_id IN (SELECT task_id FROM result_key)
 """
-# What lies below the log's start and in no table was never seen, or was a hole in the log.
+# An offset below the log's start and in no table was never read, or was a gap.
 RESUME_AT_START = """
 INSERT INTO projection_offset(log, partition, next_offset, first_offset, missing)
 SELECT o.log, o.partition, start.first, o.first_offset, start.first - o.first_offset
@@ -45,31 +48,25 @@ WHERE o.log = :log AND start.first > o.first_offset
 """
 
 
-def carry_over(
+def copy_expired(
     db: sqlite3.Connection, log: int, old: Path, starts: Mapping[int, int]
 ) -> tuple[int, int]:
-    """See `Store.carry_over`. Returns the log's number, which may be another now, and the rows."""
+    """See `Store.backfill`. Returns the number of the log, which may have changed, and the rows."""
     db.execute("ATTACH DATABASE ? AS old", (str(old),))
     db.execute("CREATE TEMP TABLE start(partition INTEGER PRIMARY KEY, first)")
     db.executemany("INSERT INTO start VALUES (?, ?)", starts.items())
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         log = _adopt_logs(db, log)
         rows = _copy(db, log)
         for partition, first in starts.items():
-            start = log << 50 | partition << 40
+            start = position_of(log, partition, 0)
             db.execute(CUT_BLOCKS, {"start": start, "end": start + first})
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
     db.execute("DETACH DATABASE old")
     return log, rows
 
 
 def _adopt_logs(db: sqlite3.Connection, log: int) -> int:
-    """Rows keep their log's number. Returns that of the log that had the number `log`."""
+    """Rows keep the number of their log. Returns that of the log that had the number `log`."""
     (cluster,) = db.execute("SELECT cluster FROM log WHERE id = ?", (log,)).fetchone()
     db.execute("DELETE FROM log")
     db.execute("INSERT INTO log SELECT * FROM old.log")

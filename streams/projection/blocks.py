@@ -1,4 +1,4 @@
-"""Chunks of `results`: which of their records are results, and which are none."""
+"""The results of a chunk in blocks, as the database stores them, and its unreadable records."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -10,14 +10,14 @@ from streams.events import Result
 from streams.records import Chunk
 
 ID_LENGTH = 36
-# Whoever looks for one result reads its whole block. Four blocks fill a page of the database,
-# and a little is left for what SQLite keeps beside each.
+# To read one result is to read its block. Four blocks fill a page of the database, with some room
+# for what SQLite keeps beside each.
 BLOCK_ROWS, BLOCK_BYTES = 32, 4050
 UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
 
 
-class Unreadable(NamedTuple):
-    """A record that is no result: why, and the beginning of its value."""
+class UnreadableRecord(NamedTuple):
+    """A record that is not a result: why, and the beginning of its value."""
 
     offset: int
     reason: str
@@ -33,8 +33,10 @@ class Block(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What is in a chunk that ends before the offset `end`. Its results are columns of equal
-    length, in the order of offsets; `ids` has 36 bytes for each."""
+    """The contents of a chunk, which ends before the offset `end`.
+
+    Its results are columns of equal length, in the order of offsets; `ids` has 36 bytes for each.
+    """
 
     partition: int
     first: int
@@ -43,21 +45,20 @@ class Contents(NamedTuple):
     timestamps: Sequence[int]
     ids: bytes
     values: Sequence[bytes]
-    unreadable: Sequence[Unreadable]
+    unreadable: Sequence[UnreadableRecord]
 
     @property
     def records(self) -> int:
-        """How many records there are."""
         return len(self.offsets) + len(self.unreadable)
 
     @property
     def missing(self) -> int:
-        """How many of its offsets the log does not have."""
+        """How many of its offsets are not in the log."""
         return self.end - self.first - self.records
 
     @property
     def bytes(self) -> int:
-        """How long the values are, as they are kept."""
+        """The length of the values that are kept."""
         return sum(map(len, self.values)) + sum(len(u.value or b"") for u in self.unreadable)
 
     def since(self, offset: int) -> "Contents":
@@ -73,13 +74,13 @@ class Contents(NamedTuple):
         )
 
     def runs(self) -> Iterator[tuple[int, int]]:
-        """Where in the columns consecutive offsets with one timestamp begin and end."""
+        """Slices of the columns with consecutive offsets and one timestamp, as (start, end)."""
         end = 0
         for _, same in groupby(self.timestamps):
             start, end = end, end + len(list(same))
             if self.offsets[end - 1] - self.offsets[start] == end - 1 - start:
                 yield start, end
-            else:  # rare: something amid it is no result, or not in the log
+            else:  # rare: an offset among them is not a result, or not in the log
                 yield from ((n, n + 1) for n in range(start, end))
 
     def blocks(self) -> Iterator[Block]:
@@ -93,7 +94,7 @@ class Contents(NamedTuple):
 
 
 def read(chunk: Chunk) -> Contents:
-    """What is in a chunk; of a value with another notation than ours, its result in ours."""
+    """The contents of a chunk. A result in another notation than ours is encoded in ours."""
     values = [record.value or b"" for record in chunk.records]
     results = decode_results(values)
     if results is None:
@@ -106,7 +107,7 @@ def _read_singly(chunk: Chunk) -> Contents:
     good = [(record, result) for record, result in found if isinstance(result, Result)]
     results = [result for _, result in good]
     unreadable = [
-        Unreadable(record.offset, reason, record.value and record.value[:UNREADABLE_KEPT])
+        UnreadableRecord(record.offset, reason, record.value and record.value[:UNREADABLE_KEPT])
         for record, reason in found
         if isinstance(reason, str)
     ]
@@ -119,7 +120,7 @@ def _contents(
     records: Sequence[Any],
     results: Sequence[Result],
     values: Sequence[bytes],
-    unreadable: Sequence[Unreadable],
+    unreadable: Sequence[UnreadableRecord],
 ) -> Contents:
     return Contents(
         chunk.partition,
@@ -134,7 +135,7 @@ def _contents(
 
 
 def _read_one(value: bytes | None) -> Result | str:
-    """The result in a value, or why there is none."""
+    """The result in a value, or why it has none."""
     if value is None:
         return "tombstone"
     try:

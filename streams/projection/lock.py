@@ -1,46 +1,46 @@
 """One writer per database file."""
 
-import fcntl
-import os
 from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
 
 from streams.errors import StoreError
 
 
 class WriterLock:
-    """Whoever writes a database file holds this lock; SQLite's own would let two take turns.
+    """The lock of the process that writes a database file; SQLite's own would let two take turns.
 
     Two processes that write and checkpoint one file can corrupt it before SQLite 3.51.3
-    (sqlite.org/wal.html#walresetbug). The kernel frees the lock when its holder dies.
+    (sqlite.org/wal.html#walresetbug). The kernel frees the lock when its holder dies. The lock
+    file stays after a release, so that all lock the same inode.
     """
 
     def __init__(self, database: Path) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        self._path = database.with_name(database.name + ".writer.lock")
-        self._fd: int | None = None
+        self._database = database
+        self._lock = FileLock(
+            database.with_name(database.name + ".writer.lock"),
+            mode=0o600,
+            blocking=False,
+            thread_local=False,
+            fallback_to_soft=False,  # a lock by a file's existence would outlive its holder
+        )
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody has it."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        """Take the lock unless another process has it."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+            self._lock.acquire()
+        except Timeout:
             return False
-        self._fd = fd
         return True
 
     def release(self) -> None:
-        """Give it up; the file stays, so that nobody locks a name that is gone."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._lock.release()
 
-    def __enter__(self) -> "WriterLock":
+    def __enter__(self) -> Self:
         if not self.try_acquire():
-            raise StoreError(
-                f"a sink is writing {self._path.stem.removesuffix('.writer')}; stop it"
-            )
+            raise StoreError(f"a sink is writing {self._database}; stop it first")
         return self
 
     def __exit__(self, *_: object) -> None:

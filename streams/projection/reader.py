@@ -1,6 +1,5 @@
 """Read the SQLite projection, beside the sink that writes it."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from itertools import groupby, islice
@@ -11,17 +10,17 @@ from typing import Any, NamedTuple
 import sqlite_utils
 
 from streams.codec import decode_result
-from streams.errors import StoreError
 from streams.events import Result
 from streams.projection.blocks import BLOCK_ROWS
-from streams.projection.schema import MAX_OFFSET, check_file, position_of
+from streams.projection.database import open_reader
+from streams.projection.schema import MAX_OFFSET, position_of
 
-# Positions are looked for by the blocks that can hold them.
+# Positions are searched for in the blocks that can hold them.
 WITHIN = f"block BETWEEN :first - {BLOCK_ROWS - 1} AND :last AND position BETWEEN :first AND :last"
 
 
 class Audit(NamedTuple):
-    """Counts of the tables, and of the records that they must add up to."""
+    """Counts of the tables, and of the records, which the tables must add up to."""
 
     results: int
     duplicates: int
@@ -31,12 +30,12 @@ class Audit(NamedTuple):
 
     @property
     def consistent(self) -> bool:
-        """Whether every record that was read ended in exactly one table."""
+        """Whether every record that was read is in exactly one table."""
         return self.results + self.duplicates + self.unreadable == self.records
 
 
 def to_result(row: Mapping[str, Any]) -> Result:
-    """The answer that a row of the view `result` stands for."""
+    """The result in a row of the view `result`."""
     return decode_result(row["value"].encode())
 
 
@@ -49,24 +48,9 @@ class Reader:
     """Reads the projection; safe beside the writer. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise StoreError(f"no database at {path}; the sink makes it (make up)")
-        try:
-            self._connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
-        except sqlite3.OperationalError as e:
-            raise StoreError(f"{path} cannot be opened as a database: {e}") from e
+        """Raises StoreError if there is no projection at `path`, or an empty one."""
+        self._connection = open_reader(path)
         self._db = sqlite_utils.Database(self._connection)
-        try:
-            self._connection.execute("PRAGMA query_only=ON")
-            check_file(self._connection, path)
-            if "result_key" not in self._db.table_names():
-                raise StoreError(f"{path} holds no results yet")
-        except sqlite3.DatabaseError as e:
-            self.close()
-            raise StoreError(f"{path} cannot be read: {e}") from e
-        except StoreError:
-            self.close()
-            raise
 
     def __enter__(self) -> "Reader":
         return self
@@ -75,7 +59,6 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
         self._connection.close()
 
     def get(self, task_id: str) -> dict[str, Any] | None:
@@ -83,7 +66,7 @@ class Reader:
         return next(self._db["result"].rows_where("task_id = ?", [task_id]), None)
 
     def latest(self, limit: int) -> list[dict[str, Any]]:
-        """The rows answered last, the newest first; within a partition those last in its log."""
+        """The newest rows first; within a partition in the reverse order of its log."""
         logs = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
         stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
         newest = nlargest(limit, stamps)
@@ -147,7 +130,7 @@ class Reader:
         return {offset for (offset,) in self._connection.execute(query, args)}
 
     def count_below(self, log_id: int, starts: Mapping[int, int]) -> int:
-        """How many rows are of offsets that the log has no more."""
+        """How many rows have offsets that the log no longer has."""
         query = "SELECT count(*) FROM result_key WHERE position BETWEEN :first AND :last"
         return sum(
             self._connection.execute(query, _positions(log_id, p, 0, start - 1)).fetchone()[0]
@@ -155,7 +138,7 @@ class Reader:
         )
 
     def audit(self) -> Audit:
-        """Count what was read and where it went."""
+        """Count the records that were read, and the rows of each table."""
         records = self._connection.execute(
             "SELECT coalesce(sum(next_offset - first_offset - missing), 0) FROM projection_offset"
         ).fetchone()[0]

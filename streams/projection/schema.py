@@ -1,4 +1,4 @@
-"""The projection's tables, and the check that a file is one of ours."""
+"""The projection's tables, and the check that a file is a projection."""
 
 import sqlite3
 from pathlib import Path
@@ -87,25 +87,8 @@ CREATE TABLE IF NOT EXISTS unreadable(
 # rows of one partition would be larger than SQLite allows.
 MAX_LOG, MAX_PARTITION, MAX_OFFSET = 2**13 - 1, 2**10 - 1, 2**40 - 1
 
-WRITER_PRAGMAS = (
-    "page_size=16384",  # of a new file: a large transaction changes most pages, whatever their size
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "busy_timeout=5000",
-    "foreign_keys=ON",
-    "trusted_schema=OFF",
-    "cell_size_check=ON",
-    "mmap_size=0",
-    "secure_delete=OFF",
-    "temp_store=MEMORY",
-    # In pages: each checkpoint writes most pages of the keys, so few of them cost least.
-    "wal_autocheckpoint=4096",
-    "journal_size_limit=67108864",
-    "cache_size=-65536",  # KiB
-)
-
-# By one statement, because the sink may make them meanwhile.
-FILE = """
+# By one statement: the sink may create the tables meanwhile.
+FILE_HEADER = """
 SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)
 FROM pragma_user_version, pragma_application_id
 """
@@ -120,7 +103,7 @@ def position_of(log: int, partition: int, offset: int) -> int:
         raise StoreError(
             f"a projection holds logs up to {MAX_LOG}, partitions up to {MAX_PARTITION} and "
             f"offsets up to {MAX_OFFSET}, but this is log {log}, results[{partition}] at {offset}; "
-            "move the database away, the sink begins a new one"
+            "move the database aside and the sink builds a new one"
         )
     return log << 50 | partition << 40 | offset
 
@@ -131,8 +114,8 @@ def place_of(position: int) -> tuple[int, int, int]:
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError for a database of another program or of a newer petalstream."""
-    version, application, tables = db.execute(FILE).fetchone()
+    """Raise StoreError for a database of another program or of another schema version."""
+    version, application, tables = db.execute(FILE_HEADER).fetchone()
     if tables and application != APPLICATION_ID:
         raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
     if version > SCHEMA_VERSION:
@@ -140,5 +123,5 @@ def check_file(db: sqlite3.Connection, path: Path) -> None:
     if tables and version < SCHEMA_VERSION:
         raise StoreError(
             f"{path} was written by an older petalstream (schema {version}); "
-            "move it away, the sink makes it again from the log"
+            "move it aside and the sink rebuilds it from the log"
         )

@@ -1,33 +1,32 @@
-"""Which answer is which task's: the table `result_key`, filled by one statement per transaction.
+"""The index of task ids, table `result_key`, filled by one statement per transaction.
 
 To bind a value costs as much as to store it. So the ids of a transaction are bound as one
-string of bytes, and SQLite takes them apart and sorts them.
+string of bytes, which SQLite splits and sorts.
 """
 
 import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streams.projection import database as bulk
+from streams.projection.database import insert
 
 NUMBERS = "CREATE TEMP TABLE number(n INTEGER PRIMARY KEY)"
-SPANS = "CREATE TEMP TABLE span(first INTEGER PRIMARY KEY, last INTEGER, shift INTEGER)"
+RANGES = "CREATE TEMP TABLE id_range(first INTEGER PRIMARY KEY, last INTEGER, shift INTEGER)"
 MORE_NUMBERS = """
 WITH RECURSIVE more(n) AS (VALUES (?) UNION ALL SELECT n + 1 FROM more WHERE n + 1 < ?)
 INSERT INTO number SELECT n FROM more
 """
 GIVEN = """
 SELECT n, CAST(substr(?, 36 * n + 1, 36) AS TEXT) AS task_id, n + shift AS position
-FROM span CROSS JOIN number ON n BETWEEN first AND last
+FROM id_range CROSS JOIN number ON n BETWEEN first AND last
 """
-# What fails rolls the whole transaction back. With SQLite's default, OR ABORT, it would keep a
-# journal of every page that the statement changes.
+# OR ROLLBACK: see `insert` in database.py.
 ADD = f"""
 INSERT OR ROLLBACK INTO result_key
 SELECT task_id, position FROM ({GIVEN}) ORDER BY task_id, position
 ON CONFLICT(task_id) DO NOTHING
 """  # noqa: S608
-# In the order of what is kept: SQLite parses the block of one answer after the other once.
+# In the order of the stored results, so that SQLite parses each block once.
 FIND_REPEATED = f"""
 SELECT given.n, given.position, task_id, json_extract(
   answers, '$[' || (result_key.position - result_block.position) || ']')
@@ -39,9 +38,9 @@ ORDER BY result_key.position
 """  # noqa: S608
 
 
-class Span(NamedTuple):
-    """Ids of consecutive positions, by their numbers among the transaction's ids: the n-th
-    one's position is n + `shift`."""
+class IdRange(NamedTuple):
+    """Ids at consecutive positions, by their numbers in the transaction: the position of the n-th
+    id is n + `shift`."""
 
     first: int
     last: int
@@ -49,7 +48,7 @@ class Span(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """The id of this `number` is another answer's already; `kept` is that one's JSON."""
+    """The id with this `number` has a result already; `kept` is the JSON of that one."""
 
     number: int
     position: int
@@ -57,27 +56,27 @@ class Repeat(NamedTuple):
     kept: str
 
 
-class Keys:
-    """The table's writer. `ids` are task ids without anything between."""
+class TaskIndex:
+    """Writes the index. `ids` are task ids without a separator."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._numbers = 0
         db.execute(NUMBERS)
-        db.execute(SPANS)
+        db.execute(RANGES)
 
     def reserve(self, count: int) -> None:
-        """Get ready for so many ids; not within a transaction, which may be rolled back."""
+        """Prepare for so many ids; not in a transaction, which may be rolled back."""
         if count > self._numbers:
             self._db.execute(MORE_NUMBERS, (self._numbers, count))
             self._numbers = count
 
-    def add(self, ids: bytes, spans: Sequence[Span]) -> int:
-        """Note the position of each id that has none yet; returns how many were new."""
-        self._db.execute("DELETE FROM span")
-        bulk.insert(self._db, "INTO span", spans)
+    def add(self, ids: bytes, ranges: Sequence[IdRange]) -> int:
+        """Store the position of each id that has none yet; returns how many were new."""
+        self._db.execute("DELETE FROM id_range")
+        insert(self._db, "INTO id_range", ranges)
         return self._db.execute(ADD, (ids,)).rowcount
 
     def repeated(self, ids: bytes) -> list[Repeat]:
-        """Those of the ids last added that were not new."""
+        """The ids of the last `add` that were not new."""
         return [Repeat(*found) for found in self._db.execute(FIND_REPEATED, (ids,))]

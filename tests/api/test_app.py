@@ -98,7 +98,7 @@ def test_every_error_is_json(url: str, method: str, path: str, status: int, erro
     assert (reply.status, reply.json) == (status, {"error": error})
 
 
-def test_a_wrong_method_is_told_the_right_one(url: str) -> None:
+def test_a_wrong_method_gets_the_allowed_one(url: str) -> None:
     reply = call("GET", url + INFER)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
 
@@ -139,7 +139,7 @@ def test_a_body_over_the_limit_is_refused(url: str) -> None:
     assert call("POST", url + INFER, data=just_fits, headers=headers).status == 400
 
 
-def test_many_clients_at_once_get_each_their_own_answer(url: str, loaded: Loaded) -> None:
+def test_each_of_many_concurrent_clients_gets_its_own_answer(url: str, loaded: Loaded) -> None:
     rows = [[4.0 + i / 20, 3.0, 1.0 + i / 12, 0.1 + i / 30] for i in range(64)]
     expected = predict(loaded.model, np.array(rows)).y
 
@@ -157,7 +157,7 @@ def test_many_clients_at_once_get_each_their_own_answer(url: str, loaded: Loaded
     assert asyncio.run(all_at_once()) == [(str(i), [expected[i]]) for i in range(64)]
 
 
-def test_the_collector_is_relaxed_while_serving_and_given_back_after(artifact: Path) -> None:
+def test_garbage_collection_is_relaxed_while_serving_and_restored_after(artifact: Path) -> None:
     before = gc.get_threshold()
     with in_thread(Settings(model=artifact, embedded_port=free_port())):
         assert gc.get_threshold() == (200_000, 20, 50)
@@ -176,7 +176,7 @@ def test_a_missing_model_ends_the_start_with_one_line(tmp_path: Path) -> None:
         assert told[0].endswith("create one: petal train")
 
 
-def test_a_client_that_leaves_amid_its_body_is_counted_as_gone(
+def test_a_client_that_disconnects_within_its_body_is_counted_as_gone(
     tmp_path: Path, artifact: Path
 ) -> None:
     with serving(tmp_path, artifact, broker=False) as service:
@@ -195,10 +195,10 @@ def test_a_client_that_leaves_amid_its_body_is_counted_as_gone(
         assert "Traceback" not in service.pipeline.processes[-1].output
 
 
-def test_what_the_grace_at_a_stop_is_too_short_for_is_told_to_come_again(
+def test_a_request_that_outlasts_the_grace_at_a_stop_gets_503(
     tmp_path: Path, artifact: Path
 ) -> None:
-    """The server cancels it; the model goes on in its thread, and the process ends after it."""
+    """uvicorn cancels it. The model goes on in its thread, and the process ends after that."""
     with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
         grace = "--timeout-graceful-shutdown", "1"
         p.env["PETAL_CPU_BOUND_MS"] = "4000"
@@ -210,7 +210,7 @@ def test_what_the_grace_at_a_stop_is_too_short_for_is_told_to_come_again(
             wait_until(lambda: busy in call("GET", f"{url}/metrics").text, 10, "the model is busy")
             process.send(signal.SIGTERM)
             reply = asked.result(20)
-        assert (reply.status, reply.json) == (503, {"error": "the service is stopping; ask again"})
+        assert (reply.status, reply.json) == (503, {"error": "the service is stopping; retry"})
         assert reply.headers["retry-after"] == "1"
         wait_until(lambda: process.exit_code is not None, 20, "uvicorn ends")
         assert "Traceback" not in process.output

@@ -1,4 +1,4 @@
-"""A request's body, at once or in parts, bounded in bytes and in time."""
+"""The body of a request, in one part or several, limited in bytes and in time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,7 +53,7 @@ def test_a_body_is_read_whole(messages: list[Message], body: bytes, pause: float
         ([part(b"x" * MAX_BODY), part(b"x", False)], TooMuch),
     ],
 )
-def test_a_body_that_is_none_is_refused(
+def test_a_missing_or_large_body_is_refused(
     messages: list[Message], error: type[Exception], pause: float | None
 ) -> None:
     with pytest.raises(error):
@@ -82,7 +82,7 @@ def test_a_deadline_ends_the_waiting_in_order() -> None:
     assert ended == ["cancelled"]
 
 
-def test_who_is_cancelled_while_waiting_is_cancelled() -> None:
+def test_a_cancelled_read_ends() -> None:
     async def main() -> None:
         task = asyncio.create_task(receive_all(receiver([GONE], 5), 5))
         await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.server import MAX_HEAD
+from api.server import MAX_HEAD_BYTES
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, QUESTION, Service, read_until, received, serving
 
@@ -67,7 +67,7 @@ def test_a_head_that_comes_slowly_is_refused_in_time(service: Service) -> None:
 
 
 @pytest.mark.parametrize("drop", [b"", b"\r\n"])
-def test_a_connection_that_asks_nothing_is_closed(service: Service, drop: bytes) -> None:
+def test_a_silent_connection_is_closed(service: Service, drop: bytes) -> None:
     answer, seconds = dribble(service, b"", drop)
     assert answer == b""
     assert SOONEST <= seconds < SECONDS + 3
@@ -97,21 +97,21 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(service: Service)
 
 
 @pytest.mark.parametrize("complete", [b"", b"\r\n\r\n"])
-@pytest.mark.parametrize("size", [MAX_HEAD, 100_000, 1_000_000])
+@pytest.mark.parametrize("size", [MAX_HEAD_BYTES, 100_000, 1_000_000])
 def test_a_head_above_the_limit_is_refused(service: Service, size: int, complete: bytes) -> None:
     with service.connect() as connection:
         try:
             connection.sendall(LINE + b"x: " + b"y" * size + complete)
             answer = received(connection)
         except ConnectionError:  # what was still being sent met a closed connection
-            assert size > MAX_HEAD
+            assert size > MAX_HEAD_BYTES
             return
     assert (status(answer), body(answer)) == (
         431, b'{"error":"the request\'s head is larger than 16,384 bytes"}',
     )  # fmt: skip
 
 
-def test_a_large_body_is_no_large_head(service: Service) -> None:
+def test_a_large_body_does_not_count_as_a_head(service: Service) -> None:
     row = [[5.1, 3.5, 1.4, 0.2]] * 10_000
     tensor = {"name": "X", "shape": [10_000, 4], "datatype": "FP64", "data": row}
     assert service.call("POST", INFER, {"inputs": [tensor]}).status == 200
@@ -119,12 +119,12 @@ def test_a_large_body_is_no_large_head(service: Service) -> None:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_a_head_that_comes_in_parts_after_a_large_body_is_no_large_head(
+def test_a_large_body_does_not_count_for_a_head_in_parts_after_it(
     service: Service, apart: bool
 ) -> None:
     tensor = {"name": "X", "shape": [5000, 4], "datatype": "FP64", "data": [[5.1] * 4] * 5000}
     sent = json.dumps({"inputs": [tensor]}).encode()
-    assert len(sent) > 5 * MAX_HEAD
+    assert len(sent) > 5 * MAX_HEAD_BYTES
     head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sent)}\r\n\r\n"
     with service.connect() as connection:
         connection.sendall(head.encode())
@@ -139,7 +139,7 @@ def test_a_head_that_comes_in_parts_after_a_large_body_is_no_large_head(
 
 
 def in_progress(service: Service) -> float:
-    """Requests that are being answered, but for this one."""
+    """Open requests, without the one for this number."""
     text = service.call("GET", "/metrics").text
     [line] = [
         line for line in text.splitlines()
@@ -154,7 +154,7 @@ STREAM = b"GET /results HTTP/1.1\r\nhost: localhost\r\n\r\n"
 @pytest.mark.parametrize(
     "path", [b"/results", b"/tasks/0b7e9b8e-3b0a-4c39-9d3b-6d4a3d6a2d11/events"]
 )
-def test_the_head_of_a_stream_is_all_of_it(service: Service, path: bytes) -> None:
+def test_a_head_request_for_a_stream_opens_no_stream(service: Service, path: bytes) -> None:
     with service.connect() as connection:
         for _ in range(2):
             connection.sendall(STREAM.replace(b"GET /results", b"HEAD " + path))
@@ -165,7 +165,7 @@ def test_the_head_of_a_stream_is_all_of_it(service: Service, path: bytes) -> Non
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_stream_ends_with_its_client_although_more_was_asked_behind_it(
+def test_a_stream_ends_with_its_client_even_if_requests_are_queued_behind_it(
     service: Service, at_once: bool
 ) -> None:
     with service.connect() as connection:
@@ -181,7 +181,7 @@ def test_a_stream_ends_with_its_client_although_more_was_asked_behind_it(
     assert "Traceback" not in service.pipeline.processes[-1].output
 
 
-def test_behind_a_stream_no_more_is_read_than_a_few_requests(service: Service) -> None:
+def test_only_a_few_requests_are_read_behind_a_stream(service: Service) -> None:
     more = (LINE + b"\r\n") * 10_000
     with service.connect() as connection:
         connection.sendall(STREAM)
@@ -192,7 +192,7 @@ def test_behind_a_stream_no_more_is_read_than_a_few_requests(service: Service) -
 
 
 @pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", LINE + b"x: " + b"y" * 20_000])
-def test_what_is_refused_behind_a_request_is_not_answered_amid_its_answer(
+def test_a_refusal_is_not_written_into_the_response_before_it(
     service: Service, behind: bytes
 ) -> None:
     sent = json.dumps(QUESTION).encode()
@@ -214,7 +214,7 @@ def test_what_is_refused_behind_a_request_is_not_answered_amid_its_answer(
 
 @pytest.mark.parametrize("begin", [b"0\r\n", b"1;"])
 @pytest.mark.parametrize("line", [b"x: " + b"y" * 1000 + b"\r\n", b"y" * 1000])
-def test_trailers_and_extensions_of_chunks_are_not_read_without_end(
+def test_trailers_and_extensions_of_chunks_have_a_limit(
     service: Service, begin: bytes, line: bytes
 ) -> None:
     process = psutil.Process(service.pipeline.processes[-1].pid)
@@ -230,7 +230,7 @@ def test_trailers_and_extensions_of_chunks_are_not_read_without_end(
     assert process.memory_info().rss < before + 20_000_000
 
 
-def test_what_is_refused_before_it_is_a_request_is_counted_and_marked(service: Service) -> None:
+def test_a_refusal_before_a_request_is_counted_and_marked(service: Service) -> None:
     def refused() -> int:
         text = service.call("GET", "/metrics").text
         name = 'rest_server_requests_total{method="other",path="other",status_code="400"} '
@@ -263,7 +263,7 @@ def with_files(limit: str, folder: Path, artifact: Path) -> Iterator[Service]:
         yield service
 
 
-def test_more_connections_than_files_are_refused_and_those_that_are_open_are_answered(
+def test_connections_above_the_limit_are_refused_and_open_ones_are_answered(
     tmp_path: Path, artifact: Path
 ) -> None:
     with with_files("-n 128", tmp_path, artifact) as service, ExitStack() as open_ones:
@@ -281,7 +281,7 @@ def test_more_connections_than_files_are_refused_and_those_that_are_open_are_ans
         wait_until(lambda: answers(service), 10, "there is room again")
 
 
-def test_the_limit_of_files_is_raised_as_far_as_it_may_be(tmp_path: Path, artifact: Path) -> None:
+def test_the_limit_of_files_is_raised_as_far_as_possible(tmp_path: Path, artifact: Path) -> None:
     with with_files("-Sn 64", tmp_path, artifact) as service, ExitStack() as open_ones:
         connections = [open_ones.enter_context(service.connect()) for _ in range(100)]
         for connection in connections:
@@ -289,10 +289,10 @@ def test_the_limit_of_files_is_raised_as_far_as_it_may_be(tmp_path: Path, artifa
             assert b'{"live":true}' in read_until(connection, b"}")
 
 
-def test_with_tls_a_client_that_says_nothing_is_closed_in_time(
+def test_with_tls_a_silent_connection_is_closed_in_time(
     tmp_path: Path, artifact: Path, certificate_and_key: tuple[Path, Path]
 ) -> None:
-    """Although it does not say that it has heard so."""
+    """Even if the client does not close its side."""
     chain, key = certificate_and_key
     env = {
         "PETAL_API_TLS_CERTIFICATE": str(chain),
@@ -311,7 +311,7 @@ def test_with_tls_a_client_that_says_nothing_is_closed_in_time(
             wait_until(lambda: process.num_fds() <= idle, 10 * SECONDS, "all are closed")
 
 
-def test_what_is_no_http_is_refused_as_json(service: Service) -> None:
+def test_bytes_that_are_not_http_get_an_error_as_json(service: Service) -> None:
     with service.connect() as connection:
         connection.sendall(b"hello\r\n\r\n")
         answer = received(connection)

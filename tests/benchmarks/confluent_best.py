@@ -19,7 +19,7 @@ from infra.config import Settings
 from infra.process.gc import relax_garbage_collector
 from infra.topics import RESULTS, TASKS
 from model import artifact
-from streams.processing.processor import Answerer
+from streams.processing.processor import Processor
 from streams.records import Columns
 
 BATCH_RECORDS = 10_000
@@ -53,7 +53,7 @@ def clients(settings: Settings) -> tuple[Consumer, Producer]:
     return consumer, producer
 
 
-def handle(answerer: Answerer, producer: Producer, messages: list[Any]) -> None:
+def handle(processor: Processor, producer: Producer, messages: list[Any]) -> None:
     """Answer one batch and await every delivery."""
     failed: list[Any] = []
 
@@ -68,7 +68,7 @@ def handle(answerer: Answerer, producer: Producer, messages: list[Any]) -> None:
         batch = Columns(
             [m.offset() for m in part], [m.key() for m in part], [m.value() for m in part]
         )
-        for key, value in answerer.answer(partition, batch).results:
+        for key, value in processor.process(partition, batch).results:
             producer.produce(RESULTS, value, key, partition, on_delivery=delivered)
         producer.poll(0)
     producer.flush()
@@ -80,7 +80,7 @@ def main() -> None:
     """Run until killed."""
     settings = config.load_or_exit()
     name = f"{socket.gethostname()}-{os.getpid()}"
-    answerer = Answerer(artifact.load(settings.model), name, settings.max_rows)
+    processor = Processor(artifact.load(settings.model), name, settings.max_rows)
     consumer, producer = clients(settings)
     consumer.subscribe([TASKS])
     threadpool_limits(1)
@@ -89,7 +89,7 @@ def main() -> None:
         messages = [m for m in consumer.consume(BATCH_RECORDS, 0.02) if not m.error()]
         if not messages:
             continue
-        handle(answerer, producer, messages)
+        handle(processor, producer, messages)
         last = {m.partition(): m.offset() + 1 for m in messages}
         consumer.commit(
             offsets=[TopicPartition(TASKS, p, o) for p, o in last.items()], asynchronous=False

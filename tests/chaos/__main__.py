@@ -1,6 +1,6 @@
-"""Break the pipeline on purpose, under load, and see whether it keeps its promises.
+"""Inject faults into the pipeline under load, and check that it keeps its guarantees.
 
-Exit code 0: valid, 1: an anomaly, 2: the run proves nothing, 3: the harness failed.
+Exit code 0: valid, 1: an anomaly, 2: the run proves nothing (vacuous), 3: the harness failed.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from typing_extensions import override
 
 from tests.chaos import model
-from tests.chaos.faults import processes as faults
+from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
+from tests.chaos.history import Recorder
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.recorder import Recorder
 from tests.chaos.report import report
 from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome, Plan, Run, environment
@@ -31,54 +32,60 @@ from tests.processes import Pipeline
 HARNESS_ERROR = 3
 SECONDS, MUTANT_SECONDS = 240.0, 25.0
 DRAIN_SECONDS, MUTANT_DRAIN_SECONDS = 45.0, 12.0
-OVERHEAD_SECONDS = 35.0  # of start, drain and verdict, for the progress bar
-EPILOG = "to paste: python -m tests.chaos --seed 1 --seconds 60 --faults kill-worker,flood"
+OVERHEAD_SECONDS = 35.0  # for start, drain and verdict; used by the progress bar
+EPILOG = "Example: python -m tests.chaos --seed 1 --seconds 60 --faults kill-worker,flood"
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends with the harness's code: argparse's own, 2, would be taken for a vacuous run."""
+    """Exits with HARNESS_ERROR: argparse's own code, 2, means a vacuous run."""
 
+    @override
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and how it would be right."""
+        """Print the error and an example, and exit."""
         self.exit(HARNESS_ERROR, f"{self.format_usage()}{self.prog}: {message}\n{EPILOG}\n")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; raises SystemExit for what cannot be done here."""
+    """Parse the command line; raises SystemExit if the run is not possible here."""
     parser = Parser(
         prog="python -m tests.chaos", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    known = ", ".join(faults.FAULTS | faults.DURABLE_FAULTS)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, help=f"of load (default: {SECONDS:g})")
+    known = ", ".join(FAULTS | DURABLE_FAULTS)
+    parser.add_argument("--seed", type=int, default=1, help="seed of tasks and faults (default: 1)")
+    parser.add_argument("--seconds", type=float, help=f"length of the load (default: {SECONDS:g})")
     parser.add_argument(
         "--faults", type=choose, default=[], metavar="NAME,…",
-        help=f"each at least once, whatever the seconds (default: all). There are: {known}",
+        help=f"inject each at least once, even if it takes longer (default: all). One of: {known}",
     )  # fmt: skip
-    parser.add_argument("--kafka", action="store_true", help="Apache Kafka, not the embedded one")
-    parser.add_argument("--mutant", choices=MUTANTS, help="to see the checker find a defect")
-    parser.add_argument("--folder", type=Path, help="for the evidence (default: a new one)")
-    parser.add_argument("--json", action="store_true", help="print report.json")
+    parser.add_argument(
+        "--kafka", action="store_true", help="use Apache Kafka, not the embedded broker"
+    )
+    parser.add_argument(
+        "--mutant", choices=MUTANTS, metavar="NAME",
+        help=f"add a defect that the run must find. One of: {', '.join(MUTANTS)}",
+    )  # fmt: skip
+    parser.add_argument("--folder", type=Path, help="for report and logs (default: a new one)")
+    parser.add_argument("--json", action="store_true", help="print report.json, not a summary")
     args = parser.parse_args(argv)
-    if not args.kafka and (lost := set(args.faults) & faults.DURABLE_FAULTS.keys()):
-        parser.error(f"{min(lost)} needs --kafka: the embedded broker forgets its log")
+    if not args.kafka and (durable := set(args.faults) & DURABLE_FAULTS.keys()):
+        parser.error(f"{min(durable)} needs --kafka: the embedded broker does not keep its log")
     if args.kafka and (missing := [tool for tool in ("java", "mvn") if not shutil.which(tool)]):
         parser.error(f"{missing[0]} is not installed; Apache Kafka needs Java 17 and mvn")
     return args
 
 
 def choose(names: str) -> list[str]:
-    """The faults of these names; raises ArgumentTypeError for others."""
-    known = faults.FAULTS | faults.DURABLE_FAULTS
+    """Split a list of fault names; raises ArgumentTypeError for an unknown one."""
+    known = FAULTS | DURABLE_FAULTS
     chosen = names.split(",")
     if unknown := sorted(set(chosen) - known.keys()):
-        raise argparse.ArgumentTypeError(f"no fault {unknown[0]!r}; there are {', '.join(known)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of: {', '.join(known)}")
     return chosen
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
-    """What the command line asks for."""
+    """The plan for these arguments."""
     mutant = MUTANTS.get(args.mutant)
     return Plan(
         args.seed,
@@ -91,7 +98,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 
 class Ticker:
-    """Says on stderr what goes on: a line for each thing, and on a terminal a bar below."""
+    """Prints each step on stderr, and on a terminal a progress bar below."""
 
     def __init__(self, seconds: float) -> None:
         self._start = time.monotonic()
@@ -101,9 +108,9 @@ class Ticker:
         self._task = self._bar.add_task("", total=seconds + OVERHEAD_SECONDS)
         self._console = console
 
-    def __call__(self, what: str) -> None:
-        self._bar.update(self._task, description=what)
-        self._console.print(f"{time.monotonic() - self._start:6.1f} s  {what}", soft_wrap=True)
+    def __call__(self, step: str) -> None:
+        self._bar.update(self._task, description=step)
+        self._console.print(f"{time.monotonic() - self._start:6.1f} s  {step}", soft_wrap=True)
 
     async def tick(self) -> None:
         """Move the bar, until cancelled."""
@@ -113,7 +120,6 @@ class Ticker:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the bar."""
         with self._bar:
             yield
 
@@ -133,7 +139,7 @@ def main(argv: list[str]) -> int:
     """Returns the exit code."""
     args = parse(argv)
     plan = plan_of(args)
-    # The load's Kafka clients would tell of every connection that a fault cuts.
+    # The load's Kafka clients would log every connection that a fault cuts.
     logging.getLogger("aiokafka").propagate = False
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     folder = args.folder or Path(tempfile.mkdtemp(prefix=f"petal-chaos-{args.seed}-"))
@@ -143,16 +149,16 @@ def main(argv: list[str]) -> int:
     try:
         with Pipeline(folder, environment(folder, plan)) as pipeline:
             outcome = asyncio.run(run(plan, pipeline, record))
-    except Exception:  # the outermost edge: a run that broke down itself says nothing
+    except Exception:  # the outermost edge: a run that failed itself has no verdict
         traceback.print_exc()
-        print(f"the harness failed; what there is: {folder}", file=sys.stderr)
+        print(f"the harness failed; its files are in {folder}", file=sys.stderr)
         return HARNESS_ERROR
     finally:
         record.close()
     command = " ".join(["python -m tests.chaos", *argv])
-    found = Report(command, args.seed, "Apache Kafka" if args.kafka else "embedded", outcome)
-    report.write(found, folder)
-    print((folder / "report.json").read_text() if args.json else report.summary(found, folder))
+    result = Report(command, args.seed, "Apache Kafka" if args.kafka else "embedded", outcome)
+    report.write(result, folder)
+    print((folder / "report.json").read_text() if args.json else report.summary(result, folder))
     return outcome.verdict.exit_code
 
 

@@ -1,6 +1,7 @@
-"""A model whose answer tells the question: the first feature of each row, which comes from the
-task's id. A crossed, shifted or cut-off answer is then seen with certainty; iris, with three
-classes, would hide a third of them.
+"""A model whose answers identify their task: y is the first feature, derived from the task's id.
+
+So every crossed, shifted or truncated answer is detected; iris, with three classes, would hide a
+third of them.
 """
 
 from pathlib import Path
@@ -11,37 +12,37 @@ from sklearn.linear_model import LinearRegression
 from model import artifact
 from model.train import describe, make_card
 
-MOST_ROWS = 4
-DIGITS = 9  # of the id: 36 bits times MOST_ROWS stay exact in a float
-OTHER = 1 << 40  # above every fingerprint: the rows of another task that uses the same id
-BULK = "b16b16"  # how the id of a task with BULK_ROWS rows ends
+MAX_ROWS = 4
+DIGITS = 9  # of the id: 36 bits times MAX_ROWS are exact in a float
+OTHER = 1 << 40  # above every fingerprint: added for another task with the same id
+BULK = "b16b16"  # the end of the id of a task with BULK_ROWS rows
 BULK_ROWS = 35_000  # a task of 0.6 MB; two answers of 0.5 MB do not fit into one batch
 
 
 def fingerprint(task_id: str, other: bool = False) -> int:
-    """A number of the id that two tasks of one run practically never share."""
-    return int(task_id.replace("-", "")[:DIGITS], 16) * MOST_ROWS + OTHER * other
+    """A number derived from the id, practically unique within a run."""
+    return int(task_id.replace("-", "")[:DIGITS], 16) * MAX_ROWS + OTHER * other
 
 
 def owner_of(value: float) -> int:
-    """The fingerprint that a number of an answer belongs to."""
-    return round(value) // MOST_ROWS * MOST_ROWS
+    """The fingerprint of the task that this number of an answer belongs to."""
+    return round(value) // MAX_ROWS * MAX_ROWS
 
 
 def bulk_id(task_id: str) -> str:
-    """This id as that of a task with many rows; its numbers are long."""
+    """The id changed to one of a task with BULK_ROWS rows, whose numbers are long."""
     return f"f{task_id[1 : -len(BULK)]}{BULK}"
 
 
 def answer_to(task_id: str, other: bool = False) -> list[int]:
-    """The right answer: as many numbers as the task has rows, 1 to MOST_ROWS or BULK_ROWS.
+    """The right answer: one number for each row; 1 to MAX_ROWS rows, or BULK_ROWS.
 
-    Many rows repeat the same MOST_ROWS numbers, which are the task's own.
+    BULK_ROWS rows repeat the task's MAX_ROWS numbers.
     """
     first = fingerprint(task_id, other)
     if task_id.endswith(BULK):
-        return [first + n % MOST_ROWS for n in range(BULK_ROWS)]
-    return list(range(first, first + 1 + int(task_id[-1], 16) % MOST_ROWS))
+        return [first + n % MAX_ROWS for n in range(BULK_ROWS)]
+    return list(range(first, first + 1 + int(task_id[-1], 16) % MAX_ROWS))
 
 
 def rows_for(task_id: str, other: bool = False) -> list[list[float]]:
@@ -50,12 +51,12 @@ def rows_for(task_id: str, other: bool = False) -> list[list[float]]:
 
 
 def broken_rows(task_id: str) -> list[list[float]]:
-    """An `X` that can be read and not predicted: a feature is missing."""
+    """An `X` that can be read but not predicted: a feature is missing."""
     return [row[:1] for row in rows_for(task_id)]
 
 
 def save(path: Path) -> None:
-    """Fit y = first feature, and save it with its card as any model."""
+    """Fit y = first feature, and save the model with its card."""
     X = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     model = LinearRegression().fit(X, X[:, 0])
     artifact.save(model, make_card("fingerprint", model, describe(X, ["number", "row"])), path)

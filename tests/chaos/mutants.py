@@ -1,6 +1,6 @@
-"""Workers and sinks with a fault built in, to see that the checker finds it.
+"""Workers and sinks with a defect, to check that the chaos run finds it.
 
-Each is a way in which a pipeline of this kind really loses, doubles or mixes up answers.
+Each defect is a way in which real pipelines lose, duplicate or mix up answers.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from infra import config
 from streams import application
 from streams import sink as sinks
 from streams import worker as workers
-from streams.processing.processor import Answers
+from streams.processing.processor import Processed
 from streams.projection.blocks import Contents
 from streams.projection.store import Applied, Store
 from streams.sink import Projection
@@ -25,17 +25,17 @@ from streams.transport.acks import Watermark
 from streams.worker import Inference
 
 LATE_SECONDS = 1.5  # longer than the interval of commits
-# A table without rowids cannot be without a key.
+# A table WITHOUT ROWID needs a primary key.
 KEYED_TABLE = re.compile(
     r"task_id TEXT(?: NOT NULL)? PRIMARY KEY(.*?)(?:, WITHOUT ROWID)?;", re.DOTALL
 )
-REFERENCE = re.compile(r" REFERENCES \w+\(task_id\)")  # to what is no key any more
+REFERENCE = re.compile(r" REFERENCES \w+\(task_id\)")  # to a column that is no longer a key
 UNLESS_THERE = re.compile(r"ON CONFLICT\s*\(task_id\) DO NOTHING")
-EVERY = 5  # every so many-th chunk or transaction is treated badly
+EVERY = 5  # every fifth chunk or transaction is affected
 
 
 class Mutant(NamedTuple):
-    """A defect, the anomaly that it must show, and the faults under which it does."""
+    """A defect: the anomaly that it causes, and the faults that reveal it."""
 
     anomaly: str
     faults: list[str]
@@ -56,15 +56,15 @@ def _delivery(name: str, fault: str, anomaly: str = "lost-result") -> Mutant:
 
 
 MUTANTS = {
-    "drop-on-error": _worker("drop_on_error", "kill-worker"),  # M1
-    "ack-first": _worker("ack_first", "kill-worker", "kill-workers"),  # M2
-    "last-offset": _worker("last_offset", "kill-worker", "kill-workers"),  # M3
-    "delivery-not-awaited": _worker(  # M4
+    "drop-on-error": _worker("drop_on_error", "kill-worker"),
+    "ack-first": _worker("ack_first", "kill-worker", "kill-workers"),
+    "last-offset": _worker("last_offset", "kill-worker", "kill-workers"),
+    "delivery-not-awaited": _worker(
         "delivery_not_awaited", "silence-broker", "cut-connections", PETAL_DELIVERY_TIMEOUT="1"
     ),
-    "no-primary-key": _sink("no_primary_key", "duplicate-row", "kill-worker"),  # M5
-    "offset-before-rows": _sink("offset_before_rows", "lost-row", "kill-sink"),  # M6
-    "reversed-pair": _worker("reversed_pair", "kill-worker", anomaly="crossed-answer"),  # M7
+    "no-primary-key": _sink("no_primary_key", "duplicate-row", "kill-worker"),
+    "offset-before-rows": _sink("offset_before_rows", "lost-row", "kill-sink"),
+    "reversed-pair": _worker("reversed_pair", "kill-worker", anomaly="crossed-answer"),
     "full-batch-drop": _delivery("full_batch_drop", "backlog"),
     "shifted-headers": _delivery("shifted_headers", "backlog", "crossed-trace"),
     "last-batch-unsent": _delivery("last_batch_unsent", "backlog"),
@@ -77,7 +77,7 @@ MUTANTS = {
 
 
 class DropOnError(Inference):
-    """Goes on past a chunk that failed, as an agent does that acknowledges in any case."""
+    """Acknowledges a chunk that failed, like an agent that acknowledges every event."""
 
     _chunks = 0
 
@@ -90,7 +90,7 @@ class DropOnError(Inference):
 
 
 class AckFirst(Inference):
-    """Acknowledges a chunk before its answers are published: a kill between loses them."""
+    """Acknowledges a chunk before its answers are published; a kill in between loses them."""
 
     async def handle(self, event: Any, producer: Any) -> None:
         event.ack()
@@ -102,7 +102,7 @@ class AckFirst(Inference):
 
 
 class Concurrent(Inference):
-    """Handles chunks side by side, some much slower than those after them."""
+    """Handles chunks concurrently, every second one slowly."""
 
     _chunks = 0
 
@@ -116,7 +116,7 @@ class Concurrent(Inference):
 
 
 class LastOffset(Watermark):
-    """Commits the highest acknowledged offset, whatever is still open below it."""
+    """Commits the highest acknowledged offset, even if a lower one is still open."""
 
     __slots__ = ()
 
@@ -125,7 +125,7 @@ class LastOffset(Watermark):
 
 
 class NotAwaited(Inference):
-    """Acknowledges a chunk when its answers are handed to the producer, not to the broker."""
+    """Acknowledges a chunk once the producer, not yet the broker, has its answers."""
 
     async def handle(self, event: Any, producer: Any) -> None:
         await asyncio.sleep(LATE_SECONDS / 3)
@@ -138,25 +138,25 @@ class NotAwaited(Inference):
 
 
 class ReversedPair(Inference):
-    """Gives each of two neighbours the other's answer."""
+    """Swaps the answers of two neighbours."""
 
-    async def _answer(self, chunk: Any) -> Answers:
-        answers = await super()._answer(chunk)
-        if len(answers.results) < 2:
-            return answers
-        (key, value), (next_key, next_value), *rest = answers.results
+    async def _process(self, chunk: Any) -> Processed:
+        processed = await super()._process(chunk)
+        if len(processed.results) < 2:
+            return processed
+        (key, value), (next_key, next_value), *rest = processed.results
         one, two = msgspec.json.decode(value), msgspec.json.decode(next_value)
         if "y" in one and "y" in two:
             one["y"], two["y"] = two["y"], one["y"]
         swapped = [(key, msgspec.json.encode(one)), (next_key, msgspec.json.encode(two))]
-        return Answers([*swapped, *rest], answers.dead_letters)
+        return processed._replace(results=[*swapped, *rest])
 
 
 def _go_on(inference: Inference, handling: Any) -> None:
     async def handle() -> None:
         try:
             await handling
-        except Exception as e:  # as in the worker: a stop and a start, not a silent loss
+        except Exception as e:  # as in the worker: restart, do not lose it silently
             application.fail("answering tasks", e)
 
     task = asyncio.create_task(handle())
@@ -165,7 +165,7 @@ def _go_on(inference: Inference, handling: Any) -> None:
 
 
 class OffsetBeforeRows(Store):
-    """Commits offsets without their rows, now and then."""
+    """Sometimes commits offsets without their rows."""
 
     _transactions = 0
 
@@ -177,11 +177,11 @@ class OffsetBeforeRows(Store):
 
 
 class Keyless(sqlite3.Connection):
-    """Makes the table of task ids without its primary key, and inserts whatever comes."""
+    """Creates the table of task ids without its primary key, and inserts every row."""
 
     def executescript(self, script: str) -> sqlite3.Cursor:
         keyless, tables = KEYED_TABLE.subn(r"task_id TEXT\1;", script)
-        assert tables == 1, "the schema has no such table any more"
+        assert tables == 1, "the schema no longer has this table"
         return super().executescript(REFERENCE.sub("", keyless))
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
@@ -230,7 +230,7 @@ APPS: dict[str, Callable[[], Any]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """The application of a mutant, made when `faust -A tests.chaos.mutants:NAME` asks for it."""
+    """The application of a mutant, built for `faust -A tests.chaos.mutants:NAME`."""
     if name not in APPS:
         raise AttributeError(name)
     return APPS[name]()

@@ -1,4 +1,4 @@
-"""One run: start, load, break, heal, drain, stop, judge."""
+"""One run: start, load, inject faults, drain, stop, check."""
 
 import asyncio
 import contextlib
@@ -11,39 +11,36 @@ from typing import NamedTuple
 from infra import config
 from infra.broker import admin
 from tests import processes
-from tests.chaos.checks import evidence
-from tests.chaos.checks.checker import Verdict, check, floor_for
-from tests.chaos.checks.evidence import LogReader
-from tests.chaos.checks.history import Observed
+from tests.chaos.checks import logs
+from tests.chaos.checks.logs import LogReader
+from tests.chaos.checks.observed import Observed
+from tests.chaos.checks.verdict import Verdict, check, floor_for
 from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.situations import CHUNK_RECORDS
 from tests.chaos.delivery.wire import Wire
-from tests.chaos.faults import processes as faults
 from tests.chaos.faults import schedule
+from tests.chaos.faults.context import Context, Fault, eventually
 from tests.chaos.faults.proxy import Proxy
-from tests.chaos.faults.stage import Fault, Stage, seen
-from tests.chaos.fleet import Broker, Fleet
-from tests.chaos.load import http as rest
-from tests.chaos.load import kafka as load
-from tests.chaos.load.http import RestLoad
-from tests.chaos.load.kafka import Load
-from tests.chaos.load.pace import Pace
+from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
+from tests.chaos.history import Recorder
+from tests.chaos.load import http, kafka
+from tests.chaos.load.state import LoadState
 from tests.chaos.mutants import Mutant
-from tests.chaos.recorder import Recorder
+from tests.chaos.supervisor import Broker, Supervisor
 from tests.processes import Pipeline
 
-START_SECONDS = 90.0  # five processes at once, on a machine that may have other work
+START_SECONDS = 90.0  # five processes start at once, perhaps on a busy machine
 CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
-PLANNED_RATE = 3 * load.RATE + 2 * rest.RATE
+PLANNED_RATE = 3 * kafka.RATE + 2 * http.RATE
 SETTINGS = {
-    "PETAL_CHUNK_RECORDS": str(CHUNK_RECORDS),  # small, so that faults hit work in hand
+    "PETAL_CHUNK_RECORDS": str(CHUNK_RECORDS),  # small, so that faults strike in the middle of work
     "PETAL_DELIVERY_TIMEOUT": "10",
 }
 
 
 class Plan(NamedTuple):
-    """What to do. `faults` is empty for all that the broker can bear."""
+    """The options of a run; without `faults`, all that the broker supports."""
 
     seed: int
     seconds: float
@@ -55,20 +52,20 @@ class Plan(NamedTuple):
     @property
     def chosen(self) -> dict[str, Fault]:
         """The faults by name."""
-        known = faults.FAULTS | faults.DURABLE_FAULTS
-        default = list(known if self.kafka else faults.FAULTS)
+        known = FAULTS | DURABLE_FAULTS
+        default = list(known if self.kafka else FAULTS)
         return {name: known[name] for name in self.faults or default}
 
 
 class Outcome(NamedTuple):
-    """The verdict, and what it rests on."""
+    """The verdict, and the observations it is based on."""
 
     verdict: Verdict
     seen: Observed
 
 
 def environment(folder: Path, plan: Plan) -> dict[str, str]:
-    """The settings of all processes: their broker is the proxy."""
+    """The settings of all processes; their broker is the proxy."""
     env = processes.settings_for(folder, folder / "fingerprint.joblib") | SETTINGS
     env["PETAL_BROKER"] = f"127.0.0.1:{processes.free_port()}"
     env["PETAL_IDEMPOTENCE"] = "true" if plan.kafka else "false"
@@ -76,7 +73,7 @@ def environment(folder: Path, plan: Plan) -> dict[str, str]:
 
 
 def commands(env: Mapping[str, str], mutant: Mutant | None) -> dict[str, tuple[str, ...]]:
-    """How each kind of process is started."""
+    """The command for each kind of process."""
     apps = {"worker": "streams.worker", "sink": "streams.sink"} | (mutant.apps if mutant else {})
     api = ("uvicorn", "api.app:app", "--port", env["PETAL_API_PORT"], "--no-access-log")
     return {"api": api} | {
@@ -85,91 +82,95 @@ def commands(env: Mapping[str, str], mutant: Mutant | None) -> dict[str, tuple[s
 
 
 class Run:
-    """A run in progress. `tell` is called with what is going on."""
+    """A run in progress; `log` receives a line for each step."""
 
     def __init__(
-        self, plan: Plan, pipeline: Pipeline, record: Recorder, tell: Callable[[str], None]
+        self, plan: Plan, pipeline: Pipeline, record: Recorder, log: Callable[[str], None]
     ) -> None:
         self._plan = plan
         self._pipeline = pipeline
         self._record = record
-        self._tell = tell
+        self._log = log
         self._settings = config.load(pipeline.env)
-        self._pace = Pace(record, plan.seed)
-        self._load = Load(self._settings, self._pace)
-        self._rest = RestLoad(self._settings, self._pace)
-        self._fleet = Fleet(pipeline, record, commands(pipeline.env, plan.mutant))
+        self._state = LoadState(record, plan.seed)
+        self._kafka = kafka.KafkaLoad(self._settings, self._state)
+        self._http = http.HttpLoad(self._settings, self._state)
+        self._supervisor = Supervisor(pipeline, record, commands(pipeline.env, plan.mutant))
         self._wire = Wire()
 
     async def run(self) -> Outcome:
-        """Raises whatever keeps the harness from judging."""
+        """Raises any error of the harness itself."""
         listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
         async with Proxy(listen, target, self._wire) as proxy:
-            self._fleet.broker = Broker(self._pipeline, target, proxy, listen)
+            self._supervisor.broker = Broker(self._pipeline, target, proxy, listen)
             await self._start()
-            await self._break()
-            await self._heal()
-            self._tell("stopping")
-            await self._fleet.stop()
-            self._tell("reading all logs")
-            return await asyncio.to_thread(self._judge)
+            await self._inject()
+            await self._finish()
+            self._log("stopping")
+            await self._supervisor.stop()
+            self._log("reading all logs")
+            return await asyncio.to_thread(self._check)
 
     async def _start(self) -> None:
-        self._tell("starting the broker")
+        self._log("starting the broker")
         if self._plan.kafka:
-            self._fleet.broker.start_kafka()
+            self._supervisor.broker.start_kafka()
         else:
-            self._fleet.broker.start_embedded()
+            self._supervisor.broker.start_embedded()
         self._cluster = await admin.prepare(self._settings)
-        self._tell("starting API, workers and sinks")
+        self._log("starting API, workers and sinks")
         for kind, number in PLACES:
-            self._fleet.add(kind, number)
-        if not await seen(lambda: self._fleet.whole, START_SECONDS):
-            late = [m for m in self._fleet.members.values() if not m.ready and m.kind != "sink"]
-            logs = ", ".join(f"{m.name} ({m.process.log})" for m in late)
-            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {logs or 'any sink'}")
+            self._supervisor.add(kind, number)
+        if not await eventually(lambda: self._supervisor.complete, START_SECONDS):
+            late = [
+                m for m in self._supervisor.members.values() if not m.ready and m.kind != "sink"
+            ]
+            names = ", ".join(f"{m.name} ({m.process.log})" for m in late)
+            raise RuntimeError(f"not ready in {START_SECONDS:g} s: {names or 'no sink'}")
 
-    async def _break(self) -> None:
-        loading = [asyncio.create_task(part.run()) for part in (self._load, self._rest)]
-        self._tell("calm")
+    async def _inject(self) -> None:
+        loading = [asyncio.create_task(part.run()) for part in (self._kafka, self._http)]
+        self._log("load without faults")
         until = time.monotonic() + self._plan.seconds
         await asyncio.sleep(CALM_SECONDS)
-        rng, backlog = random.Random(self._plan.seed), Backlog(self._settings, self._pace)
-        stage = Stage(self._fleet, self._load, rng, backlog, self._wire)
-        await schedule.inject(stage, self._plan.chosen, self._pace, until, self._tell)
+        rng, backlog = random.Random(self._plan.seed), Backlog(self._settings, self._state)
+        context = Context(self._supervisor, self._kafka, rng, backlog, self._wire)
+        await schedule.inject(context, self._plan.chosen, self._state, until, self._log)
         await asyncio.sleep(max(0.0, until - time.monotonic()))
-        self._pace.stop.set()
+        self._state.stop.set()
         await asyncio.gather(*loading)
 
-    async def _heal(self) -> None:
-        """Let all work be done, ask what became of the unknown, try that again."""
+    async def _finish(self) -> None:
+        """Drain, look up the tasks with an unknown outcome, retry them, and drain again."""
         deadline = asyncio.get_running_loop().time() + self._plan.drain_seconds
-        self._tell("draining")
+        self._log("draining")
         with contextlib.closing(LogReader(self._settings)) as reader:
-            await self._pace.answered(deadline)
+            await self._state.finish(deadline)
             self._drained = await self._drain(reader, deadline)
-            self._tell(f"asking what became of {len(self._pace.unknown)} unknown tasks")
-            await self._rest.look_up()
-            await self._load.retry(deadline)
+            self._log(f"looking up {len(self._state.unknown)} tasks with an unknown outcome")
+            await self._http.look_up()
+            await self._kafka.retry(deadline)
             self._drained = await self._drain(reader, deadline)
-        await self._rest.close()
-        await self._load.close()
+        await self._http.close()
+        await self._kafka.close()
 
     async def _drain(self, reader: LogReader, deadline: float) -> bool:
-        """Wait until nothing is left to be answered or stored; False at the deadline."""
+        """Wait until every task is answered and stored; False at the deadline."""
         while True:
             await asyncio.to_thread(reader.read, 1.0)
-            stored = evidence.stored_offsets(self._settings.database, self._cluster)
-            if evidence.is_done(reader.records, stored) and self._fleet.whole:
+            stored = logs.stored_offsets(self._settings.database, self._cluster)
+            if logs.is_done(reader.records, stored) and self._supervisor.complete:
                 return True
             if asyncio.get_running_loop().time() > deadline:
                 return False
 
-    def _judge(self) -> Outcome:
-        found = evidence.gather(
-            self._settings, self._cluster, self._record.events, self._fleet.usage
+    def _check(self) -> Outcome:
+        gathered = logs.gather(
+            self._settings, self._cluster, self._record.events, self._supervisor.usage
         )
         wire = self._wire
-        observed = found._replace(drained=self._drained, batches=wire.batches, fetches=wire.fetches)
+        observed = gathered._replace(
+            drained=self._drained, batches=wire.batches, fetches=wire.fetches
+        )
         floor = floor_for(self._plan.seconds, PLANNED_RATE, list(self._plan.chosen))
         return Outcome(check(observed, floor), observed)

@@ -8,6 +8,7 @@ import pytest
 from streams.codec import encode
 from streams.events import Failure, Position, Result, Timings
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import Pipeline
 
 IDS = [f"0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a1{n}" for n in range(3)]
@@ -37,8 +38,8 @@ def stored(shell: Pipeline) -> Pipeline:
     """A database with an answer, one of two rows, and a failure, a second apart."""
     store = Store(Path(shell.env["PETAL_DATABASE"]), "cluster")
     start = 1_763_907_200_123
-    store.apply(
-        2, 0, [Record(n, start + 1000 * n, encode(r)) for n, r in enumerate((OK, TWO_ROWS, FAILED))]
-    )
+    results = enumerate((OK, TWO_ROWS, FAILED))
+    records = [Record(n, start + 1000 * n, encode(r)) for n, r in results]
+    store.apply(Chunk("results", 2, 0, records))
     store.close()
     return shell

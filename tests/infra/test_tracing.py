@@ -1,4 +1,4 @@
-"""Traces as a collector gets them: a small HTTP server that keeps what is exported to it."""
+"""Traces as a collector gets them: a small HTTP server keeps what is exported to it."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from infra.errors import ConfigError
 from infra.topics import RESULTS, TASKS
-from infra.tracing import Tracing, is_sampled
+from infra.tracing import Tracing, is_sampled, parse_traceparent
 from streams.events import new_id
 from tests.processes import Pipeline, free_port, settings_for, wait_until
 from tests.service import INFER, QUESTION, Service, record_headers, serving
@@ -65,7 +65,7 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        """All that came, in the order of their beginnings."""
+        """All exported spans, by their start."""
         requests = [ExportTraceServiceRequest.FromString(body) for body in self._bodies]
         found = [
             (span.start_time_unix_nano, _read(_values(resource.resource), span))
@@ -108,7 +108,7 @@ def collector() -> Iterator[Collector]:
 
 
 def _stop(service: Service) -> None:
-    """Stop all; uvicorn ends by the signal that it got."""
+    """Stop all processes; uvicorn ends with the signal that it got."""
     for process in service.pipeline.processes[::-1]:
         assert process.stop() in (0, -signal.SIGTERM), process.output
 
@@ -119,7 +119,7 @@ def _asked(service: Service, task: Any, **headers: str) -> Any:
     return got.json
 
 
-def test_a_trace_leads_from_the_request_to_the_worker_and_on_with_the_result(
+def test_a_trace_goes_from_the_request_to_the_worker_and_to_the_result(
     tmp_path: Path, artifact: Path, collector: Collector
 ) -> None:
     task_id = new_id()
@@ -167,7 +167,7 @@ def test_a_trace_leads_from_the_request_to_the_worker_and_on_with_the_result(
 
 
 async def _publish(server: str, task_id: str, rows: list[list[float]]) -> None:
-    """A task of a producer that is not ours: the service would not take what a worker refuses."""
+    """Publish without our client: the service would refuse a task that the worker refuses."""
     value = json.dumps({"v": 1, "id": task_id, "X": rows, "at": time.time()}).encode()
     async with AIOKafkaProducer(bootstrap_servers=server) as producer:
         await producer.send_and_wait(
@@ -192,7 +192,7 @@ def test_a_task_that_is_refused_is_an_error_in_its_trace(
     assert span.attributes["messaging.message.id"] == task_id
 
 
-def test_only_what_is_sampled_has_spans_and_probes_have_none(
+def test_only_sampled_requests_have_spans_and_probes_have_none(
     tmp_path: Path, artifact: Path, collector: Collector
 ) -> None:
     with serving(tmp_path, artifact, collector.env, broker=False) as service:
@@ -213,7 +213,7 @@ def test_only_what_is_sampled_has_spans_and_probes_have_none(
     assert len(collector.spans[1].attributes["url.path"]) == 200
 
 
-def test_opentelemetrys_own_variables_name_the_service_and_choose_what_is_kept(
+def test_opentelemetrys_own_variables_set_the_name_and_the_sampler(
     tmp_path: Path, artifact: Path, collector: Collector
 ) -> None:
     env = {"OTEL_SERVICE_NAME": "iris", "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
@@ -225,7 +225,7 @@ def test_opentelemetrys_own_variables_name_the_service_and_choose_what_is_kept(
     assert (span.service, span.parent) == ("iris", PARENT)
 
 
-def test_where_opentelemetry_is_disabled_a_trace_goes_through_as_it_came(
+def test_if_opentelemetry_is_disabled_a_trace_passes_unchanged(
     tmp_path: Path, artifact: Path, collector: Collector
 ) -> None:
     task_id = new_id()
@@ -240,7 +240,7 @@ def test_where_opentelemetry_is_disabled_a_trace_goes_through_as_it_came(
     assert collector.spans == []
 
 
-def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path, artifact: Path) -> None:
+def test_a_collector_that_is_away_blocks_nothing(tmp_path: Path, artifact: Path) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     env = {"PETAL_OTEL": "on", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     with serving(tmp_path, artifact, env) as service:
@@ -258,7 +258,7 @@ cli()
 """
 
 
-def test_without_the_extra_a_process_says_what_to_install(pipeline: Pipeline) -> None:
+def test_without_the_extra_the_error_names_what_to_install(pipeline: Pipeline) -> None:
     worker = ("-A", "streams.worker", "worker", "-l", "info")
     process = pipeline.start(sys.executable, "-c", WITHOUT_SDK, *worker, env={"PETAL_OTEL": "on"})
     wait_until(lambda: process.exit_code is not None, 30, "the worker ends")
@@ -266,7 +266,7 @@ def test_without_the_extra_a_process_says_what_to_install(pipeline: Pipeline) ->
     assert "petalstream: PETAL_OTEL=on needs: pip install 'petalstream[otel]'" in process.output
 
 
-def test_a_variable_of_opentelemetry_that_cannot_be_used_is_told(
+def test_an_invalid_variable_of_opentelemetry_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
@@ -284,9 +284,33 @@ def test_a_variable_of_opentelemetry_that_cannot_be_used_is_told(
         ("x", False),
     ],
 )
-def test_a_trace_is_kept_if_its_sender_keeps_it(given: str, sampled: bool) -> None:
+def test_a_trace_is_sampled_if_its_sender_samples_it(given: str, sampled: bool) -> None:
     assert is_sampled(given.encode()) == sampled
 
 
-def test_bytes_of_a_stranger_are_no_trace() -> None:
+def test_random_bytes_are_not_a_trace() -> None:
     assert not is_sampled(b"\xff\x00" * 40)
+
+
+@pytest.mark.parametrize("later", ["01" + TRACE[2:], "cc" + TRACE[2:] + "-what-is-new"])
+def test_a_trace_of_a_later_version_is_read_as_version_00(later: str) -> None:
+    assert parse_traceparent(later.encode()) == TRACE.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "is_one"),
+    [
+        (TRACE, True),
+        (TRACE.upper(), False),
+        (TRACE + "-x", False),
+        (TRACE + "x", False),
+        ("ff" + TRACE[2:], False),
+        ("cc" + TRACE[2:] + "x", False),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", False),
+        ("", False),
+    ],
+)
+def test_an_invalid_trace_is_ignored(given: str, is_one: bool) -> None:
+    assert parse_traceparent(given.encode()) == (given.encode() if is_one else None)
+    assert parse_traceparent(None) is None

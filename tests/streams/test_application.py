@@ -5,7 +5,7 @@ import sys
 import time
 from logging import INFO, LogRecord
 
-from streams.application import Repeats
+from streams.application import RepeatFilter
 from tests.processes import ROOT, clean_environ
 
 
@@ -34,15 +34,15 @@ def test_a_process_that_fails_runs_no_clean_up_that_could_acknowledge() -> None:
     assert done.stderr.splitlines()[-1] == "petalstream: answering tasks failed: ValueError: odd"
 
 
-def test_a_client_library_says_the_same_thing_once_in_five_seconds() -> None:
+def test_a_client_library_logs_the_same_message_once_in_five_seconds() -> None:
     def record(name: str, message: str) -> LogRecord:
         return LogRecord(name, INFO, "", 0, message, None, None)
 
-    repeats = Repeats()
-    said = [repeats.filter(record("aiokafka.conn", "Unable to connect")) for _ in range(1000)]
-    assert said.count(True) == 1
+    repeats = RepeatFilter()
+    logged = [repeats.filter(record("aiokafka.conn", "Unable to connect")) for _ in range(1000)]
+    assert logged.count(True) == 1
     assert repeats.filter(record("aiokafka.conn", "something else"))
     assert all(repeats.filter(record("petalstream", "ours")) for _ in range(3))
     later = time.monotonic() - 6
-    repeats._said = dict.fromkeys(repeats._said, later)
+    repeats._logged = dict.fromkeys(repeats._logged, later)
     assert repeats.filter(record("aiokafka.conn", "Unable to connect"))

@@ -111,7 +111,7 @@ def test_new_ids_are_ids_and_differ() -> None:
     assert len(set(ids)) == 100
 
 
-def test_the_schema_tells_readers_what_an_id_is() -> None:
+def test_the_schema_has_the_pattern_of_an_id() -> None:
     components = msgspec.json.schema_components([Task, Result])[1]
     patterns = {
         name: components[name]["properties"]["id"]["pattern"] for name in ("Task", "Result")

@@ -22,7 +22,7 @@ from streams.events import new_id
 from streams.transport.producer import BATCH_BYTES
 from tests.chaos.delivery.wire import Wire
 from tests.chaos.faults.proxy import Proxy
-from tests.chaos.fleet import Broker
+from tests.chaos.supervisor import Broker
 from tests.processes import Pipeline, free_port, settings_for, wait_until
 from tests.streams.test_pipeline import read_topic, settings_of
 

@@ -255,7 +255,8 @@ def test_tasks_that_can_be_read_but_not_predicted_are_answered_with_an_error(
 
     results = asyncio.run(run())
     assert results[task_id].y == predict(loaded.model, np.array(IRIS)).y
-    assert results[wide].error == Failure("wrong_width", "got 5 features, the model wants 4")
+    names = "sepal_length, sepal_width, petal_length, petal_width"
+    assert results[wide].error == Failure("wrong_width", f"got 5 values, iris takes 4: {names}")
     codes = {i: r.error.code for i, r in results.items() if r.error}
     assert codes == {
         wide: "wrong_width", text: "wrong_type", nan: "not_finite", huge: "not_finite"

@@ -4,13 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import pytest
-
-from api.middleware import logging as logs
 from infra.topics import RESULTS, TASKS, TRACE_HEADER
-from streams import worker
 from streams.events import new_id
-from streams.processing.processor import DeadLetter
+from streams.processing.decoder import DeadLetter
+from streams.processing.spans import trace_headers
 from streams.records import Chunk
 from tests.service import record_headers, serving
 
@@ -35,30 +32,6 @@ def test_a_trace_goes_with_the_task_to_its_result_and_others_have_none(
             }
 
 
-@pytest.mark.parametrize("later", ["01" + TRACE[2:], "cc" + TRACE[2:] + "-what-is-new"])
-def test_a_trace_of_a_later_version_is_read_as_far_as_it_is_known(later: str) -> None:
-    assert logs.trace(later.encode()) == TRACE.encode()
-
-
-@pytest.mark.parametrize(
-    ("given", "is_one"),
-    [
-        (TRACE, True),
-        (TRACE.upper(), False),
-        (TRACE + "-x", False),
-        (TRACE + "x", False),
-        ("ff" + TRACE[2:], False),
-        ("cc" + TRACE[2:] + "x", False),
-        (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
-        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", False),
-        ("", False),
-    ],
-)
-def test_only_what_is_a_trace_is_taken_for_one(given: str, is_one: bool) -> None:
-    assert logs.trace(given.encode()) == (given.encode() if is_one else None)
-    assert logs.trace(None) is None
-
-
 class Record(NamedTuple):
     offset: int
     headers: list[tuple[str, bytes | None]]
@@ -74,5 +47,5 @@ def test_a_dead_letter_among_traced_tasks_moves_no_trace() -> None:
     ]
     letters = [DeadLetter(None, None, 6, "tombstone")]
     chunk = Chunk(TASKS, 0, 5, cast(Any, records))
-    assert worker._traces(chunk, letters) == [[], trace, []]
-    assert worker._traces(Chunk(TASKS, 0, 5, cast(Any, records[:1])), []) == []
+    assert trace_headers(chunk, letters) == [[], trace, []]
+    assert trace_headers(Chunk(TASKS, 0, 5, cast(Any, records[:1])), []) == []

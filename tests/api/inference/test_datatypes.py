@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.inference.datatypes import BYTES, DATATYPES, DataError, from_binary, to_binary
+from api.errors import BadRequest
+from api.inference.datatypes import BYTES, DATATYPES, from_binary, to_binary
 
 
 @pytest.mark.parametrize("name", [n for n in DATATYPES if n not in (BYTES, "BOOL")])
@@ -22,7 +23,7 @@ def test_numbers_are_little_endian_in_their_native_size(name: str) -> None:
 
 def test_a_bool_is_a_byte_of_0_or_1() -> None:
     assert from_binary("BOOL", memoryview(b"\1\0\1")).tolist() == [1, 0, 1]
-    with pytest.raises(DataError, match="a BOOL is neither 0 nor 1"):
+    with pytest.raises(BadRequest, match="a BOOL must be 0 or 1"):
         from_binary("BOOL", memoryview(b"\2"))
 
 
@@ -45,16 +46,16 @@ def test_float_outputs_come_back(numbers: list[float]) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "fault"),
     [
-        ("FP32", b"\0" * 5, "5 bytes are no whole number of FP32"),
-        ("INT64", b"\0", "1 bytes are no whole number of INT64"),
+        ("FP32", b"\0" * 5, "5 bytes are not a whole number of FP32 values"),
+        ("INT64", b"\0", "1 bytes are not a whole number of INT64 values"),
         (BYTES, b"\1\0\0", "the length of a text is cut short"),
         (BYTES, b"\4\0\0\0red", "a text is cut short"),
         (BYTES, b"\xff\xff\xff\xffred", "a text is cut short"),
         (BYTES, b"\1\0\0\0\xff", "a text is not UTF-8"),
     ],
 )
-def test_data_that_is_none_is_refused(name: str, data: bytes, fault: str) -> None:
-    with pytest.raises(DataError, match=fault):
+def test_malformed_binary_data_is_refused(name: str, data: bytes, fault: str) -> None:
+    with pytest.raises(BadRequest, match=fault):
         from_binary(name, memoryview(data))
 
 
@@ -62,7 +63,7 @@ def test_data_that_is_none_is_refused(name: str, data: bytes, fault: str) -> Non
 def test_any_bytes_are_an_array_or_an_error(name: str, data: bytes) -> None:
     try:
         array: Any = from_binary(name, memoryview(data))
-    except DataError:
+    except BadRequest:
         return
     assert isinstance(array, np.ndarray)
     assert array.ndim == 1

@@ -1,4 +1,4 @@
-"""Ordinary questions: read at once, as the general way reads them."""
+"""Usual requests are read in one step, with the same result as the general parser gives."""
 
 import json
 from typing import Any
@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.inference import request as inference
-from api.inference.fast_request import Plain
-from api.inference.request import Question
+from api.inference.fast_request import FastParser
+from api.inference.request import ParsedRequest, parse
 from model.artifact import Loaded
 from model.card import Feature
 
@@ -19,9 +18,9 @@ TENSOR = {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": ROW}
 MAX_ROWS = 3
 
 
-def comparable(question: Question) -> tuple[Any, ...]:
-    X = question.X
-    return X.dtype, X.shape, X.tobytes(), list(question.outputs.items()), question.id
+def comparable(parsed: ParsedRequest) -> tuple[Any, ...]:
+    X = parsed.X
+    return X.dtype, X.shape, X.tobytes(), list(parsed.outputs.items()), parsed.id
 
 
 NUMBERS = st.one_of(
@@ -34,7 +33,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 
 
 def sometimes(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Nearly always as it should be."""
+    """Nearly always as it should be, else odd."""
     return st.integers(0, 30).flatmap(lambda n: usual if n else ODD)
 
 
@@ -75,14 +74,14 @@ REQUESTS = st.fixed_dictionaries(
 
 @settings(max_examples=300)
 @given(REQUESTS)
-def test_what_is_read_at_once_is_read_the_same_by_the_general_way(
+def test_the_fast_parser_gives_the_same_as_the_general_one(
     loaded: Loaded, request: dict[str, Any]
 ) -> None:
     body = json.dumps(request).encode()
-    question = Plain(loaded.card).read(body, MAX_ROWS)
-    if question is not None:
-        general = inference.parse(body, loaded.card, MAX_ROWS)
-        assert comparable(question) == comparable(general)
+    parsed = FastParser(loaded.card).parse(body, MAX_ROWS)
+    if parsed is not None:
+        general = parse(body, loaded.card, MAX_ROWS)
+        assert comparable(parsed) == comparable(general)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +94,11 @@ def test_what_is_read_at_once_is_read_the_same_by_the_general_way(
         {"inputs": [TENSOR], "outputs": [{"name": "predict_proba"}, {"name": "predict"}]},
     ],
 )
-def test_an_ordinary_question_is_read_at_once(loaded: Loaded, body: dict[str, Any]) -> None:
+def test_the_fast_parser_takes_usual_requests(loaded: Loaded, body: dict[str, Any]) -> None:
     data = json.dumps(body).encode()
-    question = Plain(loaded.card).read(data, MAX_ROWS)
-    assert question is not None
-    assert comparable(question) == comparable(inference.parse(data, loaded.card, MAX_ROWS))
+    parsed = FastParser(loaded.card).parse(data, MAX_ROWS)
+    assert parsed is not None
+    assert comparable(parsed) == comparable(parse(data, loaded.card, MAX_ROWS))
 
 
 @pytest.mark.parametrize(
@@ -116,11 +115,15 @@ def test_an_ordinary_question_is_read_at_once(loaded: Loaded, body: dict[str, An
         json.dumps({"inputs": [TENSOR]}).replace("5.1", "1e999").encode(),
     ],
 )
-def test_what_is_unusual_or_wrong_is_left_to_the_general_way(loaded: Loaded, body: bytes) -> None:
-    assert Plain(loaded.card).read(body, MAX_ROWS) is None
+def test_the_fast_parser_leaves_unusual_and_wrong_requests_to_the_general_one(
+    loaded: Loaded, body: bytes
+) -> None:
+    assert FastParser(loaded.card).parse(body, MAX_ROWS) is None
 
 
-def test_a_model_of_texts_or_missing_numbers_has_no_ordinary_question(loaded: Loaded) -> None:
+def test_the_fast_parser_takes_nothing_for_a_model_of_texts_or_missing_numbers(
+    loaded: Loaded,
+) -> None:
     features = tuple(Feature(name=name, nullable=True) for name in "abcd")
     card = msgspec.structs.replace(loaded.card, features=features)
-    assert Plain(card).read(json.dumps({"inputs": [TENSOR]}).encode(), MAX_ROWS) is None
+    assert FastParser(card).parse(json.dumps({"inputs": [TENSOR]}).encode(), MAX_ROWS) is None

@@ -110,7 +110,7 @@ def test_an_inference_is_as_the_document_has_it(
 def test_a_refusal_is_as_the_document_has_it(client: Client, names: dict[str, str]) -> None:
     tensor = {"name": "X", "shape": [2, 4], "datatype": "FP64", "data": [1.0]}
     assert client.call(INFER, names, {"inputs": [tensor]}) == (
-        400, {"error": "input 'X': the data has not the shape [2, 4]"},
+        400, {"error": "input 'X': the data does not have the shape [2, 4]"},
     )  # fmt: skip
     assert client.call(INFER, names, {"id": "1"}, valid=False)[0] == 400
 

@@ -104,9 +104,9 @@ def test_every_number_is_taken(client: Any, loaded: Loaded, datatype: str, dtype
 
 
 def test_a_refusal_reaches_the_client(client: Any) -> None:
-    with pytest.raises(InferenceServerException, match="got 3 features, the model wants 4"):
+    with pytest.raises(InferenceServerException, match="got 3 values, iris takes 4"):
         client.infer("iris", [tensor("X", X[:, :3], "FP64")])
-    with pytest.raises(InferenceServerException, match="row 1, petal_length: the number is"):
+    with pytest.raises(InferenceServerException, match="row 2 of 3, petal_length: NaN is"):
         client.infer("iris", [tensor("X", np.where(X == 5.0, np.nan, X), "FP64")])
     with pytest.raises(InferenceServerException, match="no model 'rose' is served here"):
         client.infer("rose", [tensor("X", X, "FP64")])

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.serving.batcher import Batcher, Late, Limits, Overloaded, predict_together
+from api.errors import DeadlineExceeded, Overloaded
+from api.serving.batcher import Batcher, Limits, timed
 from model.artifact import Loaded
 from model.errors import PredictError
 from model.predict import Prediction, predict
@@ -53,8 +54,8 @@ def answer(*firsts: float) -> Prediction:
 class Threaded(Batcher):
     """Makes each call in a thread, as if it were a long one."""
 
-    def _guess(self, rows: int) -> float:
-        return float("inf")
+    def _is_quick(self, rows: int) -> bool:
+        return False
 
 
 def observe(rows: int, waited: float, seconds: float) -> None:
@@ -93,9 +94,9 @@ def test_a_batch_answers_each_as_if_it_were_alone(parts: list[list[float]]) -> N
     def alone(part: list[float]) -> str:
         return "unlucky" if BAD in part else repr(answer(*part))
 
-    together = predict_together(Model(), [rows(*part) for part in parts]) if parts else []
-    told = [str(a) if isinstance(a, PredictError) else repr(a) for a in together]
-    assert told == [alone(part) for part in parts]
+    together, _ = timed(Model(), [rows(*part) for part in parts]) if parts else ([], 0)
+    texts = [str(a) if isinstance(a, PredictError) else repr(a) for a in together]
+    assert texts == [alone(part) for part in parts]
 
 
 @given(st.lists(st.lists(st.floats(0.1, 8), min_size=4, max_size=4), min_size=1, max_size=30))
@@ -103,7 +104,7 @@ def test_the_model_answers_a_row_among_others_as_alone(
     loaded: Loaded, X: list[list[float]]
 ) -> None:
     parts = [np.array([row]) for row in X]
-    together = predict_together(lambda rows: predict(loaded.model, rows), parts)
+    together, _ = timed(lambda rows: predict(loaded.model, rows), parts)
     for part, got in zip(parts, together, strict=True):
         alone = predict(loaded.model, part)
         assert isinstance(got, Prediction)
@@ -114,11 +115,11 @@ def test_the_model_answers_a_row_among_others_as_alone(
         assert got.proba[0] == pytest.approx(alone.proba[0], rel=1e-12, abs=1e-300)
 
 
-def test_what_comes_in_one_turn_of_the_loop_is_one_call() -> None:
+def test_the_requests_of_one_turn_of_the_loop_are_one_call() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
-        # The first call tells that the model is fast.
+        # The first call shows that the model is fast.
         await asyncio.gather(batcher.submit(rows(1)), batcher.submit(rows(1)))
         futures = [batcher.submit(rows(n, n)) for n in range(10)]
         assert [await f for f in futures] == [answer(n, n) for n in range(10)]
@@ -127,7 +128,7 @@ def test_what_comes_in_one_turn_of_the_loop_is_one_call() -> None:
     assert model.calls == [2, 20]
 
 
-def test_who_asks_alone_is_answered_at_once_and_those_who_come_with_him_together() -> None:
+def test_a_single_request_is_answered_at_once_and_those_of_the_same_turn_together() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
@@ -146,7 +147,7 @@ def test_who_asks_alone_is_answered_at_once_and_those_who_come_with_him_together
     assert model.calls == [1, 1, 1, 1, 9, 1]
 
 
-def test_what_waits_while_the_model_works_is_the_next_call_up_to_the_limit() -> None:
+def test_requests_that_wait_while_the_model_works_are_the_next_call_up_to_the_limit() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
@@ -163,7 +164,7 @@ def test_what_waits_while_the_model_works_is_the_next_call_up_to_the_limit() -> 
     assert model.calls == [1, 5, 2, 9]
 
 
-def test_one_that_the_model_fails_for_does_not_fail_its_neighbours() -> None:
+def test_a_request_that_the_model_fails_for_does_not_fail_its_neighbours() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
@@ -199,7 +200,7 @@ def test_a_bug_in_the_model_reaches_its_callers_and_the_queue_goes_on(inline: bo
     run(model, test, inline=inline)
 
 
-def test_beyond_the_queue_a_request_is_refused_at_once_and_later_taken() -> None:
+def test_a_full_queue_refuses_a_request_at_once_and_takes_it_later() -> None:
     model = Model()
 
     async def test(batcher: Batcher) -> None:
@@ -232,7 +233,7 @@ def test_past_its_deadline_a_request_is_refused_and_never_predicted() -> None:
         first = await busy(batcher, model)
         waiting = [batcher.submit(rows(n)) for n in range(3)]
         for late in (first, *waiting):
-            with pytest.raises(Late, match="the model did not answer within"):
+            with pytest.raises(DeadlineExceeded, match="the model did not answer within"):
                 await late
         model.gate.set()
         assert await batcher.submit(rows(7)) == answer(7)

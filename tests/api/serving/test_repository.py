@@ -1,4 +1,4 @@
-"""Models by name and version, loaded and let go while the service runs."""
+"""Models by name and version, loaded and unloaded while the service runs."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from api.inference.servable import Served
+from api.inference.servable import Servable
 from api.metrics import ModelMetrics
 from api.serving.batcher import Limits
 from api.serving.repository import Repository
@@ -69,9 +69,7 @@ def change(url: str, name: str, verb: str) -> tuple[int, Any]:
     return reply.status, reply.json
 
 
-def test_models_stand_side_by_side_and_the_highest_version_answers(
-    artifact: Path, folder: Path
-) -> None:
+def test_the_highest_version_of_each_model_answers(artifact: Path, folder: Path) -> None:
     with service(artifact, folder) as url:
         assert ask(url, "line") == ("10", 10.0)
         assert ask(url, "line/versions/2") == ("2", 2.0)
@@ -80,9 +78,7 @@ def test_models_stand_side_by_side_and_the_highest_version_answers(
         assert call("GET", f"{url}/v2/models/iris/ready").status == 200
 
 
-def test_a_version_that_comes_is_served_after_a_load_and_all_go_with_an_unload(
-    artifact: Path, folder: Path
-) -> None:
+def test_a_load_serves_new_versions_and_an_unload_stops_all(artifact: Path, folder: Path) -> None:
     with service(artifact, folder) as url:
         line(11.0, folder / "line" / "11.joblib")
         assert ask(url, "line") == ("10", 10.0)
@@ -114,7 +110,7 @@ class Canary:
         return os.mkdir, (str(self._path),)
 
 
-def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_stays(
+def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_model_stays(
     artifact: Path, folder: Path
 ) -> None:
     with service(artifact, folder) as url:
@@ -128,7 +124,7 @@ def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_stays(
         assert ask(url, "flat")[1] == 0.0
 
 
-def test_a_folder_that_is_gone_is_no_fault_of_the_clients_and_is_not_named(
+def test_a_missing_folder_of_models_is_503_and_its_path_stays_hidden(
     artifact: Path, folder: Path
 ) -> None:
     with service(artifact, folder) as url:
@@ -137,12 +133,12 @@ def test_a_folder_that_is_gone_is_no_fault_of_the_clients_and_is_not_named(
             reply = call("POST", f"{url}/v2/repository/{path}")
             assert (reply.status, reply.json) == (
                 503,
-                {"error": "the folder of models cannot be read at this moment"},
+                {"error": "the folder of models cannot be read at the moment"},
             )
         assert ask(url, "line") == ("10", 10.0)
 
 
-def test_the_pipelines_model_has_further_versions_and_answers_who_names_none(
+def test_the_pipelines_model_may_have_further_versions_and_is_the_default(
     artifact: Path, folder: Path, loaded: Loaded
 ) -> None:
     (folder / "iris").mkdir()
@@ -165,22 +161,25 @@ def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder
     shutil.copy(folder / "flat.json", folder / "other.json")
     with ThreadPoolExecutor(1) as executor:
         limits = Limits(1, 1, 1.0)
-        opening = Repository(artifact, folder).open(
-            lambda loaded, version: Served(loaded, version, executor, limits, ModelMetrics())
+        repository = Repository(
+            artifact,
+            folder,
+            lambda loaded, version: Servable(loaded, version, executor, limits, ModelMetrics()),
         )
-        with pytest.raises(ArtifactError, match=r"other\.joblib is the model flat by its card"):
-            asyncio.run(opening)
+        message = r"other\.joblib holds the model flat but is named other"
+        with pytest.raises(ArtifactError, match=message):
+            asyncio.run(repository.open())
 
 
-def test_a_repository_request_that_is_none_is_refused(artifact: Path, folder: Path) -> None:
+def test_a_malformed_repository_request_is_refused(artifact: Path, folder: Path) -> None:
     with service(artifact, folder) as url:
         for data in (b"[]", b"{", b'{"ready": 1}', b"\xff"):
             reply = call("POST", f"{url}/v2/repository/index", data=data)
             assert reply.status == 400
-            assert reply.json["error"].startswith("not a request to the repository: ")
+            assert reply.json["error"].startswith("not a repository request: ")
 
 
-def test_what_was_begun_is_answered_by_the_model_it_was_begun_with(
+def test_requests_in_progress_finish_on_the_model_they_started_with(
     artifact: Path, folder: Path
 ) -> None:
     """Rows of a large request are read while the model is replaced."""
@@ -196,7 +195,7 @@ async def _replaced_amid(url: str, folder: Path) -> None:
     head = f"POST /v2/models/flat/infer HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
     await writer.drain()
-    # A second connection's answer tells that the server has read the first's head.
+    # When a second connection has its answer, the server has read the head of the first.
     assert (await asyncio.to_thread(ask, url, "flat"))[1] == 0.0
     line(5.0, folder / "flat.joblib", "flat")
     assert (await asyncio.to_thread(change, url, "flat", "load"))[0] == 200

@@ -4,17 +4,21 @@ import asyncio
 import http.client
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from starlette.types import Message
 
-from api.errors import BadRequest
-from api.tasks.feed import Feed, cursor, event_id
+from api.__main__ import GRACE_SECONDS
+from api.errors import BadRequest, Unavailable
+from api.tasks.feed import MAX_STREAMS, Feed, cursor, event_id
 from streams.codec import encode
 from streams.events import Position, Result, Timings, new_id
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import wait_until
 from tests.service import Service, serving
 
@@ -45,16 +49,16 @@ def store(service: Service) -> Iterator[Store]:
     opened.close()
 
 
-def result(task_id: str) -> Result:
+def result(task_id: str, rows: int = 1) -> Result:
     return Result(
-        v=1, id=task_id, y=["setosa"], model="iris@0123456789ab", worker="here-1",
+        v=1, id=task_id, y=["setosa"] * rows, model="iris@0123456789ab", worker="here-1",
         task=Position(0, 7), ms=Timings(1.0, 0.5),
     )  # fmt: skip
 
 
 def add(store: Store, partition: int, first: int, *ids: str) -> None:
     records = [Record(first + i, 1000, encode(result(task))) for i, task in enumerate(ids)]
-    store.apply(partition, first, records)
+    store.apply(Chunk("results", partition, first, records))
 
 
 class Stream:
@@ -85,7 +89,7 @@ class Stream:
         return None
 
 
-def test_results_are_told_as_they_are_stored_and_resumed_where_they_were_left(
+def test_results_are_streamed_when_stored_and_resumed_by_position(
     service: Service, store: Store
 ) -> None:
     before, first, second, third = (new_id() for _ in range(4))
@@ -128,12 +132,12 @@ def test_a_task_is_pending_then_answered_and_the_stream_ends(
     assert service.call("GET", path, last_event_id="1/3/1").status == 204
 
 
-def test_what_is_no_position_or_id_is_refused(service: Service) -> None:
+def test_an_invalid_position_or_id_is_refused(service: Service) -> None:
     assert service.call("GET", "/results", last_event_id="1/2").status == 400
     assert service.call("GET", "/tasks/1/events").status == 400
 
 
-def test_a_position_is_read_as_it_is_written() -> None:
+def test_a_position_is_parsed_as_it_is_written() -> None:
     assert cursor(None) is None
     assert cursor("0") == {}
     position = {(1, 0): 5, (1, 3): 2**40, (2, 0): 0}
@@ -154,7 +158,21 @@ def test_a_stop_ends_open_streams_at_once(service: Service) -> None:
     assert "Traceback" not in process.output
 
 
-def test_a_client_that_left_holds_nothing(service: Service) -> None:
+def test_a_client_that_does_not_read_delays_a_stop_no_longer_than_the_grace(
+    service: Service, store: Store
+) -> None:
+    large = [encode(result(new_id(), 10_000)) for _ in range(300)]  # 33 MB, more than sockets hold
+    records = [Record(n, 1000, value) for n, value in enumerate(large)]
+    store.apply(Chunk("results", 0, 0, records))
+    [process] = service.pipeline.processes
+    with Stream(service, "/results", "0"):
+        time.sleep(0.5)  # until the sockets are full
+        process.send(signal.SIGTERM)
+        wait_until(lambda: process.exit_code is not None, GRACE_SECONDS + 2, "the service ends")
+    assert "Traceback" not in process.output
+
+
+def test_a_client_that_disconnects_leaves_no_open_stream(service: Service) -> None:
     def open_requests() -> float:
         text = service.call("GET", "/metrics").text
         [line] = [x for x in text.splitlines() if x.startswith("rest_server_requests_in_progress ")]
@@ -165,17 +183,58 @@ def test_a_client_that_left_holds_nothing(service: Service) -> None:
     wait_until(lambda: open_requests() == 1, 5, "the stream is closed")
 
 
-def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
+def test_a_silent_stream_sends_heartbeats(tmp_path: Path) -> None:
     async def heard() -> list[bytes]:
         feed = Feed(tmp_path / "none.sqlite", heartbeat=0.05)
-        stream = feed.results(None)
-        return [await anext(stream) for _ in range(3)]
+        sent: list[bytes] = []
+        enough = asyncio.Event()
+
+        async def receive() -> Message:
+            await enough.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message.get("body", b"start"))
+            if len(sent) == 4:
+                enough.set()
+
+        await feed.stream(feed.results(None))({"type": "http", "method": "GET"}, receive, send)
+        return sent
 
     told = asyncio.run(asyncio.wait_for(heard(), 5))
-    assert told == [b": results as they are stored\n\n", b": alive\n\n", b": alive\n\n"]
+    beat = b": alive\n\n"
+    assert told == [b"start", b": results as they are stored\n\n", beat, beat]
 
 
-def test_a_database_that_is_made_and_made_again_is_seen(tmp_path: Path) -> None:
+def test_more_streams_than_the_limit_are_refused(tmp_path: Path) -> None:
+    async def opened() -> None:
+        feed, gone = Feed(tmp_path / "none.sqlite"), asyncio.Event()
+        count = 0
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            nonlocal count
+            count += message["type"] == "http.response.start"
+
+        scope = {"type": "http", "method": "GET"}
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MAX_STREAMS):
+                response = feed.stream(feed.task(new_id(), b"{}"))
+                group.create_task(response(scope, receive, send))
+            while count < MAX_STREAMS:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable, match=r"^500 streams are open already$"):
+                feed.stream(feed.results(None))
+            gone.set()
+        feed.stream(feed.results(None))
+
+    asyncio.run(asyncio.wait_for(opened(), 30))
+
+
+def test_a_database_that_is_created_and_replaced_is_seen(tmp_path: Path) -> None:
     async def seen() -> list[str]:
         database = tmp_path / "petal.sqlite"
         stream = Feed(database).results(None)

@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from api.body import MAX_BODY
 from api.errors import Conflict, RequestError
-from api.tasks.jsonl import WINDOW, Lines
+from api.tasks.jsonl import MAX_IN_FLIGHT, JsonLines
 from streams.events import new_id
 from tests.service import Service, read_until, serving
 
@@ -21,7 +21,7 @@ JSONL = {"content_type": "application/jsonl"}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Service]:
-    """The service with broker and worker, and little patience with a request's parts."""
+    """The service with broker and worker, and a short time limit for a request's parts."""
     folder = tmp_path_factory.mktemp("lines")
     with serving(folder, artifact, {"PETAL_API_RECEIVE_TIMEOUT": "2"}) as running:
         running.pipeline.worker()
@@ -44,16 +44,16 @@ def test_each_line_is_accepted_or_refused_by_itself(service: Service) -> None:
     body = b"\n\n".join(json.dumps(task).encode() for task in sent) + b"\r\n{\n"
     got = answers(service.call("POST", "/tasks", body, **JSONL))
     assert {a["line"]: a["id"] for a in got if "offset" in a} == {1: first, 2: second}
-    refused = sorted((a["line"], a["status"]) for a in got if "error" in a)
-    assert refused == [(3, 422), (4, 422), (5, 400)]
+    refused = {a["line"]: (a["status"], a.get("code")) for a in got if "error" in a}
+    assert refused == {3: (422, "wrong_width"), 4: (422, None), 5: (400, None)}
     other = json.dumps({"id": first, "X": [ROW, ROW]}).encode()
     [conflict] = answers(service.call("POST", "/tasks", other, **JSONL))
     assert conflict == {
-        "line": 1, "status": 409, "error": f"id_conflict: the id {first} is another task's",
+        "line": 1, "status": 409, "error": f"id_conflict: the id {first} belongs to another task",
     }  # fmt: skip
 
 
-def test_of_lines_with_one_id_one_is_accepted(service: Service) -> None:
+def test_one_of_several_lines_with_the_same_id_is_accepted(service: Service) -> None:
     task_id = new_id()
     lines = [json.dumps({"id": task_id, "X": [[*ROW[:3], n]]}).encode() for n in range(4)]
     got = answers(service.call("POST", "/tasks", b"\n".join(lines), **JSONL))
@@ -61,7 +61,7 @@ def test_of_lines_with_one_id_one_is_accepted(service: Service) -> None:
 
 
 def test_with_a_wait_each_line_gets_its_result(service: Service) -> None:
-    ids = [new_id() for _ in range(2 * WINDOW)]
+    ids = [new_id() for _ in range(2 * MAX_IN_FLIGHT)]
     body = b"\n".join(json.dumps({"id": i, "X": [ROW]}).encode() for i in ids)
     got = answers(service.call("POST", "/tasks", body, prefer="wait=20", **JSONL))
     assert sorted((a["id"], *a["y"]) for a in got) == sorted((i, "setosa") for i in ids)
@@ -82,7 +82,7 @@ def test_an_answer_comes_before_the_request_has_ended(service: Service) -> None:
         assert read_until(connection, b"0\r\n\r\n").endswith(b"0\r\n\r\n")
 
 
-def test_a_client_that_stops_within_a_request_is_told_and_let_go(service: Service) -> None:
+def test_a_client_that_stops_within_a_request_gets_an_error(service: Service) -> None:
     head = (
         b"POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jsonl\r\n"
         b"content-length: 1000\r\n\r\n{"
@@ -94,7 +94,7 @@ def test_a_client_that_stops_within_a_request_is_told_and_let_go(service: Servic
 
 
 class Client:
-    """An ASGI server's side: gives the parts of a body, takes messages when it is let."""
+    """An ASGI server: gives the parts of a body, and takes messages once `takes` is set."""
 
     def __init__(self, *parts: bytes) -> None:
         self._parts = list(parts)
@@ -120,16 +120,16 @@ class Client:
 
 async def run(client: Client, seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        await Lines(client.answer, 1)({}, client.receive, client.send)
+        await JsonLines(client.answer, 1)({}, client.receive, client.send)
 
 
-def test_a_client_that_does_not_read_holds_no_more_than_the_window() -> None:
+def test_a_client_that_does_not_read_has_no_more_tasks_than_the_limit() -> None:
     async def flood() -> None:
         client = Client(*[b"1\n" * 100] * 100)
         running = asyncio.create_task(run(client))
         for _ in range(2000):
             await asyncio.sleep(0)
-        assert client.asked == WINDOW
+        assert client.asked == MAX_IN_FLIGHT
         client.takes.set()
         await running
         assert client.asked == 10_000
@@ -147,7 +147,7 @@ def test_answers_come_in_the_order_of_completion() -> None:
             await asyncio.sleep(float(line))
             return {"a": float(line)}
 
-        await Lines(answer, 1)({}, client.receive, client.send)
+        await JsonLines(answer, 1)({}, client.receive, client.send)
         return client.sent
 
     told = b'{"line":2,"a":0.0}\n{"line":3,"a":0.1}\n{"line":1,"a":0.2}\n'
@@ -168,14 +168,14 @@ def test_a_line_may_come_in_any_parts_and_has_a_limit() -> None:
     assert sorted(refused.splitlines(keepends=True)) == [b'{"line":1,"a":"a"}\n', error]
 
 
-def test_an_error_tells_its_line() -> None:
+def test_an_error_has_the_number_of_its_line() -> None:
     async def refuse(line: bytes) -> Any:
         raise Conflict(line.decode())
 
     async def sent() -> bytes:
         client = Client(b"one\ntwo")
         client.takes.set()
-        await Lines(refuse, 1)({}, client.receive, client.send)
+        await JsonLines(refuse, 1)({}, client.receive, client.send)
         return client.sent
 
     assert issubclass(Conflict, RequestError)

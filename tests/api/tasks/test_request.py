@@ -1,6 +1,7 @@
-"""What is a question for the model, and what a client may prefer."""
+"""Which bodies are tasks for the model, and how long a client wants to wait."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -8,43 +9,77 @@ from starlette.requests import Request
 
 from api.errors import BadRequest, TooMuch, Unprocessable
 from api.tasks.request import parse, wait_wanted
+from model import rows
 from model.artifact import Loaded
 from model.card import Card, Feature
+from model.errors import InvalidRow
 
 ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+NAMES = "sepal_length, sepal_width, petal_length, petal_width"
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         ({}, "Object missing required field `X`"),
-        ({"X": []}, "$.X: no rows"),
-        ({"X": [ROW, [1, 2, 3]]}, "$.X[1]: got 3 features, the model wants 4"),
-        ({"X": [[1, 2, "3", 4]]}, "Expected `float`, got `str` - at `$.X[0][2]`"),
-        ({"X": [[1, 2, None, 4]]}, "Expected `float`, got `null` - at `$.X[0][2]`"),
-        ({"X": ROW}, "Expected `array`, got `float` - at `$.X[0]`"),
         ({"X": [ROW], "model": "rose"}, "$.model: this pipeline serves iris@"),
         ({"X": [ROW], "id": "1"}, "Expected `str` matching regex"),
         ({"X": [ROW], "x": 1}, "Object contains unknown field `x`"),
+        ([], "Expected `object`, got `array`"),
     ],
 )
-def test_what_is_no_question_for_the_model_is_refused_by_field(
-    loaded: Loaded, body: Any, message: str
-) -> None:
+def test_an_invalid_task_is_refused_by_field(loaded: Loaded, body: Any, message: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         parse(json.dumps(body).encode(), loaded.card, 100)
     assert str(caught.value).startswith(message)
+    assert caught.value.code is None
+
+
+@pytest.mark.parametrize(
+    ("X", "code", "message"),
+    [
+        ([], "no_rows", "there are no rows"),
+        (None, "wrong_shape", "X must be a list of rows, each a list of values"),
+        (ROW, "wrong_shape", "row 1 of 4, 5.1 is not a list of values"),
+        ([ROW, [1, 2, 3]], "wrong_width", f"row 2 of 2, got 3 values, iris takes 4: {NAMES}"),
+        ([[1, 2, "3", 4]], "wrong_type", "petal_length: '3' is not a number"),
+        ([[True, 2, 3, 4]], "wrong_type", "sepal_length: true is not a number"),
+        ([[1, 2, [3], 4]], "wrong_type", "petal_length: a list is not a number"),
+        ([[1, 2, None, 4]], "wrong_type",
+         "petal_length: the value is missing; a number is required"),
+        ([ROW, [1, math.nan, 3, 4]], "not_finite",
+         "row 2 of 2, sepal_width: NaN is not a finite number"),
+        ([[1, 2, 3, -math.inf]], "not_finite",
+         "petal_width: -Infinity is not a finite number"),
+        ([[1, 2, 3, 10**400]], "not_finite",
+         "petal_width: a number of more than 300 digits is not a finite number"),
+    ],
+)  # fmt: skip
+def test_an_invalid_row_gets_the_code_and_sentence_of_the_one_rule(
+    loaded: Loaded, X: Any, code: str, message: str
+) -> None:
+    with pytest.raises(InvalidRow) as expected:
+        rows.check_count(len(X or ()), 100) if X == [] else rows.check(loaded.card, X)
+    with pytest.raises(Unprocessable) as caught:
+        parse(json.dumps({"X": X}).encode(), loaded.card, 100)
+    assert (caught.value.code, str(caught.value)) == (code, message)
+    assert (expected.value.code, str(expected.value)) == (code, message)
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"X":[[NaN,1,1,1]]}', b'{"X":' + b"[" * 100_000, b"\xff"])
-def test_what_is_no_json_is_refused(loaded: Loaded, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(loaded: Loaded, body: bytes) -> None:
     with pytest.raises((BadRequest, Unprocessable)):
         parse(body, loaded.card, 100)
 
 
 def test_too_many_rows_are_refused(loaded: Loaded) -> None:
-    with pytest.raises(TooMuch):
-        parse(json.dumps({"X": [ROW] * 101}).encode(), loaded.card, 100)
+    for X in ([ROW] * 101, [["x"]] * 101):
+        with pytest.raises(TooMuch) as caught:
+            parse(json.dumps({"X": X}).encode(), loaded.card, 100)
+        assert caught.value.code == "too_many_rows"
+        assert str(caught.value) == "got 101 rows, the limit is 100"
 
 
 def test_a_mixed_row_is_checked_by_the_card() -> None:
@@ -57,9 +92,9 @@ def test_a_mixed_row_is_checked_by_the_card() -> None:
     )
     parsed = parse(b'{"X":[["red",1],["blue",null]]}', card, 9)
     assert parsed.X == [["red", 1.0], ["blue", None]]
-    with pytest.raises(Unprocessable, match=r"^\$\.X\[1\]\[0\] \(colour\): expected a text$"):
+    with pytest.raises(Unprocessable, match=r"^row 2 of 2, colour: 2 is not a text$"):
         parse(b'{"X":[["red",1],[2,null]]}', card, 9)
-    with pytest.raises(Unprocessable, match=r"^\$\.X\[0\]\[0\] \(colour\): a value is missing$"):
+    with pytest.raises(Unprocessable, match=r"^colour: the value is missing; a text is required$"):
         parse(b'{"X":[[null,1]]}', card, 9)
 
 
@@ -85,7 +120,7 @@ def test_the_preferred_wait_is_read_as_rfc_7240_says(
     assert wait_wanted(Request({"type": "http", "headers": headers})) == seconds
 
 
-def test_a_refusal_repeats_little_of_the_request(loaded: Loaded) -> None:
+def test_an_error_repeats_little_of_the_request(loaded: Loaded) -> None:
     with pytest.raises(Unprocessable) as refused:
         parse(json.dumps({"X": [[1.0]], "y" * 5000: 1}).encode(), loaded.card, 9)
     assert 50 < len(str(refused.value)) <= 110

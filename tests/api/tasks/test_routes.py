@@ -24,6 +24,7 @@ from model.artifact import Loaded
 from streams.codec import encode, input_digest
 from streams.events import Failure, Position, Result, Task, Timings, is_id, new_id
 from streams.projection.store import Store
+from streams.records import Chunk
 from tests.processes import Pipeline, Process, settings_for, wait_until
 from tests.service import call, serving
 
@@ -69,7 +70,7 @@ class Service(NamedTuple):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Service]:
-    """The REST service and the broker; the database is a test's to make."""
+    """The REST service and the broker; a test creates the database."""
     folder = tmp_path_factory.mktemp("tasks")
     with Pipeline(folder, settings_for(folder, artifact)) as p:
         p.broker()
@@ -98,7 +99,7 @@ async def _published(pipeline: Pipeline, partition: int, offset: int) -> Any:
         await consumer.stop()
 
 
-def test_a_task_is_accepted_where_it_stands_in_the_log(service: Service) -> None:
+def test_a_task_is_accepted_with_its_place_in_the_log(service: Service) -> None:
     reply = service.post({"X": [ROW, ROW]})
     task_id = reply.body["id"]
     assert is_id(task_id)
@@ -110,14 +111,14 @@ def test_a_task_is_accepted_where_it_stands_in_the_log(service: Service) -> None
     assert abs(time.time() - task.at) < 60
 
 
-def test_a_client_may_bring_the_id_and_name_the_model(service: Service, loaded: Loaded) -> None:
+def test_a_client_may_choose_the_id_and_name_the_model(service: Service, loaded: Loaded) -> None:
     task_id = new_id()
     for model in ("iris", loaded.card.id):
         reply = service.post({"X": [ROW], "id": task_id, "model": model})
         assert (reply.status, reply.body["id"]) == (202, task_id)
 
 
-def test_an_accepted_task_is_pending_until_its_row_is_there(service: Service) -> None:
+def test_an_accepted_task_is_pending_until_its_result_is_stored(service: Service) -> None:
     task_id = service.post({"X": [ROW]}).body["id"]
     pending = service.get(task_id)
     assert (pending.status, pending.body) == (202, {"id": task_id, "status": "pending"})
@@ -130,7 +131,7 @@ def test_an_accepted_task_is_pending_until_its_row_is_there(service: Service) ->
     service.database.unlink()
 
 
-def test_an_id_is_one_tasks_only(service: Service) -> None:
+def test_an_id_belongs_to_one_task(service: Service) -> None:
     pending, answered = new_id(), new_id()
     result = msgspec.structs.replace(_result(answered), input=input_digest([ROW]))
     _store(service.database, result)
@@ -141,13 +142,13 @@ def test_an_id_is_one_tasks_only(service: Service) -> None:
         assert (again.status, msgspec.convert(again.body, Result)) == (200, result)
         for task_id in (pending, answered):
             other = service.post({"X": [ROW, ROW], "id": task_id})
-            message = f"id_conflict: the id {task_id} is another task's"
+            message = f"id_conflict: the id {task_id} belongs to another task"
             assert (other.status, other.body) == (409, {"error": message})
     finally:
         service.database.unlink()
 
 
-def test_of_tasks_that_come_at_once_with_one_id_one_is_accepted(service: Service) -> None:
+def test_one_of_several_concurrent_tasks_with_the_same_id_is_accepted(service: Service) -> None:
     async def race(task_id: str) -> list[int]:
         calls = (
             _call("POST", f"{service.url}/tasks", json={"X": [[*ROW[:3], n]], "id": task_id})
@@ -159,7 +160,7 @@ def test_of_tasks_that_come_at_once_with_one_id_one_is_accepted(service: Service
         assert asyncio.run(race(new_id())) == [202, 409, 409, 409]
 
 
-def test_a_task_that_comes_twice_at_once_is_accepted_twice(service: Service) -> None:
+def test_a_task_that_is_sent_several_times_at_once_is_accepted_each_time(service: Service) -> None:
     async def race(task_id: str) -> list[int]:
         url, task = f"{service.url}/tasks", {"X": [ROW], "id": task_id}
         calls = (_call("POST", url, json=task) for _ in range(4))
@@ -189,7 +190,8 @@ class Record(NamedTuple):
 
 def _store(database: Path, *results: Result) -> None:
     store = Store(database, "a-log")
-    store.apply(0, 0, [Record(i, 1000 + i, encode(r)) for i, r in enumerate(results)])
+    records = [Record(i, 1000 + i, encode(r)) for i, r in enumerate(results)]
+    store.apply(Chunk("results", 0, 0, records))
     store.close()
 
 
@@ -204,7 +206,7 @@ def test_a_replaced_database_is_seen_at_once(tmp_path: Path) -> None:
     assert tasks.stored(database, task_id) == refused
 
 
-def test_a_broken_database_is_unavailable_and_its_path_is_not_told(
+def test_a_broken_database_is_unavailable_and_its_path_is_not_shown(
     service: Service,
 ) -> None:
     service.database.write_bytes(b"no database at all" * 100)
@@ -216,10 +218,16 @@ def test_a_broken_database_is_unavailable_and_its_path_is_not_told(
         service.database.unlink()
 
 
-def test_what_is_no_task_id_is_refused(service: Service) -> None:
+def test_an_invalid_task_id_is_refused(service: Service) -> None:
     for text in ("1", new_id().upper(), "00000000-0000-1000-8000-000000000000", "%27%20or"):
         reply = service.get(text)
         assert (reply.status, reply.body) == (400, {"error": "a task's id is a lower-case UUID4"})
+
+
+def test_an_invalid_row_is_refused_with_its_code(service: Service) -> None:
+    reply = service.post({"X": [ROW, [5.1, None, 1.4, 0.2]]})
+    message = "row 2 of 2, sepal_width: the value is missing; a number is required"
+    assert (reply.status, reply.body) == (422, {"error": message, "code": "wrong_type"})
 
 
 def test_a_wait_without_a_worker_ends_in_pending(service: Service) -> None:
@@ -258,7 +266,7 @@ def _listens(service: Service) -> bool:
         return s.connect_ex(("127.0.0.1", int(service.pipeline.env["PETAL_EMBEDDED_PORT"]))) == 0
 
 
-def test_the_service_recovers_when_the_broker_comes_and_comes_back(alone: Service) -> None:
+def test_the_service_recovers_when_the_broker_starts_and_restarts(alone: Service) -> None:
     assert not _accepted(alone)
     broker: Process = alone.pipeline.broker()
     wait_until(lambda: _accepted(alone), 20, "a task is accepted after the broker came")
@@ -291,8 +299,8 @@ def test_an_id_whose_task_may_be_published_is_kept(alone: Service) -> None:
         assert alone.post({"X": X, "id": task_id}).status == status
 
 
-def test_a_result_is_awaited_from_a_broker_that_came_back_without_its_log(alone: Service) -> None:
-    """The worker notices it too, after some seconds."""
+def test_a_result_comes_from_a_broker_that_restarted_without_its_log(alone: Service) -> None:
+    """The worker notices the new log too, after some seconds."""
     broker = alone.pipeline.broker()
     alone.pipeline.worker()
     wait_until(lambda: _accepted(alone), 20, "a task is accepted")
@@ -315,7 +323,7 @@ def stopping(tmp_path: Path, artifact: Path) -> Iterator[Service]:
 
 
 def _stop_amid(service: Service, kind: str, *tasks: Any) -> tuple[int, dict[str, str], Any]:
-    """What a request that waits is told when the service gets SIGTERM."""
+    """The response to a request that waits when the service gets SIGTERM."""
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(_post, service, kind, b"\n".join(map(encode, tasks)))
         wait_until(lambda: _in_progress(service) == 2, 10, "the request is there")
@@ -331,7 +339,7 @@ def _post(service: Service, kind: str, body: bytes) -> tuple[int, dict[str, str]
 
 
 def _in_progress(service: Service) -> float:
-    """The requests that have no answer, the one that asks for this among them."""
+    """Open requests, including the one for this number."""
     text = call("GET", f"{service.url}/metrics").text
     [line] = [x for x in text.splitlines() if x.startswith("rest_server_requests_in_progress ")]
     return float(line.split()[1])
@@ -343,7 +351,7 @@ def _ends_well(service: Service) -> bool:
     return "Traceback" not in api.output
 
 
-def test_who_waits_at_a_stop_is_told_which_task_is_pending(stopping: Service) -> None:
+def test_a_client_that_waits_at_a_stop_gets_the_id_of_its_pending_task(stopping: Service) -> None:
     status, headers, [body] = _stop_amid(stopping, "application/json", {"X": [ROW]})
     assert is_id(body["id"])
     assert (status, body["status"]) == (202, "pending")
@@ -351,7 +359,7 @@ def test_who_waits_at_a_stop_is_told_which_task_is_pending(stopping: Service) ->
     assert _ends_well(stopping)
 
 
-def test_lines_that_wait_at_a_stop_are_told_to_be_pending(stopping: Service) -> None:
+def test_lines_that_wait_at_a_stop_are_reported_as_pending(stopping: Service) -> None:
     ids = [new_id() for _ in range(3)]
     tasks = [{"X": [ROW], "id": task_id} for task_id in ids]
     status, _, answers = _stop_amid(stopping, "application/jsonl", *tasks)
@@ -360,7 +368,7 @@ def test_lines_that_wait_at_a_stop_are_told_to_be_pending(stopping: Service) -> 
     assert _ends_well(stopping)
 
 
-def test_what_a_client_of_kafka_logs_belongs_to_no_request(stopping: Service) -> None:
+def test_log_lines_of_the_kafka_client_belong_to_no_request(stopping: Service) -> None:
     broker, api = stopping.pipeline.processes
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert stopping.post({"X": [ROW]}, Prefer="wait=1", Traceparent=trace).status == 202
@@ -374,7 +382,7 @@ def test_what_a_client_of_kafka_logs_belongs_to_no_request(stopping: Service) ->
     assert [line for line in told() if {"request_id", "trace_id"} & line.keys()] == []
 
 
-def test_a_request_that_goes_on_when_the_grace_is_over_is_cut_without_a_traceback(
+def test_a_request_that_outlasts_the_grace_is_cut_without_a_traceback(
     tmp_path: Path, artifact: Path
 ) -> None:
     head = b"POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jsonl\r\n"
@@ -392,7 +400,7 @@ def test_a_request_that_goes_on_when_the_grace_is_over_is_cut_without_a_tracebac
         assert "Traceback" not in api.output
 
 
-def test_an_id_whose_task_was_not_published_before_its_client_left_is_unknown(
+def test_an_id_is_unknown_if_its_client_disconnected_before_it_was_published(
     alone: Service,
 ) -> None:
     broker = alone.pipeline.broker()
@@ -415,10 +423,10 @@ def test_an_id_whose_task_was_not_published_before_its_client_left_is_unknown(
     wait_until(lambda: asyncio.run(_call("GET", url)).status == 404, 5, "the id is nobody's")
 
 
-def test_a_broker_that_says_nothing_does_not_hold_up_the_end(
+def test_a_broker_that_does_not_answer_does_not_delay_the_stop(
     tmp_path: Path, artifact: Path
 ) -> None:
-    """honcho kills 5 s after it has told to end."""
+    """honcho kills 5 s after SIGTERM."""
     with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
         broker = p.broker()
         api = p.start(sys.executable, "-m", "api")

@@ -1,7 +1,7 @@
-"""The projection as it was left, and what applying the whole log again makes of it.
+"""The final state of the projection, and the differences after a replay and a rebuild.
 
-Replay: onto a copy, through the product's own store, nothing may change. Rebuild: a new
-database made from the log alone must hold the same.
+Replay: the whole log, applied to a copy with the product's own store, changes nothing. Rebuild: a
+new database built from the log alone holds the same rows.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from streams.errors import StoreError
 from streams.projection.reader import Reader
 from streams.projection.store import Store
 from streams.records import Chunk
-from tests.chaos.checks.history import Projected, Row
+from tests.chaos.checks.observed import Projected, Row
 
-RECORDS_AT_ONCE = 1000
+MAX_CHUNK_RECORDS = 1000
 
 
 class Stored(NamedTuple):
-    """A record as the store wants it; `timestamp` in milliseconds since the epoch."""
+    """A record for the store; `timestamp` in milliseconds since the epoch."""
 
     offset: int
     timestamp: int
@@ -40,7 +40,7 @@ def _rows(database: Path) -> Iterator[Row]:
 
 
 def offsets(database: Path, cluster: str) -> Mapping[int, int]:
-    """The next offset of each partition; none while there is no database that can be read."""
+    """The next offset of each partition; empty while there is no readable database."""
     try:
         with Reader(database) as reader:
             log = reader.log_id(cluster)
@@ -50,8 +50,10 @@ def offsets(database: Path, cluster: str) -> Mapping[int, int]:
 
 
 def digests(database: Path) -> dict[str, str]:
-    """Of each table a digest of its rows, whatever their order in the file; of the blocks of
-    answers that of their rows in the view, whatever the transactions that made them."""
+    """A digest of each table's rows, independent of their order in the file.
+
+    The blocks of answers are digested as rows of the view, independent of transactions.
+    """
     with contextlib.closing(sqlite3.connect(database.absolute().as_uri(), uri=True)) as db:
         db.row_factory = sqlite3.Row
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -62,8 +64,8 @@ def digests(database: Path) -> dict[str, str]:
 
 
 def _digest(rows: Iterator[sqlite3.Row]) -> str:
-    told = [repr([row[c] for c in row.keys() if c != "block"]) for row in rows]  # noqa: SIM118
-    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()
+    texts = [repr([row[c] for c in row.keys() if c != "block"]) for row in rows]  # noqa: SIM118
+    return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()
 
 
 def _copy(database: Path, target: Path) -> None:
@@ -75,23 +77,23 @@ def _copy(database: Path, target: Path) -> None:
         source.backup(copy)
 
 
-def _slices(records: Sequence[Any]) -> Iterator[Chunk]:
-    """All records, by partition and offset, in parts from each partition's beginning."""
+def _chunks(records: Sequence[Any]) -> Iterator[Chunk]:
+    """All records, sorted by partition and offset, as chunks of one partition."""
     for partition, of_partition in groupby(records, key=lambda r: r.partition()):
         stored = [Stored(r.offset(), r.timestamp()[1], r.value()) for r in of_partition]
         first = 0
-        for n in range(0, len(stored), RECORDS_AT_ONCE):
-            part = stored[n : n + RECORDS_AT_ONCE]
+        for n in range(0, len(stored), MAX_CHUNK_RECORDS):
+            part = stored[n : n + MAX_CHUNK_RECORDS]
             yield Chunk(RESULTS, int(partition), first, part)
             first = part[-1].offset + 1
 
 
 def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping[str, str]) -> str:
-    """Apply the log to a database; says what is otherwise than `before`, if anything."""
+    """Apply the log to a database; returns the differences from `before`, empty if none."""
     try:
         with contextlib.closing(Store(database, cluster)) as store:
-            for part in _slices(records):
-                store.apply(*part[1:])
+            for chunk in _chunks(records):
+                store.apply(chunk)
     except (sqlite3.Error, StoreError) as e:
         return f"the log cannot be applied: {e}"
     return _difference(before, digests(database))
@@ -99,18 +101,18 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
 
 def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     changed = sorted(t for t in before.keys() | after.keys() if before.get(t) != after.get(t))
-    return f"other rows in {', '.join(changed)}" if changed else ""
+    return f"different rows in {', '.join(changed)}" if changed else ""
 
 
 def _integrity(database: Path) -> str:
-    """What SQLite's own checks say; "ok" if all is well."""
+    """The findings of SQLite's own checks; "ok" if there are none."""
     with contextlib.closing(sqlite3.connect(database)) as db:
-        (said,) = db.execute("PRAGMA integrity_check").fetchone()
+        (finding,) = db.execute("PRAGMA integrity_check").fetchone()
         try:
             orphans = db.execute("PRAGMA foreign_key_check").fetchall()
-        except sqlite3.OperationalError as e:  # a key that is none
+        except sqlite3.OperationalError as e:  # a foreign key that refers to no key
             return str(e)
-    return f"{len(orphans)} rows refer to none" if orphans else str(said)
+    return f"{len(orphans)} rows refer to a missing row" if orphans else str(finding)
 
 
 def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:

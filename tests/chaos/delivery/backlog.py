@@ -1,5 +1,7 @@
-"""A backlog that visits every branch of delivery: answers that fill several batches, and what
-cannot be read between them, in all partitions at once.
+"""A backlog that visits every branch of delivery.
+
+In every partition it has tasks whose answers fill several batches, and unreadable records between
+them.
 """
 
 import asyncio
@@ -12,13 +14,13 @@ from aiokafka import AIOKafkaProducer
 
 from infra.config import Settings
 from infra.topics import MAX_TASK_BYTES, TASKS, TRACE_HEADER
-from tests.chaos.checks.history import Function
-from tests.chaos.load.pace import Pace
+from tests.chaos.history import Function
+from tests.chaos.load.state import LoadState
 from tests.chaos.model import answer_to, bulk_id
 
 PUBLISH_SECONDS = 20.0
-# Of each partition: B a task with many rows, P what cannot be read. However chunks cut it, one
-# has two B, and one has B and P.
+# In each partition. B: a task with many rows, P: an unreadable record. However it is cut into
+# chunks, one chunk has two B, and one has B and P.
 PATTERN = "BPBB"
 UNREADABLE = b'{"v":1'
 
@@ -37,15 +39,15 @@ class Message(NamedTuple):
 
 
 class Backlog:
-    """Publishes, and notes what was published as any client does."""
+    """Publishes backlogs, and records each message as the other clients do."""
 
-    def __init__(self, settings: Settings, pace: Pace) -> None:
+    def __init__(self, settings: Settings, state: LoadState) -> None:
         self._settings = settings
-        self._pace = pace
+        self._state = state
         self._count = 0
 
     async def publish(self) -> list[str]:
-        """Publish one; returns the ids of its tasks, all of which the broker has accepted.
+        """Publish a backlog; returns the ids of its tasks, which the broker has all accepted.
 
         Raises KafkaError, or TimeoutError.
         """
@@ -66,7 +68,7 @@ class Backlog:
                 yield self._bulk(partition) if letter == "B" else self._unreadable(partition)
 
     def _bulk(self, partition: int) -> Message:
-        task_id = bulk_id(self._pace.new_id())
+        task_id = bulk_id(self._state.new_id())
         X = [[value, n] for n, value in enumerate(answer_to(task_id))]
         value = msgspec.json.encode({"v": 1, "id": task_id, "X": X, "at": time.time()})
         return Message(task_id, partition, value, _trace(task_id))
@@ -76,18 +78,18 @@ class Backlog:
         return Message(f"poison-of-backlog-{self._count}", partition, UNREADABLE, None)
 
     async def _send(self, producer: AIOKafkaProducer, message: Message) -> None:
-        record = self._pace.record
+        record = self._state.record
         client: str = "b1" if message.trace else "stranger"
-        what: Function = "submit" if message.trace else "poison"
-        record(client, what, "invoke", message.name)
+        function: Function = "submit" if message.trace else "poison"
+        record(client, function, "invoke", message.name)
         done = await producer.send_and_wait(
             TASKS, message.value, key=message.name.encode(), partition=message.partition,
             headers=message.headers,
         )  # fmt: skip
-        record(client, what, "ok", message.name, place=(done.partition, done.offset))
+        record(client, function, "ok", message.name, place=(done.partition, done.offset))
 
 
 def _trace(task_id: str) -> bytes:
-    """A W3C `traceparent` of the task's own, not sampled."""
+    """A W3C `traceparent` that is unique to the task, not sampled."""
     digits = task_id.replace("-", "")
     return f"00-{digits}-{digits[:16]}-00".encode()

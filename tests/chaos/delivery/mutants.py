@@ -1,5 +1,6 @@
-"""Workers whose defect is seen only where a delivery is not the usual one: a chunk of one batch,
-all of it accepted, none of it unreadable.
+"""Workers with a defect that shows only in an unusual delivery.
+
+The usual one is a chunk of one batch that the broker accepts, without an unreadable record.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from faust.types import TP
 from infra import config
 from streams import application
 from streams import worker as workers
-from streams.processing.processor import Answers
+from streams.processing.processor import Processed
 from streams.transport import driver as transport
 from streams.transport.consumer import Consumer
 from streams.transport.producer import BATCH_BYTES, Producer
@@ -24,7 +25,7 @@ RECORD_BYTES = 200  # more than a record takes beside its value and headers of o
 
 
 class Cut(Producer):
-    """Sends what fits into one batch at a time, so that a defect can treat the batches apart."""
+    """Sends one batch at a time, so that a defect can change single batches."""
 
     async def send_all(
         self,
@@ -44,7 +45,7 @@ class Cut(Producer):
         return deliveries
 
     def spoil(self, batches: list[list[Record]]) -> list[list[Record]]:
-        """What to send in place of the right batches."""
+        """The batches to send in place of the right ones."""
         return batches
 
 
@@ -63,14 +64,14 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 class FullBatchDrop(Cut):
-    """Drops the record at which a batch is full."""
+    """Drops the record that did not fit into a full batch."""
 
     def spoil(self, batches: list[list[Record]]) -> list[list[Record]]:
         return batches[:1] + [batch[1:] for batch in batches[1:]]
 
 
 class ShiftedHeaders(Cut):
-    """From the second batch on, gives each record the headers of the one before it."""
+    """From the second batch on, gives each record the headers of the previous one."""
 
     def spoil(self, batches: list[list[Record]]) -> list[list[Record]]:
         heads = [head for batch in batches for *_, head in batch]
@@ -80,18 +81,18 @@ class ShiftedHeaders(Cut):
 
 
 class LastBatchUnsent(Cut):
-    """Of several batches, does not send the last."""
+    """Does not send the last of several batches."""
 
     def spoil(self, batches: list[list[Record]]) -> list[list[Record]]:
         return batches[:1] + batches[1:-1]
 
 
 class LettersForgotten(Inference):
-    """Publishes no dead letters of a chunk that has results."""
+    """Publishes no dead letters of a chunk that also has results."""
 
-    async def _answer(self, chunk: Any) -> Answers:
-        answers = await super()._answer(chunk)
-        return Answers(answers.results, [] if answers.results else answers.dead_letters)
+    async def _process(self, chunk: Any) -> Processed:
+        processed = await super()._process(chunk)
+        return processed._replace(dead_letters=[]) if processed.results else processed
 
 
 class FirstDeliveryAcked(Inference):
@@ -103,7 +104,7 @@ class FirstDeliveryAcked(Inference):
 
 
 class FailureAcked(Inference):
-    """Logs a delivery that failed, and acknowledges its chunk."""
+    """Logs a failed delivery, and acknowledges its chunk."""
 
     async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
         done = await asyncio.gather(*deliveries, return_exceptions=True)
@@ -114,7 +115,7 @@ class FailureAcked(Inference):
 
 
 class FullChunkCut(Inference):
-    """Leaves out the last record of a chunk that is as long as one may be."""
+    """Leaves out the last record of a chunk of maximum length."""
 
     async def handle(self, event: Any, producer: Any) -> None:
         chunk = event.value
@@ -123,7 +124,7 @@ class FullChunkCut(Inference):
 
 
 class FirstPartitionOnly(Consumer):
-    """Of a fetch of several partitions, delivers the first and takes the others for handled."""
+    """Delivers only the first partition of a fetch, and marks the others as handled."""
 
     async def _deliver_all(self, fetched: Mapping[TP, list[Any]], fetcher: Any) -> None:
         (first, *_) = fetched
@@ -149,7 +150,7 @@ PRODUCERS: Mapping[str, type[Producer]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """The worker with a defect, made when `faust -A tests.chaos.delivery.mutants:NAME` asks."""
+    """The worker with a defect, built for `faust -A tests.chaos.delivery.mutants:NAME`."""
     if name in PRODUCERS:
         transport.Transport.Producer = PRODUCERS[name]
     elif name in INFERENCES:

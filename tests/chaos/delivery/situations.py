@@ -1,17 +1,17 @@
-"""The situations in which deliveries differ, counted from what the logs and the wire show."""
+"""The situations in which deliveries differ, counted from the logs and the proxy's traffic."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
-from tests.chaos.checks.history import Observed, ResultRecord
+from tests.chaos.checks.observed import Observed, ResultRecord
 from tests.chaos.delivery.wire import Batch
 
-CHUNK_RECORDS = 5  # most records of a chunk in these runs
+CHUNK_RECORDS = 5  # the largest chunk of these runs
 
 
 def count(seen: Observed) -> dict[str, int]:
-    """How often each was met."""
+    """The number of times that each situation was met."""
     chunks = _chunks(seen)
     accepted = [batch for batch in seen.batches if batch.error == 0]
     return {
@@ -27,13 +27,13 @@ def count(seen: Observed) -> dict[str, int]:
 
 
 def _chunks(seen: Observed) -> list[list[ResultRecord]]:
-    """Answers that one worker gave at once: they have the same time and stand side by side."""
+    """The answers of each chunk: adjacent, with the same time and worker."""
     ordered = sorted(seen.results, key=lambda r: r.place)
     return [list(group) for _, group in groupby(ordered, key=lambda r: (r.place[0], r.at, r.pid))]
 
 
 def _further_batches(accepted: Sequence[Batch]) -> int:
-    """Batches that hold the rest of what did not fit into the one before."""
+    """Batches that continue the previous one, which was full."""
     of_partition: dict[tuple[str, int], list[Batch]] = defaultdict(list)
     for batch in accepted:
         of_partition[batch.topic, batch.partition].append(batch)
@@ -45,7 +45,7 @@ def _further_batches(accepted: Sequence[Batch]) -> int:
 
 
 def _mixed(chunks: Sequence[list[ResultRecord]], seen: Observed) -> int:
-    """Chunks of whose records one between two answers became a dead letter."""
+    """Chunks with a dead letter between two answers."""
     letters = set(seen.letters)
     return sum(
         any((chunk[0].task[0], offset) in letters for offset in _span(chunk)) for chunk in chunks

@@ -1,6 +1,6 @@
-"""A TCP proxy before the broker, to cut its connections or to swallow what it says.
+"""A TCP proxy in front of the broker, to cut connections or to discard the broker's replies.
 
-The broker tells all clients to come by here (`--advertised`), so nobody gets around it.
+The broker advertises the proxy's address (`--advertised`), so no client bypasses it.
 """
 
 import asyncio
@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 
-from tests.chaos.delivery.wire import Dialogue, Wire
+from tests.chaos.delivery.wire import Connection, Wire
 
 CHUNK_BYTES = 1 << 16
-HEAD_BYTES = 4  # of a frame of Kafka's protocol: the length of the rest
+LENGTH_BYTES = 4  # the head of a frame of Kafka's protocol: the length of the rest
 
 Change = Callable[[bytes], bytes]
 
@@ -19,7 +19,7 @@ Change = Callable[[bytes], bytes]
 class Proxy:
     """Passes bytes between clients and 127.0.0.1:`target`; an async context manager.
 
-    With a `wire` it takes them for frames of Kafka's protocol and shows them to it.
+    With a `wire` it parses them as frames of Kafka's protocol and passes them through it.
     """
 
     def __init__(self, port: int, target: int, wire: Wire | None = None) -> None:
@@ -27,8 +27,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._silent = False
-        self._deaf: set[asyncio.Task[None]] = set()  # connections that lost bytes
-        self.cut = self.swallowed = 0  # connections cut, bytes not passed on
+        self._damaged: set[asyncio.Task[None]] = set()  # connections that lost bytes
+        self.cut = self.discarded = 0  # connections, bytes
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -48,13 +48,13 @@ class Proxy:
         await self._cut(self._connections)
 
     def silence(self) -> None:
-        """Swallow all that the broker says from now on."""
+        """Discard all bytes from the broker from now on."""
         self._silent = True
 
-    async def speak(self) -> None:
-        """Pass on again; a connection that lost bytes cannot go on and is cut."""
+    async def resume(self) -> None:
+        """Pass bytes on; cut the connections that lost bytes, as they cannot continue."""
         self._silent = False
-        await self._cut(self._deaf)
+        await self._cut(self._damaged)
 
     async def _cut(self, connections: set[asyncio.Task[None]]) -> None:
         victims = list(connections)
@@ -73,7 +73,7 @@ class Proxy:
             pass  # cut, or the broker is away: the client sees its connection end
         finally:
             self._connections.discard(task)
-            self._deaf.discard(task)
+            self._damaged.discard(task)
             writer.transport.abort()
 
     async def _pass(
@@ -82,17 +82,17 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        answers, requests = await asyncio.open_connection("127.0.0.1", self._target)
-        dialogue = None if self._wire is None else Dialogue(self._wire)
-        asked = _parts(reader, dialogue.request if dialogue else None)
-        there = asyncio.create_task(_pump(asked, requests))
-        back = asyncio.create_task(self._pump_back(task, answers, writer, dialogue))
+        replies, requests = await asyncio.open_connection("127.0.0.1", self._target)
+        connection = None if self._wire is None else Connection(self._wire)
+        sent = _parts(reader, connection.request if connection else None)
+        forward = asyncio.create_task(_pump(sent, requests))
+        backward = asyncio.create_task(self._pump_back(task, replies, writer, connection))
         try:
-            await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((forward, backward), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pump in (there, back):
+            for pump in (forward, backward):
                 pump.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
+            await asyncio.gather(forward, backward, return_exceptions=True)
             requests.transport.abort()
 
     async def _pump_back(
@@ -100,31 +100,31 @@ class Proxy:
         task: asyncio.Task[None],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        dialogue: Dialogue | None,
+        connection: Connection | None,
     ) -> None:
-        def swallow_or_change(frame: bytes) -> bytes:
-            return dialogue.response(frame) if dialogue and not self._silent else frame
+        def change(frame: bytes) -> bytes:
+            return connection.response(frame) if connection and not self._silent else frame
 
-        async for data in _parts(reader, swallow_or_change if dialogue else None):
+        async for data in _parts(reader, change if connection else None):
             if self._silent:
-                self.swallowed += len(data)
-                self._deaf.add(task)
+                self.discarded += len(data)
+                self._damaged.add(task)
             else:
                 writer.write(data)
                 await writer.drain()
 
 
 async def _parts(reader: asyncio.StreamReader, change: Change | None) -> AsyncIterator[bytes]:
-    """What comes: with a `change` in whole frames, each changed by it."""
+    """The bytes as they arrive; with a `change`, whole frames, each passed through it."""
     if change is None:
         while data := await reader.read(CHUNK_BYTES):
             yield data
         return
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:
-            length = int.from_bytes(await reader.readexactly(HEAD_BYTES), "big")
+            length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
             frame = change(await reader.readexactly(length))
-            yield len(frame).to_bytes(HEAD_BYTES, "big") + frame
+            yield len(frame).to_bytes(LENGTH_BYTES, "big") + frame
 
 
 async def _pump(parts: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

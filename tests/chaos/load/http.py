@@ -1,4 +1,4 @@
-"""The load over HTTP: r1 waits for its answer in the request, r2 comes back for it."""
+"""The load over HTTP: r1 waits for its answer in the request, r2 polls for it."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from infra.config import Settings
-from tests.chaos.load.pace import ANSWER_SECONDS, Pace
+from tests.chaos.load.state import ANSWER_SECONDS, LoadState
 from tests.chaos.model import rows_for
 
 RATE = 4.0  # requests a second of each client
@@ -18,38 +18,37 @@ BAD, CONFLICT = 0.03, 0.06  # shares of the requests
 
 
 class Response(NamedTuple):
-    """A status and its body; status 0: there was no connection, so nothing was sent."""
+    """A status and its body; status 0: the connection failed, so nothing was sent."""
 
     status: int
     body: dict[str, Any]
 
 
 class LostResponse(Exception):
-    """The request went out and no response came."""
+    """The request was sent, but no response arrived."""
 
 
-class RestLoad:
-    """Runs until the pace says stop."""
+class HttpLoad:
+    """The clients r1 and r2; they run until `state.stop` is set."""
 
-    def __init__(self, settings: Settings, pace: Pace) -> None:
-        self._pace = pace
-        self._record = pace.record
+    def __init__(self, settings: Settings, state: LoadState) -> None:
+        self._state = state
+        self._record = state.record
         self._base = settings.api_url
 
     async def run(self) -> None:
-        """Both clients, until told to stop."""
+        """Run both clients."""
         self._session = aiohttp.ClientSession(timeout=REQUEST)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ask_steadily("r1", {"Prefer": f"wait={WAIT}"}))
             group.create_task(self._ask_steadily("r2", {}))
 
     async def close(self) -> None:
-        """Disconnect."""
         await self._session.close()
 
     async def look_up(self) -> None:
-        """Ask for each task that was left unknown whether it exists."""
-        for task_id in self._pace.unknown:
+        """Ask whether each task with an unknown outcome exists."""
+        for task_id in self._state.unknown:
             try:
                 status, body = await self._request("GET", f"/tasks/{task_id}")
             except LostResponse as e:
@@ -58,21 +57,23 @@ class RestLoad:
             self._record("r1", "get", type_, task_id, detail=f"{status} {body.get('error', '')}")
 
     async def _ask_steadily(self, proc: str, headers: dict[str, str]) -> None:
-        while not self._pace.stop.is_set():
-            self._pace.spawn(self._ask(proc, headers, self._pace.new_id()))
-            await self._pace.pause(1 / RATE)
+        while not self._state.stop.is_set():
+            self._state.spawn(self._ask(proc, headers, self._state.new_id()))
+            await self._state.pause(1 / RATE)
 
     async def _ask(self, proc: str, headers: dict[str, str], task_id: str) -> None:
-        bad = self._pace.random.random() < BAD
+        bad = self._state.random.random() < BAD
         X = [[1.0]] if bad else rows_for(task_id)
         self._record(proc, "submit", "invoke", task_id)
         try:
             response = await self._post(X, task_id, headers)
         except LostResponse as e:
-            self._pace.doubt(proc, task_id, e)
+            self._state.record_unknown(proc, task_id, e)
             return
-        if self._note(proc, task_id, response) and await self._answer(proc, task_id, response):
-            await self._contradict(proc, task_id)
+        if self._record_submit(proc, task_id, response) and await self._await_answer(
+            proc, task_id, response
+        ):
+            await self._reuse_id(proc, task_id)
 
     async def _post(self, X: list[list[float]], task_id: str, headers: dict[str, str]) -> Response:
         body = msgspec.json.encode({"id": task_id, "X": X})
@@ -88,21 +89,21 @@ class RestLoad:
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as e:
             raise LostResponse(repr(e)) from e
 
-    def _note(self, proc: str, task_id: str, response: Response) -> bool:
-        """Record what a POST says of its task; whether it was accepted."""
+    def _record_submit(self, proc: str, task_id: str, response: Response) -> bool:
+        """Record the outcome of a POST; True if the task was accepted."""
         status, body = response
         detail = f"{status} {body.get('error', '')}"
         if status in (200, 202):
             place = (body["partition"], body["offset"]) if "offset" in body else None
             self._record(proc, "submit", "ok", task_id, place=place)
         elif status >= 500 and (status != 503 or "id" in body):  # unconfirmed
-            self._pace.doubt(proc, task_id, detail)
+            self._state.record_unknown(proc, task_id, detail)
         else:
             self._record(proc, "submit", "fail", task_id, detail=detail)
         return status in (200, 202)
 
-    async def _answer(self, proc: str, task_id: str, response: Response) -> bool:
-        """Record the answer, come back for it if need be; whether there is one."""
+    async def _await_answer(self, proc: str, task_id: str, response: Response) -> bool:
+        """Poll for the answer and record it; False if there is none in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 while not (response.status == 200 and "task" in response.body):
@@ -115,9 +116,9 @@ class RestLoad:
         self._record(proc, "await", "info", task_id, detail=f"none in {ANSWER_SECONDS:g} s")
         return False
 
-    async def _contradict(self, proc: str, task_id: str) -> None:
-        """Use the id for another task, once the database has the first one's answer."""
-        if self._pace.random.random() > CONFLICT:
+    async def _reuse_id(self, proc: str, task_id: str) -> None:
+        """Use the id for another task, once the database has the first answer."""
+        if self._state.random.random() > CONFLICT:
             return
         with contextlib.suppress(LostResponse):
             if (await self._request("GET", f"/tasks/{task_id}")).status != 200:

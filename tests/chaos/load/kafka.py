@@ -1,4 +1,4 @@
-"""The load on the log: c1 to c3 ask, c4 reads all results, and a stranger sends poison."""
+"""The load over Kafka: c1 to c3 send tasks, c4 reads all results, a stranger sends poison."""
 
 import asyncio
 import contextlib
@@ -15,31 +15,31 @@ from infra.topics import MAX_TASK_BYTES, RESULTS, TASKS
 from streams.client import Client
 from streams.errors import ClientError, ResultTimeout, StoreError, TaskTooLarge, UnknownOutcome
 from streams.projection.reader import Reader
-from tests.chaos.load.pace import ANSWER_SECONDS, Pace
+from tests.chaos.load.state import ANSWER_SECONDS, LoadState
 from tests.chaos.model import broken_rows, rows_for
 
 RATE = 8.0  # tasks a second of each client
-BURST = 24  # c1 sends as many at once, so that a fault finds work in hand
+BURST = 24  # tasks that c1 sends at once, so that some are in flight when a fault strikes
 FLOOD = 300
-PATIENCE = 2.5  # seconds for the broker's acknowledgement, less than an outage takes
+DELIVERY_SECONDS = 2.5  # for the broker's acknowledgement; less than an outage lasts
 POISON = (
     b"", None, b"{", b'{"a":"\xff"}', b"[" * 20_000, b"[1,2]", b"\x00\x01\x02",
     b'{"v":1,"id":"7","X":[[1,2]],"at":1}', b"null", b'{"v":1,"X":[[1,2]],"at":1}',
 )  # fmt: skip
 
 
-class Load:
-    """Runs until the pace says stop; `retry` and `close` are the end."""
+class KafkaLoad:
+    """The Kafka clients; they run until `state.stop` is set, then `retry` and `close`."""
 
-    def __init__(self, settings: Settings, pace: Pace) -> None:
-        self._settings = msgspec.structs.replace(settings, delivery_timeout=PATIENCE)
-        self._pace = pace
-        self._record = pace.record
-        self._wanted_rows: set[str] = set()
+    def __init__(self, settings: Settings, state: LoadState) -> None:
+        self._settings = msgspec.structs.replace(settings, delivery_timeout=DELIVERY_SECONDS)
+        self._state = state
+        self._record = state.record
+        self._missing_rows: set[str] = set()
         self._stack = contextlib.AsyncExitStack()
 
     async def run(self) -> None:
-        """All clients at once, until told to stop."""
+        """Run all clients."""
         self._submitter = await self._client()
         askers = [await self._client(), await self._client()]
         self._background = [
@@ -59,23 +59,23 @@ class Load:
         return client
 
     async def flood(self) -> list[str]:
-        """Many tasks at once; returns their ids."""
-        ids = [self._pace.new_id() for _ in range(FLOOD)]
+        """Send FLOOD tasks at once; returns their ids."""
+        ids = [self._state.new_id() for _ in range(FLOOD)]
         await asyncio.gather(*(self._submit("flood", i, rows_for(i)) for i in ids))
         return ids
 
     async def retry(self, deadline: float) -> None:
-        """Try what was left unknown again with the same id; wait for all rows."""
+        """Retry the tasks with an unknown outcome, with the same ids; wait for all rows."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                for task_id in list(self._pace.unknown):
+                for task_id in list(self._state.unknown):
                     await self._submit("c1-again", task_id, rows_for(task_id))
-                while self._wanted_rows:
+                while self._missing_rows:
                     await asyncio.sleep(0.2)
 
     async def close(self) -> None:
-        """Disconnect; what is still awaited is not answered."""
-        for task_id in self._wanted_rows:
+        """Disconnect; record the tasks that are still unanswered."""
+        for task_id in self._missing_rows:
             self._record("c1", "await", "info", task_id)
         for task in self._background:
             task.cancel()
@@ -83,28 +83,28 @@ class Load:
         await self._stack.aclose()
 
     async def _submit_bursts(self) -> None:
-        """c1: one task after the other; the answers are awaited as rows of the database."""
-        last = self._pace.new_id()
-        while not self._pace.stop.is_set():
-            self._pace.burst.clear()
+        """c1: bursts of tasks, one after the other; `_poll_rows` finds the answers."""
+        last = self._state.new_id()
+        while not self._state.stop.is_set():
+            self._state.burst.clear()
             for _ in range(BURST):
                 last = await self._submit_some(last)
-            await self._pace.pause(BURST / RATE, self._pace.burst)
+            await self._state.pause(BURST / RATE, self._state.burst)
 
     async def _submit_some(self, last: str) -> str:
         """Submit a task of some kind; returns its id."""
-        draw = self._pace.random.random()
-        if draw < 0.02:  # once more, the same
+        draw = self._state.random.random()
+        if draw < 0.02:  # a retry of the same task
             await self._submit("c1", last, rows_for(last))
         elif draw < 0.04:  # the id of another task
             await self._submit("c1", last, rows_for(last, other=True))
         elif draw < 0.06:
-            await self._submit("c1", self._pace.new_id(), [["x" * MAX_TASK_BYTES]])
+            await self._submit("c1", self._state.new_id(), [["x" * MAX_TASK_BYTES]])
         elif draw < 0.08:
-            broken = self._pace.new_id()
+            broken = self._state.new_id()
             await self._submit("c1", broken, broken_rows(broken))
         else:
-            last = self._pace.new_id()
+            last = self._state.new_id()
             await self._submit("c1", last, rows_for(last))
         return last
 
@@ -115,16 +115,16 @@ class Load:
         except TaskTooLarge as e:
             self._record(proc, "submit", "fail", task_id, detail=str(e))
         except UnknownOutcome as e:
-            self._pace.doubt(proc, task_id, e)
+            self._state.record_unknown(proc, task_id, e)
         else:
             place = done.partition, done.offset
             self._record(proc, "submit", "ok", task_id, place=place)
-            self._wanted_rows.add(task_id)
+            self._missing_rows.add(task_id)
 
     async def _ask_steadily(self, proc: str, client: Client) -> None:
-        while not self._pace.stop.is_set():
-            self._pace.spawn(self._ask(proc, client, self._pace.new_id()))
-            await self._pace.pause(1 / RATE)
+        while not self._state.stop.is_set():
+            self._state.spawn(self._ask(proc, client, self._state.new_id()))
+            await self._state.pause(1 / RATE)
 
     async def _ask(self, proc: str, client: Client, task_id: str) -> None:
         self._record(proc, "submit", "invoke", task_id)
@@ -133,28 +133,28 @@ class Load:
         except ResultTimeout as e:
             self._record(proc, "submit", "ok", task_id)
             self._record(proc, "await", "info", task_id, detail=str(e))
-        except ClientError as e:  # a first `ask` may fail before it sends; unknown is right too
-            self._pace.doubt(proc, task_id, e)
+        except ClientError as e:  # `ask` may fail before it sends; unknown is still correct
+            self._state.record_unknown(proc, task_id, e)
         else:
             self._record(proc, "submit", "ok", task_id)
             self._record(proc, "await", "ok", task_id, got=result.id, y=result.y)
 
     async def _poll_rows(self) -> None:
         while True:
-            with contextlib.suppress(StoreError, sqlite3.Error):  # the next look will see
+            with contextlib.suppress(StoreError, sqlite3.Error):  # the next poll retries
                 self._look_for_rows()
             await asyncio.sleep(0.5)
 
     def _look_for_rows(self) -> None:
         with Reader(self._settings.database) as reader:
-            for task_id in list(self._wanted_rows):
+            for task_id in list(self._missing_rows):
                 if row := reader.get(task_id):
-                    self._wanted_rows.discard(task_id)
+                    self._missing_rows.discard(task_id)
                     y = row["y"] and msgspec.json.decode(row["y"])
                     self._record("c1", "await", "ok", task_id, got=row["task_id"], y=y)
 
     async def _read_results(self) -> None:
-        """c4: whatever stands in `results`, as any consumer sees it."""
+        """c4: all records of `results`, as any consumer sees them."""
         partitions = [TopicPartition(RESULTS, p) for p in range(self._settings.partitions)]
         async with AIOKafkaConsumer(
             bootstrap_servers=self._settings.bootstrap,
@@ -176,15 +176,15 @@ class Load:
             bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000
         ) as producer:
             count = 0
-            while not self._pace.stop.is_set():
+            while not self._state.stop.is_set():
                 name = f"poison-{(count := count + 1)}"
                 self._record("stranger", "poison", "invoke", name)
                 await self._send_poison(producer, name, POISON[count % len(POISON)])
-                await self._pace.pause(0.7)
+                await self._state.pause(0.7)
 
     async def _send_poison(self, producer: Any, name: str, value: bytes | None) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(DELIVERY_SECONDS):
                 done = await producer.send_and_wait(TASKS, value, key=name.encode())
         except (KafkaError, TimeoutError) as e:
             self._record("stranger", "poison", "info", name, detail=repr(e))

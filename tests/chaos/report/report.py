@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tests.chaos.report import html as page
+from tests.chaos.report import page
 from tests.chaos.run import Outcome
 
 WORDS = {0: "valid", 1: "anomaly", 2: "vacuous"}
@@ -13,7 +13,7 @@ SHOWN = 5
 
 
 class Report(NamedTuple):
-    """What was run, and what came of it."""
+    """A run and its outcome."""
 
     command: str
     seed: int
@@ -35,9 +35,9 @@ def facts(report: Report) -> dict[str, Any]:
 
 
 def write(report: Report, folder: Path) -> None:
-    """Write report.json and report.html."""
-    said = facts(report)
-    encoded = msgspec.json.format(msgspec.json.encode(said))
+    """Write report.json, report.html, usage.jsonl and batches.jsonl."""
+    content = facts(report)
+    encoded = msgspec.json.format(msgspec.json.encode(content))
     (folder / "report.json").write_bytes(encoded)
     usage = msgspec.json.Encoder().encode_lines([u._asdict() for u in report.outcome.seen.usage])
     (folder / "usage.jsonl").write_bytes(usage)
@@ -45,11 +45,11 @@ def write(report: Report, folder: Path) -> None:
         [b._asdict() for b in report.outcome.seen.batches]
     )
     (folder / "batches.jsonl").write_bytes(batches)
-    (folder / "report.html").write_text(page.render(said, report.outcome.seen), encoding="utf-8")
+    (folder / "report.html").write_text(page.render(content, report.outcome.seen), encoding="utf-8")
 
 
 def summary(report: Report, folder: Path) -> str:
-    """A few lines to read."""
+    """The verdict in a few lines."""
     verdict = report.outcome.verdict
     lines = [f"seed {report.seed}, {report.broker}: {WORDS[verdict.exit_code]}"]
     lines.append(", ".join(f"{name} {count}" for name, count in verdict.counts.items()))

@@ -1,35 +1,34 @@
-"""The picture of a run as inline SVG: rates on top, then faults, then each process's lives."""
+"""The timeline of a run as inline SVG: rates on top, then faults, then processes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import NamedTuple
 
-from tests.chaos.checks.conduct import API_FAULTS, BROKER_FAULTS, WORKER_FAULTS, repeats
-from tests.chaos.checks.history import Observed, Usage, events
+from tests.chaos.checks.behavior import API_FAULTS, BROKER_FAULTS, WORKER_FAULTS, repeats
+from tests.chaos.checks.observed import Observed, Usage, events
 
 WIDTH, LEFT, RIGHT = 1120, 96, 12
 RATES, LANE, ROW = 120, 22, 22  # heights
 LANES = 3  # of fault labels
 TOP = 24
 GRID, INK, SOFT = "#e3e8ec", "#22303c", "#5d6d7a"
-ASKED, ANSWERED, DOUBT, REPEAT = "#7f8c98", "#2878b5", "#d68910", "#8e44ad"
+SENT, ANSWERED, UNKNOWN, REPEAT = "#7f8c98", "#2878b5", "#d68910", "#8e44ad"
 ALIVE = {"api": "#b7d7c2", "worker": "#a9cce3", "sink": "#f5d6a8"}
 FAULT_COLORS = (
     (BROKER_FAULTS, "#c0392b"), (WORKER_FAULTS, "#2878b5"), (API_FAULTS, "#2e7d4f"),
 )  # fmt: skip
 OTHER_FAULTS = "#b9770e"
-LABEL = 7.2  # about the width of a character
+CHARACTER = 7.2  # about its width
 
 
 class Scale(NamedTuple):
-    """From monotonic nanoseconds to the picture's x."""
+    """Maps monotonic nanoseconds to x coordinates."""
 
     begin: int
     end: int
 
     def x(self, t: int) -> float:
-        """Where a moment is drawn."""
         share = (t - self.begin) / max(1, self.end - self.begin)
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
@@ -39,12 +38,12 @@ class Scale(NamedTuple):
 
 
 def begin(seen: Observed) -> int:
-    """The run's first moment."""
+    """The time of the first observation."""
     return min([e.t for e in seen.history] + [u.t for u in seen.usage], default=0)
 
 
 def draw(seen: Observed) -> str:
-    """The whole picture."""
+    """The timeline as an SVG element."""
     scale = Scale(begin(seen), max((e.t for e in seen.history), default=1))
     names = sorted({u.proc for u in seen.usage})
     rows_top = TOP + RATES + 32 + LANES * LANE + 10
@@ -57,7 +56,7 @@ def draw(seen: Observed) -> str:
         *_rates(seen, scale),
         *_marks(seen, scale),
         *_faults(seen, scale, TOP + RATES + 32, height - 22),
-        *_lives(seen, scale, names, rows_top),
+        *_processes(seen, scale, names, rows_top),
         "</svg>",
     ]
     return "".join(parts)
@@ -81,14 +80,14 @@ def _per_second(scale: Scale, times: Iterable[int]) -> list[int]:
 
 
 def _rates(seen: Observed, scale: Scale) -> Iterator[str]:
-    """Tasks asked and answers in `results`, each second."""
-    asked = _per_second(scale, (e.t for e in events(seen, "submit", "invoke")))
+    """Tasks sent and answers in `results`, per second."""
+    sent = _per_second(scale, (e.t for e in events(seen, "submit", "invoke")))
     answered = _per_second(scale, (e.t for e in events(seen, "await", "ok") if e.proc == "c4"))
-    # A flood would flatten everything else.
-    ordinary = sorted(asked + answered)
+    # A flood would flatten all other rates.
+    ordinary = sorted(sent + answered)
     most = max(10, ordinary[int(len(ordinary) * 0.98)])
     for label, counts, color, x in (
-        ("tasks asked/s", asked, ASKED, LEFT),
+        ("tasks sent/s", sent, SENT, LEFT),
         ("answers/s", answered, ANSWERED, LEFT + 95),
     ):
         points = " ".join(
@@ -108,10 +107,10 @@ def _height(count: int, most: int) -> float:
 
 
 def _marks(seen: Observed, scale: Scale) -> Iterator[str]:
-    """Ticks below the rates: repeated answers, and tasks left in doubt."""
-    doubts = [e.t for e in events(seen, "submit", "info")]
-    again = [repeat.t for _, repeat in repeats(seen)]
-    rows = (("in doubt", doubts, DOUBT, 4), ("repeated", again, REPEAT, 17))
+    """Ticks below the rates: tasks with an unknown outcome, and repeated answers."""
+    unknown = [e.t for e in events(seen, "submit", "info")]
+    repeated = [repeat.t for _, repeat in repeats(seen)]
+    rows = (("unknown", unknown, UNKNOWN, 4), ("repeated", repeated, REPEAT, 17))
     for label, times, color, below in rows:
         y = TOP + RATES + below
         yield _text(LEFT - 8, y + 8, label, f'text-anchor="end" fill="{color}"')
@@ -124,9 +123,9 @@ def _color(name: str) -> str:
 
 
 def _faults(seen: Observed, scale: Scale, top: float, bottom: float) -> Iterator[str]:
-    """A band through everything below for each fault, and its name in a lane of its own."""
+    """A band for each fault across the rows below, and its name in a free lane."""
     starts = {e.id: e.t for e in events(seen, "fault", "invoke")}
-    free = [0.0] * LANES  # from where on each lane is empty
+    free = [0.0] * LANES  # the x from which each lane is empty
     yield _text(LEFT - 8, top + 14, "faults", f'text-anchor="end" fill="{SOFT}"')
     for event in events(seen, "fault", "ok", "info"):
         name = event.id.rpartition(" ")[2]
@@ -134,24 +133,24 @@ def _faults(seen: Observed, scale: Scale, top: float, bottom: float) -> Iterator
         lane = min(range(LANES), key=lambda n, x=x: max(x, free[n]))  # type: ignore[misc]
         y = top + lane * LANE
         label = name + ("" if event.type == "ok" else " (no effect)")
-        text_x = min(x + 4, WIDTH - RIGHT - LABEL * len(label))
-        free[lane] = max(end, text_x + LABEL * len(label))
+        text_x = min(x + 4, WIDTH - RIGHT - CHARACTER * len(label))
+        free[lane] = max(end, text_x + CHARACTER * len(label))
         box = f'<rect x="{x}" y="{y}" width="{max(2.0, end - x):.1f}" fill="{_color(name)}" '
         yield f'{box} height="{bottom - y}" opacity=".07"/>'
         yield f'{box} height="18" rx="3" opacity=".25"/>'
         yield _text(text_x, y + 13, label, f'fill="{_color(name)}" font-weight="600"')
 
 
-def _lives(seen: Observed, scale: Scale, names: list[str], top: float) -> Iterator[str]:
-    """A row for each place in the fleet, a bar for each process that filled it."""
-    lives: dict[tuple[str, int], list[Usage]] = {}
+def _processes(seen: Observed, scale: Scale, names: list[str], top: float) -> Iterator[str]:
+    """A row for each supervised place, with a bar for each process that ran in it."""
+    processes: dict[tuple[str, int], list[Usage]] = {}
     for usage in seen.usage:
-        lives.setdefault((usage.proc, usage.pid), []).append(usage)
+        processes.setdefault((usage.proc, usage.pid), []).append(usage)
     ends = {pid: e for e in events(seen, "exit") for pid in e.pids}
     for n, name in enumerate(names):
         y = top + n * ROW
         yield _text(LEFT - 8, y + 14, name, 'text-anchor="end"')
-        for (proc, pid), usages in lives.items():
+        for (proc, pid), usages in processes.items():
             if proc != name:
                 continue
             x = scale.x(usages[0].t)

@@ -13,7 +13,8 @@ from model.artifact import Loaded
 from model.predict import predict
 from streams.codec import decode_result, decode_results, input_digest
 from streams.events import Failure, Position, Result, new_id
-from streams.processing.processor import Answerer, DeadLetter
+from streams.processing.decoder import DeadLetter
+from streams.processing.processor import Processor
 from streams.records import Columns
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
@@ -21,8 +22,8 @@ ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
 
 
 @pytest.fixture(scope="module")
-def answerer(loaded: Loaded) -> Answerer:
-    return Answerer(loaded, "host-1", max_rows=10)
+def processor(loaded: Loaded) -> Processor:
+    return Processor(loaded, "host-1", max_rows=10)
 
 
 def task(X: Any, **fields: Any) -> dict[str, Any]:
@@ -34,10 +35,10 @@ def batch(*values: Any, keys: Sequence[bytes | None] | None = None, first: int =
     return Columns(range(first, first + len(raw)), keys or [ID.encode()] * len(raw), raw)
 
 
-def errors(answerer: Answerer, *values: Any) -> list[Failure | None]:
-    answers = answerer.answer(2, batch(*values))
-    assert answers.dead_letters == []
-    return [decode_result(value).error for _, value in answers.results]
+def errors(processor: Processor, *values: Any) -> list[Failure | None]:
+    processed = processor.process(2, batch(*values))
+    assert processed.dead_letters == []
+    return [decode_result(value).error for _, value in processed.results]
 
 
 def many(count: int) -> tuple[list[str], Columns]:
@@ -46,12 +47,12 @@ def many(count: int) -> tuple[list[str], Columns]:
     return ids, batch(*tasks, keys=[i.encode() for i in ids])
 
 
-def test_each_task_gets_its_own_rows_answer_in_order(answerer: Answerer, loaded: Loaded) -> None:
+def test_each_task_gets_its_own_rows_answer_in_order(processor: Processor, loaded: Loaded) -> None:
     ids = [new_id(), new_id()]
     asked = [task(ROWS[:1], id=ids[0]), task(ROWS[1:], id=ids[1])]
-    answers = answerer.answer(2, batch(*asked, keys=[i.encode() for i in ids]))
-    assert [key.decode() for key, _ in answers.results] == ids
-    results = [decode_result(value) for _, value in answers.results]
+    processed = processor.process(2, batch(*asked, keys=[i.encode() for i in ids]))
+    assert [key.decode() for key, _ in processed.results] == ids
+    results = [decode_result(value) for _, value in processed.results]
     y, proba = predict(loaded.model, np.array(ROWS))
     assert proba is not None
     expected = [
@@ -67,22 +68,24 @@ def test_each_task_gets_its_own_rows_answer_in_order(answerer: Answerer, loaded:
     assert all(result.ms.queue > 0 and result.ms.infer > 0 for result in results)
 
 
-def test_a_chunks_time_is_guessed_from_its_size_not_from_its_records(loaded: Loaded) -> None:
-    answerer = Answerer(loaded, "host-1", max_rows=1000)
+def test_the_time_of_a_chunk_is_estimated_from_its_size_not_from_its_records(
+    loaded: Loaded,
+) -> None:
+    processor = Processor(loaded, "host-1", max_rows=1000)
     few = many(4)[1]
-    assert answerer.seconds(few) == math.inf
-    answerer.answer(0, few)
-    guess = answerer.seconds(few)
+    assert processor.estimate_seconds(few) == math.inf
+    processor.process(0, few)
+    guess = processor.estimate_seconds(few)
     large = batch(*[task(ROWS * 300) for _ in few.values])
-    assert answerer.seconds(large) > 50 * guess
+    assert processor.estimate_seconds(large) > 50 * guess
 
 
-def test_one_bad_record_changes_no_neighbours_answer(answerer: Answerer) -> None:
+def test_one_bad_record_changes_no_neighbours_answer(processor: Processor) -> None:
     ids, good = many(50)
-    alone = [decode_result(v).y for _, v in answerer.answer(0, good).results]
+    alone = [decode_result(v).y for _, v in processor.process(0, good).results]
     values = [*good.values[:20], b"{", *good.values[20:]]
     keys = [*good.keys[:20], b"poison", *good.keys[20:]]
-    mixed = answerer.answer(0, Columns(range(51), keys, values))
+    mixed = processor.process(0, Columns(range(51), keys, values))
     assert [key.decode() for key, _ in mixed.results] == ids
     assert [decode_result(v).y for _, v in mixed.results] == alone
     offsets = [decode_result(v).task.offset for _, v in mixed.results]
@@ -112,11 +115,11 @@ def test_one_bad_record_changes_no_neighbours_answer(answerer: Answerer) -> None
     ],
 )
 def test_what_has_no_id_to_answer_to_is_a_dead_letter_with_its_bytes_unchanged(
-    answerer: Answerer, value: bytes | None, reason: str
+    processor: Processor, value: bytes | None, reason: str
 ) -> None:
-    answers = answerer.answer(2, batch(value))
-    assert answers.results == []
-    assert answers.dead_letters == [DeadLetter(ID.encode(), value, 40, reason)]
+    processed = processor.process(2, batch(value))
+    assert processed.results == []
+    assert processed.dead_letters == [DeadLetter(ID.encode(), value, 40, reason)]
 
 
 @pytest.mark.parametrize(
@@ -147,83 +150,88 @@ def test_what_has_no_id_to_answer_to_is_a_dead_letter_with_its_bytes_unchanged(
     ],
 )
 def test_what_can_be_read_but_not_predicted_gets_an_error(
-    answerer: Answerer, value: Any, code: str
+    processor: Processor, value: Any, code: str
 ) -> None:
-    [failure] = errors(answerer, value)
+    [failure] = errors(processor, value)
     assert failure is not None
     assert failure.code == code
     assert failure.message
 
 
-def test_the_error_says_what_came_and_what_is_wanted(answerer: Answerer) -> None:
-    assert errors(answerer, task([[1, 2, 3, 4, 5]])) == [
-        Failure("wrong_width", "got 5 features, the model wants 4")
+def test_the_error_names_what_came_and_what_the_model_takes(processor: Processor) -> None:
+    assert errors(processor, task([[1, 2, 3, 4, 5]])) == [
+        Failure(
+            "wrong_width",
+            "got 5 values, iris takes 4: sepal_length, sepal_width, petal_length, petal_width",
+        )
     ]
 
 
-def test_a_record_whose_key_is_not_its_id_gets_an_error(answerer: Answerer) -> None:
-    answers = answerer.answer(2, batch(task(ROWS), keys=[new_id().encode()]))
-    [(key, value)] = answers.results
+def test_a_record_whose_key_is_not_its_id_gets_an_error(processor: Processor) -> None:
+    processed = processor.process(2, batch(task(ROWS), keys=[new_id().encode()]))
+    [(key, value)] = processed.results
     error = decode_result(value).error
     assert (key, error and error.code) == (ID.encode(), "key_mismatch")
 
 
-def test_a_record_without_a_key_is_answered(answerer: Answerer) -> None:
-    [(key, value)] = answerer.answer(2, batch(task(ROWS[:1]), keys=[None])).results
+def test_a_record_without_a_key_is_answered(processor: Processor) -> None:
+    [(key, value)] = processor.process(2, batch(task(ROWS[:1]), keys=[None])).results
     assert (key, decode_result(value).y) == (ID.encode(), ["setosa"])
 
 
-def test_two_tasks_in_one_value_do_not_pass_for_two_records(answerer: Answerer) -> None:
+def test_two_tasks_in_one_value_do_not_pass_for_two_records(processor: Processor) -> None:
     one = json.dumps(task(ROWS)).encode()
-    answers = answerer.answer(2, batch(one + b"," + one, one))
-    assert [letter.reason for letter in answers.dead_letters] == ["bad_json"]
-    assert len(answers.results) == 1
-    answers = answerer.answer(2, batch(one + b"," + one))
-    assert answers.results == []
+    processed = processor.process(2, batch(one + b"," + one, one))
+    assert [letter.reason for letter in processed.dead_letters] == ["bad_json"]
+    assert len(processed.results) == 1
+    processed = processor.process(2, batch(one + b"," + one))
+    assert processed.results == []
 
 
-def test_a_task_that_the_model_fails_on_is_found_among_many(answerer: Answerer) -> None:
+def test_a_task_that_the_model_fails_on_is_found_among_many(processor: Processor) -> None:
     ids, good = many(33)
     values = list(good.values)
     values[17] = json.dumps(task([[1e308] * 4], id=ids[17])).encode()
-    answers = answerer.answer(0, Columns(good.offsets, good.keys, values))
-    failed = [key.decode() for key, v in answers.results if decode_result(v).error]
+    processed = processor.process(0, Columns(good.offsets, good.keys, values))
+    failed = [key.decode() for key, v in processed.results if decode_result(v).error]
     assert failed == [ids[17]]
-    assert [key.decode() for key, _ in answers.results] == ids
+    assert [key.decode() for key, _ in processed.results] == ids
 
 
-def test_unknown_fields_are_ignored_so_that_the_contract_can_grow(answerer: Answerer) -> None:
-    assert errors(answerer, task(ROWS, trace="x")) == [None]
+def test_unknown_fields_are_ignored_so_that_the_contract_can_grow(processor: Processor) -> None:
+    assert errors(processor, task(ROWS, trace="x")) == [None]
 
 
 def test_an_answer_too_long_for_a_message_becomes_an_error(
-    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+    processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.processing.processor.MAX_RESULT_BYTES", 300)
     ids = [new_id(), new_id()]
     asked = batch(task(ROWS[:1], id=ids[0]), task(ROWS, id=ids[1]), keys=[i.encode() for i in ids])
-    short, long = (decode_result(v) for _, v in answerer.answer(0, asked).results)
+    short, long = (decode_result(v) for _, v in processor.process(0, asked).results)
     assert short.y == ["setosa"]
     assert long.error is not None
     assert (long.id, long.error.code) == (ids[1], "result_too_large")
 
 
-def test_results_are_json_with_the_fields_of_the_contract(answerer: Answerer) -> None:
-    [(_, value)] = answerer.answer(2, batch(task(ROWS[:1]))).results
+def test_results_are_json_with_the_fields_of_the_contract(processor: Processor) -> None:
+    [(_, value)] = processor.process(2, batch(task(ROWS[:1]))).results
     names = ["v", "id", "y", "proba", "input", "model", "worker", "task", "ms"]
     assert list(msgspec.json.decode(value)) == names
 
 
-def test_an_answer_tells_what_was_asked_however_the_chunk_was_read(answerer: Answerer) -> None:
+def test_a_result_has_the_digest_of_its_rows_however_the_chunk_was_decoded(
+    processor: Processor,
+) -> None:
     asked = [ROWS[:1], ROWS[1:2], ROWS[:2], [[1.0]]]
     for chosen in (asked[:2], asked[:3], asked):  # a row each, several rows, one refused
-        results = answerer.answer(0, batch(*map(task, chosen))).results
+        results = processor.process(0, batch(*map(task, chosen))).results
         digests = [decode_result(value).input for _, value in results]
         assert digests == [input_digest(X) for X in chosen]
 
 
-def test_a_chunks_answers_can_be_read_back_in_one_go(answerer: Answerer) -> None:
-    answers = answerer.answer(2, batch(task(ROWS), task([[1.0]]), task(ROWS[:1], v=2)))
-    values = [value for _, value in answers.results]
+def test_a_chunks_answers_can_be_read_back_in_one_go(processor: Processor) -> None:
+    processed = processor.process(2, batch(task(ROWS), task([[1.0]]), task(ROWS[:1], v=2)))
+    values = [value for _, value in processed.results]
     one_by_one = [decode_result(value) for value in values]
     assert decode_results(values) == one_by_one

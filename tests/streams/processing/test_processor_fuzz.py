@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from model.artifact import Loaded
 from streams.codec import decode_result, encode
 from streams.events import Result, new_id
-from streams.processing.processor import Answerer, Answers
+from streams.processing.processor import Processed, Processor
 from streams.records import Columns
 
 GOOD_ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
@@ -43,11 +43,11 @@ def task(task_id: str) -> dict[str, Any]:
     return {"v": 1, "id": task_id, "X": [GOOD_ROW], "at": 1763920000.0}
 
 
-def check_ends(answers: Answers, batch: Columns) -> None:
+def check_ends(processed: Processed, batch: Columns) -> None:
     """Each offset in exactly one end, in order; results are valid; letters are unchanged."""
-    results = [(key, decode_result(value)) for key, value in answers.results]
+    results = [(key, decode_result(value)) for key, value in processed.results]
     offsets = [result.task.offset for _, result in results]
-    letters = [letter.offset for letter in answers.dead_letters]
+    letters = [letter.offset for letter in processed.dead_letters]
     assert sorted(offsets + letters) == list(batch.offsets)
     assert offsets == sorted(offsets)
     assert letters == sorted(letters)
@@ -55,7 +55,7 @@ def check_ends(answers: Answers, batch: Columns) -> None:
         assert key == result.id.encode()
         assert (result.y is None) != (result.error is None)
     first = batch.offsets[0]
-    for letter in answers.dead_letters:
+    for letter in processed.dead_letters:
         assert letter.value == batch.values[letter.offset - first]
         assert letter.reason
 
@@ -67,10 +67,10 @@ def check_ends(answers: Answers, batch: Columns) -> None:
 def test_every_record_gets_exactly_one_end(
     loaded: Loaded, chunk: list[bytes | None], keyed: bool
 ) -> None:
-    answerer = Answerer(loaded, "host-1", max_rows=3)
+    processor = Processor(loaded, "host-1", max_rows=3)
     keys = [id_in(value) if keyed else None for value in chunk]
     batch = Columns(range(7, 7 + len(chunk)), keys, chunk)
-    check_ends(answerer.answer(3, batch), batch)
+    check_ends(processor.process(3, batch), batch)
 
 
 @settings(
@@ -80,14 +80,14 @@ def test_every_record_gets_exactly_one_end(
 def test_a_good_task_gets_its_answer_whatever_stands_around_it(
     loaded: Loaded, before: list[bytes | None], after: list[bytes | None]
 ) -> None:
-    answerer = Answerer(loaded, "host-1", max_rows=3)
+    processor = Processor(loaded, "host-1", max_rows=3)
     good = encode(task(GOOD_ID))
     chunk = [*before, good, *after]
     keys = [GOOD_ID.encode() if value is good else None for value in chunk]
-    answers = answerer.answer(0, Columns(range(len(chunk)), keys, chunk))
+    processed = processor.process(0, Columns(range(len(chunk)), keys, chunk))
     [found] = [
         result
-        for result in map(read, answers.results)
+        for result in map(read, processed.results)
         if result.id == GOOD_ID and result.task.offset == len(before)
     ]
     assert found.y == ["setosa"]

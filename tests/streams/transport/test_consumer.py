@@ -118,8 +118,9 @@ def make_app() -> Iterator[Apps]:
     apps: list[application.Application] = []
 
     def make(stored_offsets: Any = None, **settings: Any) -> application.Application:
-        apps.append(application.create("group", Settings(**settings), Nothing(), stored_offsets))
-        return apps[-1]
+        made = application.Application("group", Settings(**settings), Nothing(), stored_offsets)
+        apps.append(made)
+        return made
 
     yield make
     for app in apps:

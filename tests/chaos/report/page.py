@@ -1,31 +1,31 @@
-"""report.html: one page that needs nothing else, for people."""
+"""report.html: a page for people that loads nothing from elsewhere."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from tests.chaos.checks.history import Observed, events
+from tests.chaos.checks.observed import Observed, events
 from tests.chaos.report import timeline
 
-SHOWN = 20  # of each anomaly
+MAX_LINES = 20  # for each anomaly
 COLORS = {"valid": "#2e7d4f", "anomaly": "#c0392b", "vacuous": "#b9770e"}
 TEXTS = {
-    "valid": "Every promise was kept under these faults.",
-    "anomaly": "A promise was broken.",
-    "vacuous": "Nothing broke, but the run did too little to prove anything.",
+    "valid": "The pipeline kept every guarantee under these faults.",
+    "anomaly": "The pipeline violated a guarantee.",
+    "vacuous": "There is no anomaly, but the run did too little to prove anything.",
 }
 COUNTS = {
-    "attempts": "tasks asked", "acked": "accepted", "unknown": "left in doubt",
+    "attempts": "tasks sent", "acked": "accepted", "unknown": "outcome unknown",
     "refused": "refused", "answers": "answers seen by clients", "unanswered": "never answered",
     "poison": "unreadable records sent", "letters": "dead letters",
     "conflicts": "id conflicts in the database", "refused_conflicts": "id conflicts refused (409)",
-    "faults": "faults", "own_restarts": "exits that ask for a restart", "tasks": "records in tasks",
-    "results": "records in results", "duplicates": "of them repeats", "rows": "rows in SQLite",
-    "handovers": "partitions handed over", "several_batches": "chunks of several batches",
-    "mixed_chunks": "chunks with answers and dead letters",
+    "faults": "faults", "own_restarts": "exits with a restart request", "tasks": "records in tasks",
+    "results": "records in results", "duplicates": "repeated results", "rows": "rows in SQLite",
+    "handovers": "partition handovers", "several_batches": "chunks of several batches",
+    "mixed_chunks": "chunks with results and dead letters",
     "backlog_chunks": "full chunks of a backlog",
     "several_partitions": "fetches of several partitions",
-    "refused_after_accepted": "batches refused after one of their chunk was accepted",
+    "refused_after_accepted": "refused batches of partly accepted chunks",
 }  # fmt: skip
 STYLE = """
 :root { color-scheme: light; }
@@ -52,37 +52,41 @@ svg { display: block; width: 100%; height: auto; }
 """
 
 
-def render(said: Mapping[str, Any], seen: Observed) -> str:
-    """The page of a report (`report.facts`) and what it rests on."""
-    word = said["verdict"]
+def render(content: Mapping[str, Any], seen: Observed) -> str:
+    """The page of a report; `content` is `report.facts`."""
+    word = content["verdict"]
     parts = [
-        f"<header><h1>Chaos run, seed {said['seed']}, {escape(said['broker'])}</h1>",
+        f"<header><h1>Chaos run, seed {content['seed']}, {escape(content['broker'])}</h1>",
         f'<span class="word" style="background:{COLORS[word]}">{word}</span></header>',
         f'<p class="sub">{TEXTS[word]}</p>',
-        *_problems(said),
-        "<h2>What happened when</h2>",
+        *_problems(content),
+        "<h2>Timeline</h2>",
         f'<div class="card">{timeline.draw(seen)}</div>',
-        f'<h2>Counts</h2><div class="counts">{"".join(_counts(said["counts"]))}</div>',
-        f"<h2>Faults</h2>{_table(('at', 'fault', 'lasted', 'effect'), _faults(seen))}",
-        f"<h2>How to reproduce</h2><pre>{escape(said['command'])}</pre>",
-        '<p class="sub">The seed fixes the tasks and the order of the faults; the processes\' own '
-        "timing it cannot fix. Beside this page: report.json, history.jsonl and every log.</p>",
+        f'<h2>Counts</h2><div class="counts">{"".join(_counts(content["counts"]))}</div>',
+        f"<h2>Faults</h2>{_table(('time', 'fault', 'duration', 'effect'), _faults(seen))}",
+        f"<h2>How to reproduce</h2><pre>{escape(content['command'])}</pre>",
+        '<p class="sub">The seed determines the tasks and the order of the faults, but not the '
+        "timing of the processes. This folder also has report.json, history.jsonl and every "
+        "log.</p>",
     ]
-    title = f"Chaos run, seed {said['seed']}: {word}"
+    title = f"Chaos run, seed {content['seed']}: {word}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
     )
 
 
-def _problems(said: Mapping[str, Any]) -> Iterable[str]:
-    if said["anomalies"]:
+def _problems(content: Mapping[str, Any]) -> Iterable[str]:
+    if content["anomalies"]:
         yield "<h2>Anomalies</h2>"
-    for name, of in said["anomalies"]:
-        lines = "\n".join(of[:SHOWN] + [f"and {len(of) - SHOWN} more"] * (len(of) > SHOWN))
+    for name, of in content["anomalies"]:
+        lines = "\n".join(
+            of[:MAX_LINES] + [f"and {len(of) - MAX_LINES} more"] * (len(of) > MAX_LINES)
+        )
         yield f'<div class="card bad"><h3>{name} ({len(of)})</h3><pre>{escape(lines)}</pre></div>'
-    if said["vacuous"]:
-        yield f"<h2>Too little</h2><pre>{escape(chr(10).join(said['vacuous']))}</pre>"
+    if content["vacuous"]:
+        missed = escape("\n".join(content["vacuous"]))
+        yield f"<h2>Why the run is vacuous</h2><pre>{missed}</pre>"
 
 
 def _counts(counts: Mapping[str, int]) -> Iterable[str]:

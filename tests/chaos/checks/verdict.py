@@ -1,6 +1,6 @@
-"""The verdict of a run: a pure function of its history and of what the logs and rows hold.
+"""The verdict of a run: a pure function of its history, logs and database.
 
-Exit codes: 0 valid, 1 an anomaly, 2 the run did too little to prove anything.
+Exit codes: 0 valid, 1 an anomaly, 2 the run did too little to prove anything (vacuous).
 """
 
 from collections import Counter, defaultdict
@@ -8,24 +8,25 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.chaos.checks import conduct, promises
-from tests.chaos.checks.conduct import BROKER_FAULTS, repeats
-from tests.chaos.checks.history import Event, Observed, events, first_results, ids
+from tests.chaos.checks import behavior, guarantees
+from tests.chaos.checks.behavior import BROKER_FAULTS, repeats
+from tests.chaos.checks.observed import Observed, events, first_results, ids
 from tests.chaos.delivery import situations
+from tests.chaos.history import Event
 
 
 class Floor(NamedTuple):
-    """What a run must have done to prove anything."""
+    """The least that a run must do to prove anything."""
 
     acked: int = 0
-    answers: int = 0  # of each client that awaits
+    answers: int = 0  # for each client that awaits answers
     poison: int = 0
     duplicates: int = 0
     unknown: int = 0
     conflicts: int = 0
     faults: int = 0
     handovers: int = 0
-    several_batches: int = 0  # these: see `delivery.situations`
+    several_batches: int = 0  # these five: see `delivery.situations`
     mixed_chunks: int = 0
     backlog_chunks: int = 0
     several_partitions: int = 0
@@ -33,14 +34,14 @@ class Floor(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A broken promise; `of` says which tasks, places or processes."""
+    """A violated guarantee; `of`: the tasks, places or processes concerned."""
 
     name: str
     of: list[str]
 
 
 class Verdict(NamedTuple):
-    """`vacuous` says what the run did not do; `counts` are for the report."""
+    """`vacuous`: the parts of the floor that the run missed; `counts` are for the report."""
 
     anomalies: list[Anomaly]
     vacuous: list[str]
@@ -57,10 +58,10 @@ class Verdict(NamedTuple):
 
 
 def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
-    """The floor of a run; `rate`: planned tasks a second, all clients; each fault at least once.
+    """The floor of a run; `rate`: planned tasks a second of all clients; each fault at least once.
 
-    A client's rate falls while the broker or the service is away, so the floor is well below
-    the plan. Only a fault that ends or cuts off a worker leaves repeats and moves partitions.
+    The rate falls during outages, so the floor is well below the plan. Only a fault that ends or
+    disconnects a worker causes repeats and handovers.
     """
     names = set(faults)
     cut = names & BROKER_FAULTS
@@ -84,10 +85,10 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
 
 
 def check(seen: Observed, floor: Floor) -> Verdict:
-    """Name every anomaly that the run shows; each promise and each rule of conduct is looked at."""
+    """Run all checks; returns the anomalies, and the counts that are below the floor."""
     found: dict[str, list[str]] = defaultdict(list)
-    for look in (*promises.LOOKS, *conduct.LOOKS):
-        for name, of in look(seen):
+    for run_check in (*guarantees.CHECKS, *behavior.CHECKS):
+        for name, of in run_check(seen):
             found[name].append(of)
     counts = count(seen)
     return Verdict(
@@ -122,7 +123,7 @@ def count(seen: Observed) -> dict[str, int]:
 
 
 def _handovers(seen: Observed) -> int:
-    """How often a partition went on with another worker."""
+    """The number of times that another worker took over a partition."""
     firsts = first_results(seen).values()
     return sum(a.place[0] == b.place[0] and a.pid != b.pid for a, b in pairwise(firsts))
 
@@ -130,12 +131,12 @@ def _handovers(seen: Observed) -> int:
 def _vacuous(seen: Observed, counts: dict[str, int], floor: Floor) -> Iterator[str]:
     for name, least in floor._asdict().items():
         if name != "answers" and counts[name] < least:
-            yield f"{name}: {counts[name]} of at least {least}"
-    asked = events(seen, "await")
-    answers = Counter(event.proc for event in asked if event.type == "ok")
-    for proc in sorted(_procs(asked)):
+            yield f"{name}: {counts[name]}, at least {least} required"
+    awaited = events(seen, "await")
+    answers = Counter(event.proc for event in awaited if event.type == "ok")
+    for proc in sorted(_procs(awaited)):
         if answers[proc] < floor.answers:
-            yield f"answers of {proc}: {answers[proc]} of at least {floor.answers}"
+            yield f"answers of {proc}: {answers[proc]}, at least {floor.answers} required"
     for name in sorted(ids(events(seen, "fault")) - ids(events(seen, "fault", "ok"))):
         yield f"the fault {name} had no effect"
 

@@ -1,4 +1,4 @@
-"""What the logs and the projection hold, read by another client library than the product's."""
+"""The contents of the logs and the projection, read with another client library than ours."""
 
 import contextlib
 import time
@@ -13,19 +13,20 @@ from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER
 from streams.events import is_id
 from tests.chaos.checks import replay
-from tests.chaos.checks.history import Event, Observed, Place, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.observed import Observed, ResultRecord, TaskRecord, Usage
+from tests.chaos.history import Event, Place
 
 READ_SECONDS = 30.0
 FEATURES = 2  # of the fingerprint model
-READ_SIZE = 2000
+MAX_READ_RECORDS = 2000
 
 
 class CannotRead(Exception):
-    """A log could not be read to its end; the harness has nothing to judge."""
+    """A log could not be read to its end, so there is no verdict."""
 
 
 class LogReader:
-    """Reads all records of the topics, on from where it was at each `read`. Not for two threads."""
+    """Reads the topics; each `read` continues at the previous one's end. Not thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self.records: dict[str, list[Any]] = {TASKS: [], RESULTS: [], DEAD_LETTERS: []}
@@ -38,7 +39,7 @@ class LogReader:
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
                 "reconnect.backoff.max.ms": 500,
-                "error_cb": lambda _error: None,  # it says so in `consume` too
+                "error_cb": lambda _error: None,  # `consume` returns the error too
                 "log_level": 0,
             }
         )
@@ -47,11 +48,10 @@ class LogReader:
         self._consumer.assign([TopicPartition(topic, p, 0) for topic, p in sorted(self._open)])
 
     def close(self) -> None:
-        """Disconnect."""
         self._consumer.close()
 
     def read_to_end(self) -> None:
-        """Read until each partition has said once that it ends here; raises CannotRead."""
+        """Read until the end of each partition was reached once; raises CannotRead."""
         deadline = time.monotonic() + READ_SECONDS
         while self._open:
             if time.monotonic() > deadline:
@@ -59,8 +59,8 @@ class LogReader:
             self.read(0.5)
 
     def read(self, seconds: float) -> None:
-        """Read what there is, at most READ_SIZE records; waits up to `seconds` for a first one."""
-        for record in self._consumer.consume(READ_SIZE, timeout=seconds):
+        """Read at most MAX_READ_RECORDS records; waits up to `seconds` for the first one."""
+        for record in self._consumer.consume(MAX_READ_RECORDS, timeout=seconds):
             error = record.error()
             if error is None:
                 self.records[record.topic()].append(record)
@@ -69,7 +69,6 @@ class LogReader:
 
 
 def place_of(record: Any) -> Place:
-    """Where a record stands."""
     return record.partition(), record.offset()
 
 
@@ -79,13 +78,13 @@ def _trace(record: Any) -> bytes | None:
 
 
 def _monotonic(record: Any) -> int:
-    """A record's timestamp as the history's clock would have it, nanoseconds."""
+    """A record's timestamp on the history's clock, in monotonic nanoseconds."""
     _, ms = record.timestamp()
     return int(ms) * 1_000_000 - (time.time_ns() - time.monotonic_ns())
 
 
 def task_of(record: Any) -> TaskRecord:
-    """A record of `tasks`, with the right answer to its rows."""
+    """Parse a record of `tasks`; computes the right answer to its rows."""
     key = (record.key() or b"").decode()
     valid = is_id(key)
     y = None
@@ -96,7 +95,6 @@ def task_of(record: Any) -> TaskRecord:
 
 
 def result_of(record: Any) -> ResultRecord:
-    """A record of `results`."""
     value = msgspec.json.decode(record.value())
     error = value.get("error")
     return ResultRecord(
@@ -114,13 +112,13 @@ def result_of(record: Any) -> ResultRecord:
 
 
 def letter_of(record: Any) -> Place:
-    """Where in `tasks` a dead letter was read."""
+    """The place in `tasks` of a dead letter's record."""
     headers = dict(record.headers())
     return int(headers["petal-partition"]), int(headers["petal-offset"])
 
 
 def altered_letters(letters: Sequence[Any], tasks: Sequence[Any]) -> list[Place]:
-    """Of dead letters the places in `tasks` where other bytes stand than theirs."""
+    """The places in `tasks` of the dead letters whose key or value differ from the task's."""
     at = {place_of(task): (task.key(), task.value()) for task in tasks}
     return [
         place
@@ -130,7 +128,7 @@ def altered_letters(letters: Sequence[Any], tasks: Sequence[Any]) -> list[Place]
 
 
 def is_done(records: Mapping[str, Sequence[Any]], stored: Mapping[int, int]) -> bool:
-    """Whether every task has its end and the database, read up to `stored`, every result."""
+    """Whether every task has a result or dead letter, and the database has every result."""
     answered = {result_of(r).task for r in records[RESULTS]}
     answered |= {letter_of(r) for r in records[DEAD_LETTERS]}
     ends = _ends(records[RESULTS])
@@ -149,7 +147,7 @@ def _ends(records: Sequence[Any]) -> dict[int, int]:
 def gather(
     settings: Settings, cluster: str, history: Sequence[Event], usage: Sequence[Usage]
 ) -> Observed:
-    """All that the verdict rests on. The broker must be up, all else down."""
+    """Collect all inputs of the verdict. Only the broker may run."""
     with contextlib.closing(LogReader(settings)) as reader:
         reader.read_to_end()
     records = {topic: sorted(found, key=place_of) for topic, found in reader.records.items()}
@@ -166,5 +164,5 @@ def gather(
 
 
 def stored_offsets(database: Path, cluster: str) -> Mapping[int, int]:
-    """The next offset of each partition in the database; none while it cannot be read."""
+    """The next offset of each partition in the database; empty while it is unreadable."""
     return replay.offsets(database, cluster)

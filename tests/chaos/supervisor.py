@@ -1,4 +1,4 @@
-"""The processes of a run and their supervisor: what ends is noted and started again."""
+"""The processes of a run and their supervisor, which records exits and restarts processes."""
 
 import asyncio
 import contextlib
@@ -10,21 +10,21 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-from tests.chaos.checks.history import Usage
+from tests.chaos.checks.observed import Usage
 from tests.chaos.faults.proxy import Proxy
-from tests.chaos.recorder import Recorder
+from tests.chaos.history import Recorder
 from tests.processes import Pipeline, Process
 
 RESTART_SECONDS = 1.0
 SAMPLE_SECONDS = 2.0
-KINDS = ("api", "worker", "sink")  # the order of the end: the sinks see the last results
+KINDS = ("api", "worker", "sink")  # stopped in this order: the sinks store the last results
 READY = {"api": "Application startup complete", "worker": "Worker ready", "sink": "Worker ready"}
-# uvicorn ends by the signal itself once it has shut down.
-STOPPED = {0, -signal.SIGTERM}
+# uvicorn raises the signal again after its shutdown.
+STOP_CODES = {0, -signal.SIGTERM}
 
 
 class Broker:
-    """The broker behind its proxy: the embedded one, or Apache Kafka, which keeps its log."""
+    """The broker behind the proxy: the embedded one, or Apache Kafka, which keeps its log."""
 
     def __init__(self, pipeline: Pipeline, port: int, proxy: Proxy, advertised: int) -> None:
         self._pipeline = pipeline
@@ -34,13 +34,13 @@ class Broker:
         self.durable = False
 
     def start_embedded(self) -> None:
-        """Start Tansu; its log lives and dies with it."""
+        """Start Tansu, which keeps its log in memory."""
         env = {"PETAL_BROKER": "", "PETAL_EMBEDDED_PORT": str(self._port)}
         command = (sys.executable, "-m", "infra.broker", "--advertised", self._advertised)
         self.process = self._pipeline.start(*command, env=env)
 
     def start_kafka(self) -> None:
-        """Start Apache Kafka, with the log that it had."""
+        """Start Apache Kafka; a restart keeps its log."""
         self.durable = True
         self.process = self._pipeline.start(
             sys.executable, "-m", "infra.kafka", "--port", str(self._port),
@@ -48,16 +48,16 @@ class Broker:
         )  # fmt: skip
 
     def send(self, signum: signal.Signals) -> None:
-        """Send a signal to what listens."""
+        """Send a signal to the process that listens, which may be a child."""
         children = psutil.Process(self.process.pid).children()
         for process in children or [psutil.Process(self.process.pid)]:
             process.send_signal(signum)
 
 
 class Member:
-    """One place in the fleet, and the process that fills it now.
+    """One supervised place, such as "worker 2", and the process that runs in it now.
 
-    `expected`: how the process may end because of what the harness has just done.
+    `expected`: the exit codes that the harness has just caused.
     """
 
     def __init__(self, kind: str, number: int, start: Callable[[], Process]) -> None:
@@ -75,20 +75,20 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether it works; a sink on standby does not."""
+        """Whether the process is ready; a sink on standby is not."""
         if self._ready is not self.process and READY[self.kind] in self.process.output:
             self._ready = self.process
         return self.alive and self._ready is self.process
 
     def hit(self, signum: signal.Signals) -> int:
-        """End it by a signal; the supervisor starts it again. Returns its pid."""
-        self.expected = {-signum} if signum == signal.SIGKILL else STOPPED
+        """Send a signal; the supervisor restarts the process. Returns its pid."""
+        self.expected = {-signum} if signum == signal.SIGKILL else STOP_CODES
         self.process.send(signum)
         return self.process.pid
 
 
-class Fleet:
-    """API, workers and sinks. `commands` is how each kind is started."""
+class Supervisor:
+    """Runs API, workers and sinks; `commands`: the command of each kind."""
 
     def __init__(
         self, pipeline: Pipeline, record: Recorder, commands: Mapping[str, tuple[str, ...]]
@@ -99,30 +99,30 @@ class Fleet:
         self.broker: Broker
         self.members: dict[str, Member] = {}
         self._commands = commands
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def add(self, kind: str, number: int) -> Member:
-        """Start one more of a kind, and keep it running."""
+        """Start a process, and restart it whenever it exits."""
         member = Member(kind, number, lambda: self.pipeline.start(*self._commands[kind]))
         self.members[member.name] = member
-        self._keepers[member.name] = asyncio.create_task(self._keep(member))
+        self._tasks[member.name] = asyncio.create_task(self._keep(member))
         return member
 
     def of(self, kind: str) -> list[Member]:
-        """The members of a kind that work."""
+        """The ready members of a kind."""
         return [m for m in self.members.values() if m.kind == kind and m.ready]
 
     @property
-    def whole(self) -> bool:
-        """Whether all workers, a sink and the API work."""
-        places = [m for m in self.members.values() if m.kind == "worker"]
-        return all(m.ready for m in places) and bool(self.of("sink") and self.of("api"))
+    def complete(self) -> bool:
+        """Whether all workers, a sink and the API are ready."""
+        workers = [m for m in self.members.values() if m.kind == "worker"]
+        return all(m.ready for m in workers) and bool(self.of("sink") and self.of("api"))
 
     async def _keep(self, member: Member) -> None:
         sampled = 0.0
         while True:
             if not member.alive:
-                self._note_exit(member)
+                self._record_exit(member)
                 await asyncio.sleep(RESTART_SECONDS)
                 member.process = member.start()
                 sampled = 0.0
@@ -132,13 +132,13 @@ class Fleet:
             await asyncio.sleep(0.1)
 
     def _sample(self, member: Member) -> None:
-        with contextlib.suppress(psutil.Error):  # it has just ended
+        with contextlib.suppress(psutil.Error):  # it has just exited
             process = psutil.Process(member.process.pid)
             rss, fds = process.memory_info().rss, process.num_fds()
             self.usage.append(Usage(time.monotonic_ns(), member.name, process.pid, rss, fds))
 
-    def _note_exit(self, member: Member) -> None:
-        """Record how a process ended, and whether that was to be."""
+    def _record_exit(self, member: Member) -> None:
+        """Record the exit of a process, and whether it was expected."""
         code = member.process.exit_code
         if code in member.expected:
             type_ = "ok"
@@ -152,32 +152,32 @@ class Fleet:
         member.expected = set()
 
     async def remove(self, member: Member) -> bool:
-        """SIGTERM one for good; whether it ended as it was told."""
+        """SIGTERM a process and do not restart it; True if it exited with a normal code."""
         await self._forget(member)
-        member.expected = STOPPED
+        member.expected = STOP_CODES
         code = await asyncio.to_thread(member.process.stop)
-        self._note_exit(member)
-        return code in STOPPED
+        self._record_exit(member)
+        return code in STOP_CODES
 
     async def kill_all(self, kind: str) -> list[Member]:
-        """kill -9 all of a kind for good; returns who they were. `add` takes each back."""
+        """kill -9 all members of a kind and do not restart them; returns them."""
         killed = [member for member in self.members.values() if member.kind == kind]
         for member in killed:
             await self._forget(member)
             member.expected = {-signal.SIGKILL}
             await asyncio.to_thread(member.process.kill)
-            self._note_exit(member)
+            self._record_exit(member)
         return killed
 
     async def _forget(self, member: Member) -> None:
-        keeper = self._keepers.pop(member.name)
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        task = self._tasks.pop(member.name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         del self.members[member.name]
         self._sample(member)
 
     async def stop(self) -> None:
-        """SIGTERM all; each must end by itself."""
+        """SIGTERM all processes, kind by kind."""
         for kind in KINDS:
-            gone = [m for m in self.members.values() if m.kind == kind]
-            await asyncio.gather(*(self.remove(member) for member in gone))
+            members = [m for m in self.members.values() if m.kind == kind]
+            await asyncio.gather(*(self.remove(member) for member in members))

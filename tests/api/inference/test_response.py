@@ -1,0 +1,86 @@
+"""Responses in JSON and in binary."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from api.inference.request import ParsedRequest, parse
+from api.inference.response import InferenceResponse, OutputTensor, ResponseEncoder
+from model.artifact import Loaded
+from model.card import Card, Feature
+from model.predict import Prediction, predict
+from model.train import make_card
+from tests.api.inference.bodies import refusal, request, tensor
+
+
+@pytest.fixture
+def card(loaded: Loaded) -> Card:
+    return loaded.card
+
+
+def response_to(parsed: ParsedRequest, prediction: Prediction, card: Card) -> InferenceResponse:
+    """The response in JSON alone, decoded."""
+    encoded = ResponseEncoder(card, "1").encode(parsed, prediction)
+    assert encoded.json_size is None
+    return msgspec.json.decode(encoded.body, type=InferenceResponse)
+
+
+def test_a_response_has_every_output_and_echoes_the_id(loaded: Loaded) -> None:
+    parsed = parse(request(id="42"), loaded.card, 9)
+    prediction = predict(loaded.model, parsed.X)
+    assert prediction.proba is not None
+    assert response_to(parsed, prediction, loaded.card) == InferenceResponse(
+        model_name="iris",
+        model_version="1",
+        outputs=[
+            OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"]),
+            OutputTensor(
+                "predict_proba", [2, 3], "FP64", [*prediction.proba[0], *prediction.proba[1]]
+            ),
+        ],
+        id="42",
+    )
+
+
+def test_a_response_has_only_the_outputs_asked_for(loaded: Loaded) -> None:
+    parsed = parse(request(outputs=[{"name": "predict"}]), loaded.card, 9)
+    response = response_to(parsed, predict(loaded.model, parsed.X), loaded.card)
+    assert response.outputs == [OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"])]
+    assert response.id is None
+
+
+def test_a_regressor_answers_numbers_and_has_no_probabilities() -> None:
+    model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+    card = make_card("line", model, [Feature(name="x")])
+    parsed = parse(request(tensor(name="x", shape=[2], data=[2, 3])), card, 9)
+    response = response_to(parsed, predict(model, parsed.X), card)
+    (output,) = response.outputs
+    assert (output.name, output.shape, output.datatype) == ("predict", [2], "FP64")
+    assert output.data == pytest.approx([5.0, 7.0])
+    wants_proba = request(tensor(shape=[1, 1], data=[2]), outputs=[{"name": "predict_proba"}])
+    assert refusal(wants_proba, card) == "no output 'predict_proba'; the outputs are predict"
+
+
+def test_class_names_are_text_whatever_their_type(card: Card) -> None:
+    numbered = msgspec.structs.replace(card, classes=(0, 1))
+    parsed = parse(request(outputs=[{"name": "predict"}]), numbered, 9)
+    response = response_to(parsed, Prediction([0, 1], None), numbered)
+    assert response.outputs[0].data == ["0", "1"]
+
+
+def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) -> None:
+    fields = {"parameters": {"binary_data_output": True}}
+    parsed = parse(request(**fields), loaded.card, 9)
+    prediction = predict(loaded.model, parsed.X)
+    encoded = ResponseEncoder(loaded.card, "1").encode(parsed, prediction)
+    labels = b"\x06\0\0\0setosa\x09\0\0\0virginica"
+    assert json.loads(encoded.body[: encoded.json_size])["outputs"] == [
+        {"name": "predict", "shape": [2], "datatype": "BYTES",
+         "parameters": {"binary_data_size": 23}},
+        {"name": "predict_proba", "shape": [2, 3], "datatype": "FP64",
+         "parameters": {"binary_data_size": 48}},
+    ]  # fmt: skip
+    assert encoded.body[encoded.json_size :] == labels + np.array(prediction.proba).tobytes()

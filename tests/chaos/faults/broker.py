@@ -1,0 +1,75 @@
+"""The faults of the broker and of the connections to it."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from infra import config
+from infra.broker import admin
+from tests.chaos.faults.context import SETTLE_SECONDS, Context, Effect, eventually
+
+
+async def _outage(context: Context, seconds: float, heal: Callable[[], Awaitable[object]]) -> bool:
+    """Wait, then heal; True if no answer came during the outage and answers came after it."""
+    await asyncio.sleep(SETTLE_SECONDS)
+    start = time.monotonic_ns()
+    await asyncio.sleep(seconds)
+    nothing = not any(context.answers_since(start))
+    await heal()
+    healed = time.monotonic_ns()
+    return await eventually(lambda: any(context.answers_since(healed))) and nothing
+
+
+async def cut_connections(context: Context) -> Effect:
+    """Cut all connections to the broker, and refuse new ones."""
+    proxy = context.supervisor.broker.proxy
+    before = proxy.cut
+    await proxy.refuse()
+    away = await _outage(context, context.rng.uniform(3.0, 5.0), proxy.listen)
+    return Effect(away and proxy.cut > before)
+
+
+async def silence_broker(context: Context) -> Effect:
+    """Discard all bytes from the broker; it still receives the requests."""
+    proxy = context.supervisor.broker.proxy
+    before = proxy.discarded
+    proxy.silence()
+    away = await _outage(context, context.rng.uniform(3.0, 5.0), proxy.resume)
+    return Effect(away and proxy.discarded > before)
+
+
+async def pause_broker(context: Context) -> Effect:
+    """SIGSTOP the broker, then SIGCONT."""
+
+    async def wake() -> None:
+        context.supervisor.broker.send(signal.SIGCONT)
+
+    context.supervisor.broker.send(signal.SIGSTOP)
+    return Effect(await _outage(context, context.rng.uniform(2.0, 4.0), wake))
+
+
+async def _end_broker(context: Context, signum: signal.Signals, away: float) -> Effect:
+    """End the broker by a signal, restart it after `away` seconds, and wait for answers."""
+    victim = context.supervisor.broker.process
+    victim.send(signum)
+    if not await eventually(lambda: victim.exit_code is not None):
+        return Effect(False, [victim.pid])
+    await asyncio.sleep(away)
+    context.supervisor.broker.start_kafka()
+    await admin.prepare(config.load(context.supervisor.pipeline.env))
+    back = time.monotonic_ns()
+    resumed = await eventually(
+        lambda: context.supervisor.complete and any(context.answers_since(back))
+    )
+    return Effect(resumed, [victim.pid])
+
+
+async def kill_broker(context: Context) -> Effect:
+    """kill -9 the broker; restart it after up to 4 seconds."""
+    return await _end_broker(context, signal.SIGKILL, context.rng.uniform(0.0, 4.0))
+
+
+async def stop_broker(context: Context) -> Effect:
+    """SIGTERM the broker; restart it at once."""
+    return await _end_broker(context, signal.SIGTERM, 0.0)
