@@ -49,7 +49,8 @@ FEATURES = (
 )
 NAMES = [feature.name for feature in FEATURES]
 MAX_ROWS = 100_000  # the default of the setting
-SHELLS = 10  # cases that get a process of their own for `petal predict`
+# Cases with a process each for `petal predict`; for a valid row it imports scikit-learn.
+VALID_SHELLS, INVALID_SHELLS = 4, 8
 
 JSON, BINARY, TASK, RECORD, PREDICT, ASK = DOORS = (
     "REST with JSON tensors", "REST with binary tensors", "POST /tasks", "a Kafka record",
@@ -376,9 +377,16 @@ def in_click(house: Pipeline, case: Case) -> Outcome:
     return of_error(exit_codes.sentence(done.exception))
 
 
+def some(cases: Sequence[Case], count: int) -> list[Case]:
+    """That many of the cases, evenly spread."""
+    return [cases[n * len(cases) // count] for n in range(count)]
+
+
 def over_petal_predict(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     """A sample in processes, two at a time, and the others in this process: a process is slow."""
-    sample = cases[:: len(cases) // SHELLS]
+    valid = [case for case in cases if case in ANSWERED]
+    invalid = [case for case in cases if case not in ANSWERED]
+    sample = some(valid, VALID_SHELLS) + some(invalid, INVALID_SHELLS)
     with ThreadPoolExecutor(2) as pool:
         shells = dict(zip(
             (case.X for case in sample), pool.map(lambda c: in_shell(house, c), sample), strict=True
