@@ -30,7 +30,7 @@ MAX_ECHO = 100  # characters of a request that an error repeats
 class RequestError(Exception):
     """A request that fails. `str()` is a sentence for the client; `code` is stable.
 
-    Only an error about rows has a code: that of `model.errors.InvalidRow`.
+    Only an error about rows has a code: that of InvalidRow or PredictError of `model.errors`.
     """
 
     status: int

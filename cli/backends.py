@@ -75,9 +75,10 @@ class _Response(msgspec.Struct):
 
 
 class _ErrorResponse(msgspec.Struct):
-    """An error of the Open Inference Protocol."""
+    """An error of the Open Inference Protocol; other servers have no `code`."""
 
     error: str
+    code: str | None = None
 
 
 class RestBackend(_Backend):
@@ -137,8 +138,8 @@ class RestBackend(_Backend):
             )
         try:
             if status != 200:
-                message = msgspec.json.decode(body, type=_ErrorResponse).error
-                raise RequestRefused(message, f"HTTP {status}")
+                refused = msgspec.json.decode(body, type=_ErrorResponse)
+                raise RequestRefused(refused.error, refused.code or f"HTTP {status}")
             return self._answer(msgspec.json.decode(body, type=_Response))
         except (msgspec.DecodeError, KeyError, ValueError) as e:
             raise ServiceUnavailable(

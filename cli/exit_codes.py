@@ -8,6 +8,7 @@ from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from model.errors import ArtifactError, CardError, InvalidRow, PredictError
 from streams.errors import (
     IdConflict,
+    LogReplaced,
     PipelineUnavailable,
     ResultTimeout,
     StoreError,
@@ -28,6 +29,7 @@ CODES: dict[type[Exception], int] = {
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,
     StoreError: os.EX_CONFIG,
+    LogReplaced: os.EX_TEMPFAIL,
     PipelineUnavailable: os.EX_UNAVAILABLE,
     UnknownOutcome: os.EX_TEMPFAIL,
     ResultTimeout: os.EX_TEMPFAIL,

@@ -113,7 +113,7 @@ class InferenceEndpoint:
             if isinstance(e, RequestError):
                 raise
             logger.warning("%s cannot answer: %s", servable.card.id, e)
-            raise Unprocessable("the model cannot answer for these rows") from e
+            raise Unprocessable("the model cannot answer for these rows", e.code) from e
         response = servable.encoder.encode(request, prediction)
         servable.metrics.success += 1
         await send(_start(response))

@@ -80,7 +80,7 @@ class Processor:
         for part, outcome in _outcomes(joints):
             if isinstance(outcome, PredictError):
                 ([task], [offset], [digest]) = tasks[part], offsets[part], digests[part]
-                failure = Failure("predict_failed", str(outcome))
+                failure = Failure(outcome.code, str(outcome))
                 results.add_error(offset, InvalidTask(task.id, failure, digest))
             else:
                 columns = _columns(tasks[part], counts[part], outcome, digests[part], offsets[part])

@@ -30,7 +30,7 @@ from tests.service import call, serving
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 PROMPT = 2.0  # seconds, within which a missing broker must be told
-STOPPED = 3.0  # seconds, within which a stop must be told to who waits; less than its grace
+STOPPED = 3.0  # seconds in which waiting clients must learn of a stop; less than its grace
 
 
 class Reply(NamedTuple):
