@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra import config
-from streams import application
-from streams import sink as sinks
-from streams import worker as workers
+from streams import application, sink, worker
 from streams.processing.processor import Processed
 from streams.projection.blocks import Contents
 from streams.projection.store import Applied, Store
@@ -192,8 +190,8 @@ class Keyless(sqlite3.Connection):
 
 
 def _worker_of(inference: type[Inference]) -> Any:
-    workers.Inference = inference  # type: ignore[misc]
-    return workers.create_app(config.load_or_exit())
+    worker.Inference = inference  # type: ignore[misc]
+    return worker.create_app(config.load_or_exit())
 
 
 def _last_offset() -> Any:
@@ -208,14 +206,14 @@ def _offset_before_rows() -> Any:
             self._store.close()
             self._store = OffsetBeforeRows(self._settings.database, cluster)
 
-    sinks.Projection = Forgetful  # type: ignore[misc]
-    return sinks.create_app(config.load_or_exit())
+    sink.Projection = Forgetful  # type: ignore[misc]
+    return sink.create_app(config.load_or_exit())
 
 
 def _no_primary_key() -> Any:
     connect: Callable[..., Any] = sqlite3.connect
     sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Keyless})
-    return sinks.create_app(config.load_or_exit())
+    return sink.create_app(config.load_or_exit())
 
 
 APPS: dict[str, Callable[[], Any]] = {

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from infra.broker import admin as broker
+from infra.broker.admin import prepare
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER, WORKER_GROUP
 from streams.codec import decode_result
@@ -154,7 +154,7 @@ def watched(tmp_path: Path, artifact: Path, wire: Wire) -> Iterator[Pipeline]:
     }  # fmt: skip
     with proxied(listen, target, wire) as proxy, Pipeline(tmp_path, env) as pipeline:
         Broker(pipeline, target, proxy, listen).start_embedded()
-        asyncio.run(broker.prepare(settings_of(pipeline)))
+        asyncio.run(prepare(settings_of(pipeline)))
         yield pipeline
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from faust.types import TP
 
 from infra import config
-from streams import application
-from streams import worker as workers
+from streams import application, worker
 from streams.processing.processor import Processed
-from streams.transport import driver as transport
+from streams.transport import driver
 from streams.transport.consumer import Consumer
 from streams.transport.producer import BATCH_BYTES, Producer
 from streams.worker import Inference
@@ -152,11 +151,11 @@ PRODUCERS: Mapping[str, type[Producer]] = {
 def __getattr__(name: str) -> Any:
     """The worker with a defect, built for `faust -A tests.chaos.delivery.mutants:NAME`."""
     if name in PRODUCERS:
-        transport.Transport.Producer = PRODUCERS[name]
+        driver.Transport.Producer = PRODUCERS[name]
     elif name in INFERENCES:
-        workers.Inference = INFERENCES[name]  # type: ignore[misc]
+        worker.Inference = INFERENCES[name]  # type: ignore[misc]
     elif name == "first_partition_only":
-        transport.Consumer = FirstPartitionOnly  # type: ignore[attr-defined]
+        driver.Consumer = FirstPartitionOnly  # type: ignore[attr-defined]
     else:
         raise AttributeError(name)
-    return workers.create_app(config.load_or_exit())
+    return worker.create_app(config.load_or_exit())
