@@ -312,7 +312,7 @@ def test_binary_values_are_valid_by_the_one_rule() -> None:
         "not_finite", "row 1 of 2, size: Infinity is not a finite number"
     )  # fmt: skip
     assert verdict(colour, texts[1], size, age, numbers=[5, 6, 1, 1, 2, 3]) == (
-        "wrong_type", "row 1 of 2, colour: 5.0 is not a text"
+        "wrong_type", "row 1 of 2, colour: 5 is not a text"
     )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_an_artifact_that_its_card_does_not_pin_is_not_opened_and_the_old_model_
         (folder / "flat.joblib").write_bytes(pickle.dumps(Canary(canary)))
         status, body = change(url, "flat", "load")
         assert status == 400
-        assert body["error"].startswith("flat.joblib is not the file its card was made for")
+        assert body["error"].startswith("flat.joblib is not the file that its card describes")
         assert str(folder) not in body["error"]
         assert not canary.exists()
         assert ask(url, "flat")[1] == 0.0
