@@ -56,24 +56,24 @@ def test_requests_are_counted_by_route_and_inferences_by_model_and_version(
         ("rest_server_requests_total", ("other", "/v2", "405")): 1,
     }
     assert {key: after[key] - before.get(key, 0) for key in expected} == expected
-    assert after["rest_server_requests_in_progress", ()] == 1  # the one that asks
+    assert after["rest_server_requests_in_progress", ()] == 1  # this request itself
     spent = after["model_infer_compute_duration_seconds_sum", model]
     assert 0 < spent < 5
 
 
 def test_a_requests_id_is_the_clients_or_a_new_one(service: Service) -> None:
-    def told(**headers: str) -> str:
+    def id_of(**headers: str) -> str:
         return service.call("GET", "/nowhere", None, **headers).headers["x-request-id"]
 
-    assert told(x_request_id="a-b_c.1") == "a-b_c.1"
-    made = {told(), told(), told(x_request_id="two words"), told(x_request_id="x" * 129)}
+    assert id_of(x_request_id="a-b_c.1") == "a-b_c.1"
+    made = {id_of(), id_of(), id_of(x_request_id="two words"), id_of(x_request_id="x" * 129)}
     assert len(made) == 4
     assert all(0 < len(one) < 40 and " " not in one for one in made)
 
 
 def lines(service: Service, request_id: str) -> list[dict[str, Any]]:
     [log] = service.pipeline.folder.glob("*-api.log")
-    # The last may be half written; where the broker is waited for, infra says so in plain text.
+    # The last line may be half written; infra logs in plain text that it waits for the broker.
     whole = log.read_text().rpartition("\n")[0].splitlines()
     found = [json.loads(line) for line in whole if not line.startswith("petalstream: ")]
     return [line for line in found if line.get("request_id") == request_id]
@@ -83,9 +83,9 @@ def test_each_request_is_one_line_of_json_with_its_id(service: Service) -> None:
     service.call("POST", INFER, QUESTION, x_request_id="logged-1")
     service.call("POST", "/tasks", {"X": [[1, 2, 3, 4]]}, x_request_id="logged-2")
     wait_until(lambda: len(lines(service, "logged-2")) == 2, 10, "two lines of the second")
-    [told] = lines(service, "logged-1")
-    assert told["ms"] > 0
-    assert {k: v for k, v in told.items() if k not in ("time", "ms")} == {
+    [logged] = lines(service, "logged-1")
+    assert logged["ms"] > 0
+    assert {k: v for k, v in logged.items() if k not in ("time", "ms")} == {
         "level": "INFO",
         "logger": "api.access",
         "message": f"POST {INFER} 200",
