@@ -78,7 +78,7 @@ def test_of_two_clients_at_once_one_is_refused_while_the_other_costs_real_cpu(
 
 
 async def _live_while_busy(url: str) -> tuple[float, int]:
-    """The longest time of a health check while an inference computes, and the status of that one."""
+    """The slowest health check while an inference computes, and the status of the inference."""
     busy = asyncio.create_task(post(url))
     slowest = 0.0
     async with aiohttp.ClientSession() as session:
