@@ -64,7 +64,7 @@ async def receive_all(
 
 
 class Begun:
-    """A `receive()` that has begun to wait."""
+    """A `receive()` that has started to wait."""
 
     def __init__(self, steps: Generator[Any, None, Message], waits_for: Any) -> None:
         self._steps = steps
@@ -75,13 +75,15 @@ class Begun:
             yield self._waits_for
             return (yield from self._steps)
         finally:
-            self._steps.close()  # cancelled before it went on, it has not ended yet
+            self._steps.close()  # if cancelled before it continued, it has not ended yet
 
 
 def begin(receiving: Awaitable[Message]) -> Message | Begun:
-    """The message, if it need not be waited for.
+    """The message, if `receiving` gives it without waiting; else the rest of the wait.
 
-    A small body comes with its head, and to arm a timer for it would take as long as to read it.
+    A small body arrives with its head and needs no timer. With a timer for each, a request takes
+    10 % more CPU time at 32 connections and 19 % at one: medians of 25 alternating turns with and
+    without, under the load of `python -m tests.benchmarks.rest --peers ceiling`.
     """
     steps = receiving.__await__()
     try:

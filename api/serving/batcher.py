@@ -95,6 +95,9 @@ class Batcher:
             # At the end of this turn of the loop, because other requests may be read in it.
             self._scheduled = True
             self._loop.call_soon(self._turn)
+            # Waiting for the end of the turn costs a single request 7 % more CPU time in the
+            # application (250 alternating pairs of 64 requests, called without HTTP), 4 % of all.
+            # With HTTP: one connection of `python -m tests.benchmarks.rest --peers ceiling`.
             if self._single and self._is_quick(len(X)):
                 self._settle(RequestBatch((request,), len(X), 0.0), *timed(self._predict, (X,)))
                 return request.future

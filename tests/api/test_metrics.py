@@ -52,6 +52,6 @@ def test_requests_are_counted_by_route_and_inferences_by_model_and_version(
         ("rest_server_requests_total", ("other", "/v2", "405")): 1,
     }
     assert {key: after[key] - before.get(key, 0) for key in expected} == expected
-    assert after["rest_server_requests_in_progress", ()] == 1  # the one that asks
+    assert after["rest_server_requests_in_progress", ()] == 1  # this request itself
     spent = after["model_infer_compute_duration_seconds_sum", model]
     assert 0 < spent < 5

@@ -1,4 +1,4 @@
-"""What the inference endpoint reads of a request beside its body."""
+"""The path and the headers of an inference request."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ def scope(path: str, method: str = "POST", root_path: str = "") -> dict[str, Any
         ("", None),
     ],
 )
-def test_the_short_way_takes_inferences_alone(path: str, names: dict[str, str] | None) -> None:
+def test_only_inferences_have_path_parameters(path: str, names: dict[str, str] | None) -> None:
     assert path_params(scope(path)) == names
     assert path_params(scope(path, "GET")) is None
     assert path_params(scope(path, root_path="/below")) is None
 
 
-def test_the_headers_that_matter_are_read() -> None:
+def test_the_headers_of_an_inference_are_read() -> None:
     assert read_headers([]) == Headers(b"", None)
     given = [
         (b"host", b"x"),
@@ -46,7 +46,7 @@ def test_the_headers_that_matter_are_read() -> None:
 
 
 @pytest.mark.parametrize("size", [b"", b"-1", b"+1", b"1.5", b"x", b"1" * 5000, b"\xb2"])
-def test_a_size_of_the_json_that_is_no_number_is_refused(size: bytes) -> None:
+def test_a_size_of_the_json_must_be_a_number(size: bytes) -> None:
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length must be a number"):
         read_headers([(b"inference-header-content-length", size)])
 

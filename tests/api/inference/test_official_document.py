@@ -112,6 +112,14 @@ def test_a_refusal_is_as_the_document_has_it(client: Client, names: dict[str, st
     assert client.call(INFER, names, {"inputs": [tensor]}) == (
         400, {"error": "input 'X': the data does not have the shape [2, 4]"},
     )  # fmt: skip
+    assert client.call(INFER, names, {"inputs": [{**tensor, "shape": [1, 1]}]}) == (
+        400,
+        {
+            "error": "got 1 values, iris takes 4: "
+            "sepal_length, sepal_width, petal_length, petal_width",
+            "code": "wrong_width",
+        },
+    )
     assert client.call(INFER, names, {"id": "1"}, valid=False)[0] == 400
 
 

@@ -1,4 +1,4 @@
-"""The lesson of the REST stage: a CPU-bound service with two places turns a client away."""
+"""The limit of the REST stage: a CPU-bound service with two places refuses a client."""
 
 import asyncio
 import json
@@ -42,9 +42,9 @@ async def post(url: str) -> tuple[int, str]:
 
 
 async def one_then_another(url: str, pid: int) -> tuple[tuple[int, str], tuple[int, str]]:
-    """Two clients at once: the second comes when the first's inference is being computed.
+    """Two clients at once: the second comes while the first inference is computed.
 
-    Two that connect in the same instant are both turned away: uvicorn counts connections.
+    Of two that connect in the same instant, uvicorn, which counts connections, refuses both.
     """
     busy = cpu_seconds(pid) + CPU_MS / 1000 / 4
     first = asyncio.create_task(post(url))
@@ -59,7 +59,7 @@ async def together(url: str) -> list[int]:
     return [status for status, _ in await asyncio.gather(post(url), post(url))]
 
 
-def test_of_two_clients_at_once_one_is_turned_away_while_the_other_costs_real_cpu(
+def test_of_two_clients_at_once_one_is_refused_while_the_other_costs_real_cpu(
     tmp_path: Path, artifact: Path
 ) -> None:
     settings = {**settings_for(tmp_path, artifact), "PETAL_CPU_BOUND_MS": str(CPU_MS)}
@@ -78,7 +78,7 @@ def test_of_two_clients_at_once_one_is_turned_away_while_the_other_costs_real_cp
 
 
 async def _live_while_busy(url: str) -> tuple[float, int]:
-    """How long health takes to answer while an inference computes, and that one's status."""
+    """The slowest health check while an inference computes, and the status of the inference."""
     busy = asyncio.create_task(post(url))
     slowest = 0.0
     async with aiohttp.ClientSession() as session:
@@ -116,7 +116,7 @@ async def timed(url: str) -> tuple[int, str, str | None, float]:
 
 
 async def _crowd(url: str, pid: int) -> list[tuple[int, str, str | None, float]]:
-    """One that is being computed, and then five at once."""
+    """One request that is computed, and then five at once."""
     busy = cpu_seconds(pid) + CPU_MS / 1000 / 4
     first = asyncio.create_task(timed(url))
     async with asyncio.timeout(20):
@@ -158,8 +158,8 @@ def test_past_its_deadline_a_client_is_refused(tmp_path: Path, artifact: Path) -
         assert 0.2 <= seconds < CPU_MS / 1000
 
 
-def test_the_queue_takes_the_load_that_two_places_turn_away(pipeline: Pipeline) -> None:
-    """Six clients at once: of REST with two places some get 503, of the topic each its answer."""
+def test_the_queue_takes_the_load_that_two_places_refuse(pipeline: Pipeline) -> None:
+    """Six clients at once: REST with two places answers some with 503, the topic answers all."""
     pipeline.env["PETAL_CPU_BOUND_MS"] = str(CPU_MS // 4)
     pipeline.worker()
     pipeline.api("api.app:cpu_bound", "--limit-concurrency", "2").wait_for("Uvicorn running")
