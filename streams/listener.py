@@ -90,7 +90,7 @@ class Listener:
             consumer.assign([TopicPartition(RESULTS, p) for p in range(self._settings.partitions)])
             await self._seek(consumer, from_beginning)
         except BaseException:  # half a reader would look like a pipeline that does not answer
-            await consumer.stop()
+            await connection.stop(consumer)
             raise
         return consumer
 

@@ -79,7 +79,7 @@ async def start(client: KafkaClient) -> None:
     try:
         await asyncio.wait_for(client.start(), REQUEST_SECONDS)
     except BaseException:
-        await client.stop()
+        await stop(client)
         raise
 
 
