@@ -163,7 +163,10 @@ async def handle(artifact: Any, event: Event) -> tuple[Broker, list[int]]:
         await asyncio.sleep(0.01)
         assert not event.acked
         reply.set_result(None)
-        await asyncio.sleep(0.01)
+        if done == len(broker.replies):
+            async with asyncio.timeout(10):
+                while not event.acked:
+                    await asyncio.sleep(0.001)
         acked += [done] * event.acked
     await broker.stop()
     return broker, acked
