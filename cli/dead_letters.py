@@ -33,6 +33,7 @@ def list_letters(limit: int, as_json: bool) -> None:
             click.echo(output.to_json(found))
             continue
         source = "?" if letter.source is None else "tasks[{}]:{}".format(*letter.source)
+        source += "" if letter.last is None else f"-{letter.last}"
         size = "no value" if letter.value is None else f"{len(letter.value)} bytes"
         click.echo(f"{letter.offset}\t{letter.reason}\t{source}\t{found['at']}\t{size}")
 
@@ -59,13 +60,17 @@ def show(offset: int, raw: bool) -> None:
 def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
     """Republish dead letters to `tasks`, bytes unchanged: those at OFFSETS, or --all.
 
-    A record that still cannot be read becomes a new dead letter.
+    A record that still cannot be read becomes a new dead letter. A batch of records that could not
+    be decoded (reason undecodable_batch) is skipped.
     """
+    from infra.broker.batches import UNDECODABLE
     from streams.maintenance.reconcile import publish_again
 
     if bool(offsets) == every:
         raise click.UsageError("give offsets, or --all")
     letters = _letters() if every else _chosen(offsets)
+    batches = [letter for letter in letters if letter.reason == UNDECODABLE]
+    letters = [letter for letter in letters if letter.reason != UNDECODABLE]
     records = [(letter.source[0], letter.key, letter.value) for letter in letters if letter.source]
     if not yes:
         _confirm(f"republish {len(records)} dead letters to tasks?")
@@ -73,6 +78,8 @@ def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
     click.echo(f"{count} republished")
     if skipped := len(letters) - len(records):
         click.echo(f"{skipped} skipped: their headers name no partition of tasks", err=True)
+    if batches:
+        click.echo(f"{len(batches)} skipped: batches that could not be decoded", err=True)
 
 
 def _confirm(question: str) -> None:
@@ -100,6 +107,8 @@ def _document(letter: "Letter") -> dict[str, object]:
         "offset": letter.offset,
         "reason": letter.reason,
         "task": letter.source and dict(zip(("partition", "offset"), letter.source, strict=True)),
+        **({} if letter.last is None else {"last_offset": letter.last}),
+        **({} if letter.detail is None else {"detail": letter.detail}),
         "at": stamp.isoformat(timespec="milliseconds"),
         "key": None if letter.key is None else letter.key.decode("utf-8", "replace"),
         "bytes": None if letter.value is None else len(letter.value),

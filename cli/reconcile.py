@@ -38,20 +38,30 @@ def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
 
     Safe to repeat: every record is keyed by task id.
     """
-    ids = asyncio.run(_reconcile(older_than, dry_run))
+    ids, undecodable = asyncio.run(_reconcile(older_than, dry_run))
     if as_json:
-        click.echo(output.to_json({"published": not dry_run, "tasks": ids}))
+        found = {"published": not dry_run, "tasks": ids}
+        if undecodable:
+            found["undecodable"] = undecodable
+        click.echo(output.to_json(found))
         return
     click.echo(f"{len(ids)} tasks without a result" + ("" if dry_run else ", republished"))
     for task_id in ids[:MAX_IDS] if dry_run else ():
         click.echo(task_id)
+    for place in undecodable[:MAX_IDS]:
+        click.echo(f"batch that cannot be decoded\t{place}")
+    if undecodable:
+        click.echo(
+            f"{len(undecodable)} batches cannot be decoded: tasks in them are not republished, and "
+            "tasks with results in them are"
+        )
 
 
-async def _reconcile(older_than: float, dry_run: bool) -> list[str]:
+async def _reconcile(older_than: float, dry_run: bool) -> tuple[list[str], list[str]]:
     from streams.maintenance.reconcile import publish_again, unanswered
 
     settings = config.load()
     found = await unanswered(settings, older_than)
     if not dry_run:
-        await publish_again(settings, (task[:3] for task in found))
-    return [task.task_id for task in found]
+        await publish_again(settings, (task[:3] for task in found.tasks))
+    return [task.task_id for task in found.tasks], found.undecodable

@@ -16,6 +16,12 @@ SINK_GROUP = "petal-sink"
 MAX_TASK_BYTES = 1_000_000
 MAX_RESULT_BYTES = 4_000_000
 OVERHEAD_BYTES = 4096  # of a batch's header, and of a record's own fields
+# What a reader takes of one batch. Compressed, 10 kB may hold 300 MB. A record of a pipeline has
+# over 100 bytes; decoded, each takes 300 more.
+MAX_BATCH_BYTES = 32_000_000  # after decompression
+MAX_BATCH_RECORDS = 250_000
+CHUNK_BYTES = 8_000_000  # after decompression, after which no further batch is added to a chunk
+KEPT_BYTES = 65_536  # of what cannot be read, kept as evidence
 _DAY_MS = 86_400_000
 
 

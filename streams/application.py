@@ -25,7 +25,6 @@ from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import LogReplaced, StoreError
-from streams.transport import fetcher
 from streams.transport.driver import Transport
 from streams.transport.producer import BATCH_BYTES
 
@@ -96,7 +95,6 @@ class Application(faust.App):  # type: ignore[misc]
         except BrokerUnavailable as e:
             end(str(e), os.EX_UNAVAILABLE)
         threadpool_limits(1)  # scale by processes; BLAS threads would fight over the cores
-        fetcher.install()
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from infra.broker import embedded
+from infra.broker.batches import UndecodableBatch, undecodable
 
 LATE_SECONDS = 1.0  # within which the embedded broker shows a record
 # After a change of its leader, a log may for a moment claim to end before records that were read.
@@ -57,7 +58,15 @@ class Chunk(NamedTuple):
     topic: str
     partition: int
     first: int
-    records: Sequence[Any]  # each a Record
+    records: Sequence[Any]  # each a Record, or an UndecodableBatch
+
+    def decoded(self) -> tuple["Chunk", list[UndecodableBatch]]:
+        """The chunk without the batches that cannot be decoded, and those."""
+        batches = undecodable(self.records)
+        if not batches:
+            return self, []
+        records = [r for r in self.records if type(r) is not UndecodableBatch]
+        return self._replace(records=records), batches
 
     @property
     def columns(self) -> Columns:
@@ -94,6 +103,11 @@ class Reading(NamedTuple):
         if self.seek is not None:
             return self.seek
         return self.records[-1].offset + 1 if self.records else self.first
+
+
+def _first(record: Any) -> int:
+    """The first offset that a record stands for: a batch that cannot be decoded has several."""
+    return record.first if type(record) is UndecodableBatch else int(record.offset)
 
 
 def find_gap(records: Sequence[Any]) -> int | None:
@@ -176,7 +190,7 @@ class OffsetPolicy:
             expected = records[0].offset
         if records[0].offset < expected:
             records = [r for r in records if r.offset >= expected]
-        if records and records[0].offset > expected and not self._is_gap(partition, expected):
+        if records and _first(records[0]) > expected and not self.is_gap(partition, expected):
             return Reading(expected, [], expected)
         self._gaps.forget(partition)
         before = find_gap(records) if self._late_seconds else None
@@ -186,7 +200,11 @@ class OffsetPolicy:
         self._gaps.note(partition, late, self._clock())
         return Reading(expected, records[:before], late, replaced)
 
-    def _is_gap(self, partition: Partition, first: int) -> bool:
+    def is_gap(self, partition: Partition, first: int) -> bool:
+        """Whether a reader may go on where the offset `first` did not come, and some after it.
+
+        False at first: it then has to read there again.
+        """
         return self._gaps.note(partition, first, self._clock()) >= self._late_seconds
 
     def is_replaced(

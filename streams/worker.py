@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from infra import config
+from infra.broker.batches import UNDECODABLE, UndecodableBatch
 from infra.config import Settings
 from infra.process.status import State
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
@@ -62,7 +63,7 @@ class Inference:
 
         Results are queued in the order of their tasks, so order per partition is kept.
         """
-        chunk: Chunk = event.value
+        chunk, batches = event.value.decoded()
         begun = time.time_ns()
         processed = await self._process(chunk)
         await self._slots.acquire()
@@ -73,14 +74,18 @@ class Inference:
         deliveries += await producer.send_all(
             DEAD_LETTERS,
             0,
-            [(letter.key, letter.value) for letter in letters],
-            [dead_letter_headers(chunk, letter) for letter in letters],
+            [(letter.key, letter.value) for letter in letters]
+            + [(None, batch.head) for batch in batches],
+            [dead_letter_headers(chunk, letter) for letter in letters]
+            + [batch_headers(chunk, batch) for batch in batches],
         )
         finishing = asyncio.create_task(self._finish(event, deliveries, spans))
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
 
     async def _process(self, chunk: Chunk) -> Processed:
+        if not chunk.records:
+            return Processed([], [], {}, [])
         columns = chunk.columns
         if self._processor.estimate_seconds(columns) < SLOW_SECONDS:
             return self._processor.process(chunk.partition, columns)
@@ -111,11 +116,26 @@ class Inference:
 
 def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
     """Why a record is a dead letter, and where it stands."""
+    return _place_headers(chunk, letter.reason, letter.offset)
+
+
+def batch_headers(chunk: Chunk, batch: UndecodableBatch) -> list[Header]:
+    """Why a whole batch is a dead letter, where it stands, and what identifies its bytes."""
     return [
-        ("petal-reason", letter.reason.encode()),
+        *_place_headers(chunk, UNDECODABLE, batch.first),
+        ("petal-last-offset", str(batch.last).encode()),
+        ("petal-detail", batch.reason.encode()),
+        ("petal-bytes", str(batch.size).encode()),
+        ("petal-sha256", batch.digest.encode()),
+    ]
+
+
+def _place_headers(chunk: Chunk, reason: str, offset: int) -> list[Header]:
+    return [
+        ("petal-reason", reason.encode()),
         ("petal-topic", chunk.topic.encode()),
         ("petal-partition", str(chunk.partition).encode()),
-        ("petal-offset", str(letter.offset).encode()),
+        ("petal-offset", str(offset).encode()),
     ]
 
 

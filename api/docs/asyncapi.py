@@ -55,7 +55,10 @@ CHANNELS = (
     ),
     Channel(
         DEAD_LETTERS,
-        "Records of `tasks` that could not be read, with unchanged bytes.",
+        "Records of `tasks` that could not be read, with unchanged bytes. A batch of records that "
+        "could not be decoded (`undecodable_batch`) is one dead letter: the first 64 kB of its "
+        "bytes, and the further headers petal-last-offset, petal-detail, petal-bytes and "
+        "petal-sha256.",
         "send",
         (bytes,),
         DeadLetterHeaders,

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from infra.broker.fetcher import Consumer
 from infra.config import Settings
 from infra.topics import MAX_RESULT_BYTES
 
@@ -58,7 +59,7 @@ def new_producer(
 
 def new_consumer(settings: Settings, request_seconds: float = REQUEST_SECONDS) -> AIOKafkaConsumer:
     """A consumer outside any group, for partitions that its caller assigns."""
-    return AIOKafkaConsumer(
+    return Consumer(
         **_shared(settings, request_seconds),
         enable_auto_commit=False,
         auto_offset_reset="earliest",

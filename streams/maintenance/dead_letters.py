@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from infra.broker.batches import UNDECODABLE, UndecodableBatch
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS
 from streams.maintenance.scan import open_log
 
 
 class Letter(NamedTuple):
-    """A dead letter. `offset` is its own, in `dead-letters`; `source` is its place in `tasks`."""
+    """A dead letter. `offset` is its own, in `dead-letters`; `source` is its place in `tasks`.
+
+    That of a batch of records which could not be decoded has the batch's `last` offset in `tasks`,
+    the `detail` of its reason, and the beginning of the batch's bytes as its value.
+    """
 
     offset: int
     reason: str
@@ -17,23 +22,34 @@ class Letter(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    last: int | None = None
+    detail: str | None = None
 
 
 async def dead_letters(settings: Settings) -> Sequence[Letter]:
     """All dead letters, the oldest first."""
     async with open_log(settings, DEAD_LETTERS) as log:
-        return [
-            Letter(
-                r.offset,
-                (dict(r.headers).get("petal-reason") or b"").decode("utf-8", "replace"),
-                source_of(r),
-                r.timestamp,
-                r.key,
-                r.value,
-            )
-            async for part in log.chunks()
-            for r in part.records
-        ]
+        return [_letter(r) async for part in log.chunks() for r in part.records]
+
+
+def _letter(record: Any) -> Letter:
+    if type(record) is UndecodableBatch:  # of `dead-letters` itself
+        return Letter(
+            record.offset, UNDECODABLE, None, record.timestamp, None, record.head,
+            detail=record.reason,
+        )  # fmt: skip
+    texts = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+    last = texts.get("petal-last-offset", "")
+    return Letter(
+        record.offset,
+        texts.get("petal-reason", ""),
+        source_of(record),
+        record.timestamp,
+        record.key,
+        record.value,
+        int(last) if last.isdecimal() else None,
+        texts.get("petal-detail"),
+    )
 
 
 def source_of(record: Any) -> tuple[int, int] | None:

@@ -22,17 +22,28 @@ class Unanswered(NamedTuple):
     task_id: str
 
 
-async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
+class Found(NamedTuple):
+    """Tasks without an end, and the batches of `tasks` and `results` that cannot be decoded.
+
+    The tasks in such a batch are not among the others. A task whose result is in one is.
+    """
+
+    tasks: list[Unanswered]
+    undecodable: list[str]  # their places, such as tasks[0]:5-9
+
+
+async def unanswered(settings: Settings, older_than: float) -> Found:
     """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
     before_ms = (time.time() - older_than) * 1000
     async with open_log(settings, RESULTS) as log:
         answered = {r.key async for part in log.chunks() for r in part.records}
+        undecodable = log.undecodable
     async with open_log(settings, DEAD_LETTERS) as log:
         dead = {source_of(r) async for part in log.chunks() for r in part.records}
     found = []
     async with open_log(settings, TASKS) as log:
         async for part in log.chunks():
-            for r in part.records:
+            for r in part.decoded()[0].records:
                 task_id = _task_id(r)
                 if (
                     r.timestamp < before_ms
@@ -40,7 +51,8 @@ async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
                     and task_id.encode() not in answered
                 ):
                     found.append(Unanswered(part.partition, r.key, r.value, task_id))
-    return found
+        undecodable += log.undecodable
+    return Found(found, undecodable)
 
 
 class _Identified(msgspec.Struct):

@@ -1,5 +1,6 @@
 """Read a whole topic, from its beginning to its present end, outside any consumer group."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +9,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import connection
 from infra.broker.admin import pipeline_topics, prepare
+from infra.broker.batches import undecodable
+from infra.broker.fetcher import readable_end
 from infra.config import Settings
+from infra.errors import BrokerUnavailable
 from streams.errors import LogReplaced
 from streams.records import Chunk, OffsetPolicy, Partition
 
@@ -29,18 +33,25 @@ def refuse_replaced(partition: Partition, expected: int) -> None:
 class Log:
     """One topic.
 
-    `starts` and `ends`: the first offset of each partition, and the one after its last, at the
-    time when the log was opened.
+    `starts` and `ends`: the first offset of each partition, and the one after its last that can be
+    read, at the time when the log was opened. `undecodable`: the places, such as results[0]:5-9,
+    of the batches among the records read so far that cannot be decoded.
     """
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, policy: OffsetPolicy, starts: dict[int, int]
+        self,
+        consumer: AIOKafkaConsumer,
+        policy: OffsetPolicy,
+        starts: dict[int, int],
+        silence: float = connection.JOB_REQUEST_SECONDS,
     ) -> None:
         self._consumer = consumer
+        self._silence = silence
         self._policy = policy
         self._next = dict(starts)
         self.starts = starts
         self.ends: dict[int, int] = {}
+        self.undecodable: list[str] = []
 
     @property
     def records(self) -> int:
@@ -48,33 +59,61 @@ class Log:
         return sum(self.ends.values()) - sum(self.starts.values())
 
     async def find_ends(self) -> None:
-        """Learn the high watermarks from fetches.
+        """Learn the ends from fetches; raises BrokerUnavailable if they do not come in time.
 
         The embedded broker's answer to `end_offsets` is short by up to a batch.
         """
         topic = next(iter(self._consumer.assignment())).topic
+        deadline = time.monotonic() + self._silence
         while len(self.ends) < len(self.starts):
+            if time.monotonic() > deadline:
+                raise self._silent(topic)
             await self._consumer.getmany(timeout_ms=int(FETCH_SECONDS * 100), max_records=1)
             for partition in self.starts:
-                end = self._consumer.highwater(TopicPartition(topic, partition))
+                end = readable_end(self._consumer, TopicPartition(topic, partition))
                 if end is not None:
                     self.ends[partition] = end
         await self._consumer.seek_to_beginning()
 
+    def _silent(self, topic: str) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"the broker has not answered for {self._silence:g} s while {topic} was read; "
+            "start again when it runs"
+        )
+
     async def chunks(self) -> AsyncIterator[Chunk]:
         """The records up to `ends`, in offset order within each partition.
 
-        Raises LogReplaced if the topic is recreated meanwhile.
+        Raises LogReplaced if the topic is recreated meanwhile, and BrokerUnavailable if the broker
+        falls silent.
         """
+        heard, waited = self._answers(), 0.0
         while any(self._next[p] < end for p, end in self.ends.items()):
+            begun = time.monotonic()
             fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(
                 timeout_ms=int(FETCH_SECONDS * 1000), max_records=MAX_FETCH_RECORDS
             )
+            waited += time.monotonic() - begun
+            if fetched or self._answers() != heard:
+                heard, waited = self._answers(), 0.0
+            elif waited > self._silence:
+                raise self._silent(next(iter(heard)).topic)
             for tp, records in fetched.items():
                 if chunk := self._take(tp, records):
+                    for batch in undecodable(chunk.records):
+                        place = f"{tp.topic}[{tp.partition}]:{batch.first}-{batch.last}"
+                        self.undecodable.append(place)
                     yield chunk
             for tp in self._consumer.assignment():
                 await self._check(tp)
+
+    def _answers(self) -> dict[TopicPartition, int | None]:
+        """When the broker last answered, for each partition that is not read to its end."""
+        return {
+            tp: self._consumer.last_poll_timestamp(tp)
+            for tp in self._consumer.assignment()
+            if self._next[tp.partition] < self.ends[tp.partition]
+        }
 
     def _take(self, tp: TopicPartition, records: list[Any]) -> Chunk | None:
         """The records below the end; those that are late are fetched again."""

@@ -19,6 +19,8 @@ class Verified(NamedTuple):
     `extra`: rows of this log whose records are absent, although the log still has their offsets.
     `pending`: records that the sink has not read yet. `expired`: rows older than the log.
     `conflicts`: results of tasks that came with the id of another task; the first one's stays.
+    `undecodable`: places of batches that cannot be decoded, such as results[0]:5-9; each counts as
+    one record, which the database has as unreadable.
     """
 
     records: int
@@ -29,6 +31,7 @@ class Verified(NamedTuple):
     expired: int
     consistent: bool
     conflicts: int
+    undecodable: list[str]
 
     @property
     def agrees(self) -> bool:
@@ -64,8 +67,9 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
             expired = reader.count_below(log_id, log.starts)
         audit = reader.audit()
     return Verified(
-        done, missing, different, extra, pending, expired, audit.consistent, audit.conflicts
-    )
+        done, missing, different, extra, pending, expired, audit.consistent, audit.conflicts,
+        log.undecodable,
+    )  # fmt: skip
 
 
 def _compare(reader: Reader, log_id: int, chunk: Chunk) -> tuple[list[str], list[str], list[str]]:

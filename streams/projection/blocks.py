@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from infra.broker.batches import UndecodableBatch
+from infra.topics import KEPT_BYTES
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode
 from streams.events import Result
 from streams.records import Chunk
@@ -13,7 +15,6 @@ ID_LENGTH = 36
 # To read one result is to read its block. Four blocks fill a page of the database, with some room
 # for what SQLite keeps beside each.
 BLOCK_ROWS, BLOCK_BYTES = 32, 4050
-UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as evidence
 
 
 class UnreadableRecord(NamedTuple):
@@ -103,11 +104,11 @@ def read(chunk: Chunk) -> Contents:
 
 
 def _read_singly(chunk: Chunk) -> Contents:
-    found = [(record, _read_one(record.value)) for record in chunk.records]
+    found = [(record, _read_one(record)) for record in chunk.records]
     good = [(record, result) for record, result in found if isinstance(result, Result)]
     results = [result for _, result in good]
     unreadable = [
-        UnreadableRecord(record.offset, reason, record.value and record.value[:UNREADABLE_KEPT])
+        UnreadableRecord(record.offset, reason, _kept(record))
         for record, reason in found
         if isinstance(reason, str)
     ]
@@ -134,11 +135,19 @@ def _contents(
     )
 
 
-def _read_one(value: bytes | None) -> Result | str:
-    """The result in a value, or why it has none."""
-    if value is None:
+def _kept(record: Any) -> bytes | None:
+    """What is kept of a record that is not a result."""
+    kept: bytes | None = record.head if type(record) is UndecodableBatch else record.value
+    return kept and kept[:KEPT_BYTES]
+
+
+def _read_one(record: Any) -> Result | str:
+    """The result in a record, or why it has none."""
+    if type(record) is UndecodableBatch:
+        return f"the batch of the offsets {record.first} to {record.last}: {record.reason}"[:200]
+    if record.value is None:
         return "tombstone"
     try:
-        return decode_result(value)
+        return decode_result(record.value)
     except DECODE_ERRORS as e:
         return f"not a result: {e}"[:200]

@@ -8,6 +8,8 @@ from faust.types import TP
 from mode.utils.futures import maybe_async
 from typing_extensions import override
 
+from infra.broker.fetcher import LeanConsumer
+
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread without a thread: aiokafka runs in the main event loop.
@@ -41,8 +43,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @override
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Set the longest wait of a fetch, for which Faust has no setting."""
+        """Use our fetcher, and set what Faust has no setting for."""
         consumer = super()._create_worker_consumer(transport)
+        consumer.__class__ = (
+            LeanConsumer  # Faust makes an aiokafka consumer, and does not start it yet
+        )
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer
 
