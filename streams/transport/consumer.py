@@ -24,6 +24,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from typing_extensions import override
 
+from infra.broker.fetcher import readable_end
 from streams.records import Chunk, OffsetPolicy, Reading
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.thread import ConsumerThread
@@ -41,6 +42,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     _marks: dict[TP, Watermark]
     _policy: OffsetPolicy
     _dropped: set[TP]  # partitions of which fetched records were not delivered
+    # Where to read on, if there are no records from the end of the delivered ones up to there.
+    _passed: dict[TP, int]
 
     @override
     def on_init(self) -> None:
@@ -50,6 +53,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._marks = {}
         self._policy = self.transport.offset_policy
         self._dropped = set()
+        self._passed = {}
 
     def ack_chunk(self, message: ChunkMessage) -> bool:
         """Acknowledge a chunk; False if it was acknowledged before.
@@ -76,8 +80,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     @override
     def _new_offset(self, tp: TP) -> int | None:
         """Commit the watermark; Faust's rule commits past records that are not acknowledged."""
-        mark = self._marks.get(tp)
-        return mark.next if mark is not None and mark.next > mark.base else None
+        mark, following = self._marks.get(tp), self._next(tp)
+        if mark is None or following is None or following <= mark.base:
+            return None
+        return following
 
     @override
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -88,6 +94,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._marks.pop(tp, None)
+            self._passed.pop(tp, None)
 
     @property
     def progress(self) -> int:
@@ -102,12 +109,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
 
     def positions(self) -> dict[TP, tuple[int | None, int | None]]:
-        """The next offset to commit and the log's end, if known, of each assigned partition."""
-        return {tp: (self._next(tp), self.highwater(tp)) for tp in sorted(self.assignment())}
+        """The next offset to commit and the log's end, if known, of each assigned partition.
+
+        Records of an open transaction are beyond the end.
+        """
+        return {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
+
+    def _end(self, tp: TP) -> int | None:
+        return readable_end(self._thread._ensure_consumer(), tp)
 
     def _next(self, tp: TP) -> int | None:
         mark = self._marks.get(tp)
-        return mark.next if mark is not None else self._read_offset[tp]
+        if mark is not None and mark.next != self._read_offset[tp]:
+            return mark.next
+        following: int | None = self._passed.get(tp, self._read_offset[tp])
+        return following
 
     def reread_dropped(self) -> None:
         """Go back to the end of the delivered records, if the log claims to continue there.
@@ -115,7 +131,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         Either it has a gap there (a transaction's marker), or fetched records were dropped.
         """
         for tp in self.assignment():
-            read, end = self._read_offset[tp], self.highwater(tp)
+            read, end = self._passed.get(tp, self._read_offset[tp]), self._end(tp)
             if read is not None and end is not None and read < end and not self._is_behind(tp):
                 self._dropped.add(tp)
 
@@ -125,10 +141,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _is_behind(self, tp: TP) -> bool:
         """Whether aiokafka knows of records that it has not returned yet."""
+        position, end = self._position(tp), self._end(tp)
+        return position is not None and end is not None and position < end
+
+    def _position(self, tp: TP) -> int | None:
+        """From where aiokafka fetches next."""
         subscription = self._thread._ensure_consumer()._subscription.subscription
-        position = subscription.assignment.state_value(tp).position
-        end = self.highwater(tp)
-        return position is not None and end is not None and bool(position < end)
+        position: int | None = subscription.assignment.state_value(tp).position
+        return position
 
     @override
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -162,7 +182,37 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 await self._deliver_all(fetched, fetcher)
             elif self.flow_active:
                 await self._read_replaced_logs()
+            if self.flow_active:
+                await self._pass_gaps(fetched or {})
             await asyncio.sleep(0)
+
+    async def _pass_gaps(self, fetched: Mapping[TP, list[Any]]) -> None:
+        """Where aiokafka went on without records, as past a transaction's marker, do so as well.
+
+        Not before it has done so twice: it also goes past records that it drops.
+        """
+        for tp in self.assignment() - fetched.keys():
+            read = self._passed.get(tp, self._read_offset[tp])
+            position = self._position(tp)
+            if read is None and position is not None and self._end(tp) is not None:
+                read = await self._begin(tp)
+            if read is None or position is None or position <= read:
+                continue
+            if not self._policy.is_gap(tp, read):
+                await self._seek_and_note(tp, read)
+                continue
+            if tp not in self._marks:
+                self._marks[tp] = Watermark(read, self.app.consumer_generation_id)
+            self._passed[tp] = position
+
+    async def _begin(self, tp: TP) -> int | None:
+        """Note where a partition begins of which nothing was delivered yet; None if it is lost."""
+        generation = self.app.consumer_generation_id
+        offset = await self.resume_offset(tp)
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return None
+        self._read_offset[tp] = offset
+        return offset
 
     async def _read_replaced_logs(self) -> None:
         consumer = self._thread._ensure_consumer()
@@ -177,6 +227,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _forget_log(self, tp: TP) -> None:
         """Offsets of the old log mean nothing in the new one."""
         self._marks.pop(tp, None)
+        self._passed.pop(tp, None)
         self._committed_offset[tp] = None
 
     async def _seek_dropped(self) -> None:
@@ -187,11 +238,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._dropped.clear()
 
     async def _seek_and_note(self, tp: TP, offset: int) -> None:
-        await self.seek(tp, offset)
-        self._read_offset[tp] = offset
+        delivered = self._read_offset[tp]
+        await self.seek(tp, offset)  # Faust takes the offset for the end of the delivered records
+        self._read_offset[tp] = delivered if tp in self._passed else offset
 
     async def _expected(self, tp: TP) -> int:
-        offset = self._read_offset[tp]
+        offset = self._passed.get(tp, self._read_offset[tp])
         return int(offset) if offset is not None else await self.resume_offset(tp)
 
     async def _deliver_all(self, fetched: Mapping[TP, list[Any]], fetcher: Any) -> None:
@@ -236,6 +288,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _put(self, tp: TP, reading: Reading, generation: int) -> None:
         first, records = reading.first, reading.records
+        if self._passed.pop(tp, None) is not None:
+            first = self._read_offset[tp]  # the offsets without records belong to this chunk
         mark = self._marks.get(tp)
         if mark is None or mark.generation != generation:
             self._marks[tp] = Watermark(first, generation)

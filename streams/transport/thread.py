@@ -8,7 +8,7 @@ from faust.types import TP
 from mode.utils.futures import maybe_async
 from typing_extensions import override
 
-from infra.broker.fetcher import LeanConsumer
+from infra.broker.fetcher import LeanConsumer, isolation_level
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -49,6 +49,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             LeanConsumer  # Faust makes an aiokafka consumer, and does not start it yet
         )
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._isolation_level = isolation_level(transport.app.settings)
         return consumer
 
     async def committed(self, tp: TP) -> int | None:

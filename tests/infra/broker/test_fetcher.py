@@ -1,5 +1,6 @@
 """The faster fetcher returns the same records and positions as aiokafka's own."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from aiokafka.consumer import fetcher as stock
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from infra.broker import fetcher
+from infra.broker import connection, fetcher
 from infra.broker.batches import Frames, UndecodableBatch
+from infra.config import Settings
 from infra.topics import CHUNK_BYTES
 from tests.infra.broker.batches import TRANSACTIONAL, batch, marker, with_bad_header_name
 
@@ -152,6 +154,49 @@ def test_consumers_of_other_code_keep_the_stock_fetcher() -> None:
     assert fetcher.Consumer.start.__globals__["Fetcher"] is fetcher.Fetcher
     assert fetcher.LeanConsumer.start.__globals__["Fetcher"] is fetcher.LeanFetcher
     assert vars(stock_consumer)["Fetcher"] is stock.Fetcher
+
+
+class Ends:
+    """A consumer that knows the ends of a partition."""
+
+    def __init__(
+        self, high: int | None, stable: int | None, level: str = fetcher.READ_COMMITTED
+    ) -> None:
+        self.high, self.stable, self._isolation_level = high, stable, level
+
+    def highwater(self, _: TopicPartition) -> int | None:
+        return self.high
+
+    def last_stable_offset(self, _: TopicPartition) -> int | None:
+        return self.stable
+
+
+@pytest.mark.parametrize(
+    ("ends", "end"),
+    [
+        (Ends(None, None), None),
+        (Ends(9, 9), 9),
+        (Ends(9, 4), 4),
+        (Ends(9, None), 9),
+        (Ends(9, -1), 9),
+        (Ends(9, 4, fetcher.READ_UNCOMMITTED), 9),
+    ],
+)
+def test_the_readable_end_is_before_an_open_transaction(ends: Any, end: int | None) -> None:
+    assert fetcher.readable_end(ends, TP) == end
+
+
+@pytest.mark.parametrize(("broker", "level"), [("", "uncommitted"), ("k.example:1", "committed")])
+def test_every_reader_on_kafka_reads_committed_records_only(broker: str, level: str) -> None:
+    settings = Settings(broker=broker)
+    assert fetcher.isolation_level(settings) == f"read_{level}"
+
+    async def made() -> str:
+        consumer = connection.new_consumer(settings)
+        await consumer.stop()
+        return str(consumer._isolation_level)
+
+    assert asyncio.run(made()) == f"read_{level}"
 
 
 class Assignment:

@@ -1,11 +1,12 @@
 """A whole topic is read once, with its late records, to the end that it had."""
 
 import asyncio
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import TopicPartition
 
+from infra.errors import BrokerUnavailable
 from streams.errors import LogReplaced
 from streams.maintenance.scan import Log, refuse_replaced
 from streams.records import OffsetPolicy
@@ -93,3 +94,39 @@ def test_a_scan_of_a_topic_that_is_recreated_meanwhile_ends_with_an_error() -> N
     with pytest.raises(LogReplaced) as replaced:
         scan(Consumer([0, 1], *[[]] * 20, end=1), 4, "kafka-1")
     assert str(replaced.value) == message
+
+
+class Silent(Consumer):
+    """A consumer whose broker does not answer any more."""
+
+    _isolation_level = "read_committed"
+
+    def __init__(self, end: int | None) -> None:
+        super().__init__(end=0)
+        self._known = end
+
+    async def getmany(self, **_: int) -> dict[TopicPartition, list[Record]]:
+        await asyncio.sleep(0.01)
+        return {}
+
+    def highwater(self, _: TopicPartition) -> Any:
+        return self._known
+
+    def last_stable_offset(self, _: TopicPartition) -> Any:
+        return self._known
+
+
+def test_a_scan_of_a_broker_that_falls_silent_ends_within_its_time() -> None:
+    message = "the broker has not answered for 0.05 s while results was read"
+    never = Log(Silent(None), OffsetPolicy(refuse_replaced), {0: 0}, silence=0.05)
+    with pytest.raises(BrokerUnavailable, match=message):
+        asyncio.run(never.find_ends())
+
+    async def read() -> None:
+        log = Log(Silent(4), OffsetPolicy(refuse_replaced), {0: 0}, silence=0.05)
+        log.ends = {0: 4}
+        async for _ in log.chunks():
+            pass
+
+    with pytest.raises(BrokerUnavailable, match=message):
+        asyncio.run(read())
