@@ -39,7 +39,7 @@ def _show(found: "Verified") -> None:
     )
     for kind in ("missing", "different", "extra"):
         for name in getattr(found, kind)[:MAX_IDS]:
-            click.echo(f"{kind}\t{name}")
+            click.echo(f"{kind}\t{output.plain(name)}")
     if found.conflicts:
         click.echo(f"{found.conflicts} results with the id of another task (id_conflict)")
     if not found.consistent:
