@@ -10,7 +10,7 @@ import pexpect  # type: ignore[import-untyped]
 import pytest
 
 from streams.codec import encode
-from streams.events import Result
+from streams.events import Failure, Result
 from streams.projection.store import Store
 from streams.records import Chunk
 from tests.cli.conftest import FAILED, OK, TWO_ROWS, UNKNOWN, Record
@@ -170,7 +170,7 @@ def test_labels_are_neither_markup_nor_control_characters(shell: Pipeline) -> No
 
 
 def test_the_message_of_an_error_has_no_control_characters(shell: Pipeline) -> None:
-    failure = msgspec.structs.replace(FAILED.error, message=HOSTILE)
+    failure = Failure("wrong_width", HOSTILE)
     store(shell, msgspec.structs.replace(FAILED, error=failure))
     assert ESCAPED in shell.run("results", FAILED.id).stdout
     line = f"petal: {ESCAPED} (wrong_width)\n"
