@@ -120,7 +120,7 @@ class Returns:
     [
         (ValueError("no"), "ValueError: no"),
         ([1.0], r"shape \(1,\) for 2 rows"),
-        ([[1.0], [2.0]], r"shape \(2, 1\) for 2 rows"),
+        ([[1.0, 2.0], [2.0, 3.0]], r"shape \(2, 2\) for 2 rows"),
         ([1.0, float("nan")], "not finite"),
         ([1.0, float("inf")], "not finite"),
     ],
