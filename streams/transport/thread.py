@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
+
+GROUP_CHECK_SECONDS = 1.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -45,6 +49,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        """End the process with the error for which aiokafka no longer asks for partitions.
+
+        aiokafka raises it from calls that Faust makes only when it has partitions.
+        """
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            if self._consumer is not None and not self.should_stop:
+                try:
+                    self._consumer._coordinator.check_errors()
+                except KafkaError as e:
+                    self.consumer.app._crash(e)  # `crash` would log a traceback first
 
     async def committed(self, tp: TP) -> int | None:
         """The group's committed offset, from the broker."""
