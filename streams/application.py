@@ -69,8 +69,6 @@ class Application(faust.App):  # type: ignore[misc]
     `stored_offsets`: see `streams.transport.driver.Transport`.
     """
 
-    Settings = _NoWeb
-
     def __init__(
         self,
         group: str,
@@ -78,6 +76,7 @@ class Application(faust.App):  # type: ignore[misc]
         resource: Resource,
         stored_offsets: Callable[[], Mapping[int, int]] | None = None,
     ) -> None:
+        self.Settings = _NoWeb  # read by the next line
         super().__init__(group, **_faust_settings(settings))
         self.settings = settings
         self.resource = resource
