@@ -13,6 +13,7 @@ RequestError
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  retry after `Retry-After` seconds
+    ├── NotLoaded         503  the model's file cannot be loaded
     ├── Overloaded        503  too many rows wait for the model
     ├── DeadlineExceeded  503  the model did not answer in time
     ├── Stopping          503  the service stops before the answer is ready
@@ -131,6 +132,13 @@ class Unavailable(RequestError):
 
     status = 503
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class NotLoaded(Unavailable):
+    """The file of this model cannot be loaded; the error says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the model {quote(name)} is not loaded: {reason}")
 
 
 class Overloaded(Unavailable):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
-from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel
+from api.errors import BadRequest, NotLoaded, TooMuch, TooSlow, Unavailable, UnknownModel
 from api.inference.endpoint import MODELS, PATHS, InferenceEndpoint
 from api.inference.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata
 from api.inference.servable import Servable
@@ -82,12 +82,12 @@ class Models:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
-    @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
+    @Operation(HEALTH, {200: Health}, errors=(UnknownModel, NotLoaded))
     async def model_ready(self, request: Request) -> Response:
         """Check that this model is loaded."""
         return json_response(Health(ready=True, name=self._find(request).card.name))
 
-    @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel,))
+    @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel, NotLoaded))
     async def model(self, request: Request) -> Response:
         """Get the inputs and outputs of a model."""
         card = self._find(request).card
@@ -97,7 +97,7 @@ class Models:
         REPOSITORY,
         {200: list[IndexEntry]},
         Content({JSON: IndexRequest}, optional=True),
-        READ_ERRORS,
+        (*READ_ERRORS, Unavailable),
     )
     async def index(self, request: Request) -> Response:
         """List every version of every model, loaded or not."""
@@ -109,7 +109,7 @@ class Models:
         REPOSITORY,
         {200: Empty},
         Content({JSON: Empty}, optional=True),
-        (*READ_ERRORS, UnknownModel),
+        (*READ_ERRORS, UnknownModel, Unavailable),
     )
     async def load(self, request: Request) -> Response:
         """Load or reload a model."""
