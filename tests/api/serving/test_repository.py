@@ -189,6 +189,15 @@ HIDDEN = (
     "._flat.joblib", ".flat.joblib", ".stfolder/flat.joblib", ".sync/flat.joblib",
     "line/._2.joblib", "line/.sync/3.joblib", "line/.7/model.joblib", "line/3/._model.joblib",
 )  # fmt: skip
+
+
+def replaced(folder: Path, name: str, make: Callable[[Path], None]) -> None:
+    """A card whose artifact is something else than a file."""
+    path = copied(folder, f"{name}.joblib")
+    path.unlink()
+    make(path)
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "bare": (
         lambda folder: cards.card_path(copied(folder, "bare.joblib")).unlink(),
@@ -215,18 +224,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "gone.joblib cannot be read (ModuleNotFoundError: No module named 'no_such_module')",
     ),
     "dir": (
-        lambda folder: (copied(folder, "dir.joblib").unlink(), (folder / "dir.joblib").mkdir()),
+        lambda folder: replaced(folder, "dir", Path.mkdir),
         "no artifact at dir.joblib (Is a directory)",
     ),
     "link": (
-        lambda folder: (
-            copied(folder, "link.joblib").unlink(),
-            (folder / "link.joblib").symlink_to("nowhere"),
-        ),
+        lambda folder: replaced(folder, "link", lambda path: path.symlink_to("nowhere")),
         "no artifact at link.joblib (No such file or directory)",
     ),
     "pipe": (
-        lambda folder: (copied(folder, "pipe.joblib").unlink(), os.mkfifo(folder / "pipe.joblib")),
+        lambda folder: replaced(folder, "pipe", os.mkfifo),
         "no artifact at pipe.joblib (not a regular file)",
     ),
     "mlserver": (
