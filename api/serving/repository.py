@@ -134,6 +134,10 @@ class Repository(Generic[S]):
         self.find(name)
         return list(self._served[name])
 
+    def served(self) -> list[S]:
+        """Every loaded version of every model."""
+        return [one for versions in self._served.values() for one in versions.values()]
+
     async def load(self, name: str) -> None:
         """Load, or reload, all versions of a model that can be loaded.
 
