@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra.broker import admin, connection
+from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.process.gc import collect_regularly, relax_garbage_collector
@@ -24,9 +24,9 @@ from infra.process.status import REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
-from streams.errors import LogReplaced, StoreError
+from streams.errors import StoreError
 from streams.transport import fetcher
-from streams.transport.driver import Transport
+from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
 
 STOP_SECONDS = 8.0  # a stop that waits for a broker that is gone would never end
@@ -59,7 +59,7 @@ class Application(faust.App):  # type: ignore[misc]
     """A Faust app over the chunk transport, in the consumer group `group`; connects to nothing.
 
     It waits for its broker, writes a status file, and stops within a deadline.
-    `stored_offsets`: see `streams.transport.driver.Transport`.
+    `projection`: see `streams.transport.driver.Transport`.
     """
 
     BootStrategy = _NoWeb
@@ -69,9 +69,11 @@ class Application(faust.App):  # type: ignore[misc]
         group: str,
         settings: Settings,
         resource: Resource,
-        stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+        logs: LogIds,
+        projection: Projection | None = None,
     ) -> None:
         super().__init__(group, **_faust_settings(settings))
+        self.logs = logs
         self.settings = settings
         self.resource = resource
         self.consuming = False
@@ -80,7 +82,8 @@ class Application(faust.App):  # type: ignore[misc]
             self,
             fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
-            stored_offsets=stored_offsets,
+            logs=logs,
+            projection=projection,
         )
 
     @override
@@ -108,6 +111,7 @@ class Application(faust.App):  # type: ignore[misc]
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
         self.add_future(collect_regularly())
+        self.add_future(self.logs.watch())
         self.consuming = True
         await super().on_started()
 
@@ -116,8 +120,6 @@ class Application(faust.App):  # type: ignore[misc]
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
-        elif isinstance(reason, LogReplaced):
-            end(str(reason), os.EX_CONFIG)
         else:
             fail("the Kafka client", reason)
 
@@ -131,6 +133,7 @@ class Application(faust.App):  # type: ignore[misc]
         alarm.daemon = True
         alarm.start()
         await super().stop()
+        await self.logs.aclose()
         alarm.cancel()
         if self._reporter is not None:
             self._reporter.stop()

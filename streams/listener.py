@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.broker import connection
+from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from infra.topics import RESULTS
 from streams.codec import DECODE_ERRORS, decode_result
@@ -28,9 +29,12 @@ class Listener:
         self._policy = policy
         self._consumer: AIOKafkaConsumer | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._waiting: dict[bytes, list[asyncio.Future[Result | None]]] = {}
         self._given_up = False
         self._next: dict[TopicPartition, int] = {}  # the offset to read
+        self._logs = LogIds(settings)
+        self._log = ""  # to which the offsets belong
 
     async def open(self, from_beginning: bool) -> None:
         """Read the log from its end or its beginning on; the latter also if it was read before.
@@ -43,19 +47,22 @@ class Listener:
             connecting = asyncio.create_task(self._connect(from_beginning), context=Context())
             self._consumer = await connecting
             self._reading = asyncio.create_task(self._read(self._consumer), context=Context())
+            self._watching = asyncio.create_task(self._logs.watch(), context=Context())
         elif from_beginning:
             await self._seek(self._consumer, from_beginning)
 
     async def close(self) -> None:
         """Stop reading and disconnect. Waiting callers are cancelled."""
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
+        for task in (self._reading, self._watching):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         for futures in self._waiting.values():
             for future in futures:
                 future.cancel()
         await connection.stop(self._consumer)
+        await self._logs.aclose()
 
     def give_up(self) -> None:
         """Deliver None to all callers, present and future; to be called in the event loop."""
@@ -103,6 +110,7 @@ class Listener:
         self._next.clear()
         seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
         async with asyncio.timeout(connection.REQUEST_SECONDS):
+            self._log = await self._logs.confirm(RESULTS)
             await seek()
             for partition in consumer.assignment():
                 self._next[partition] = await consumer.position(partition)
@@ -110,11 +118,12 @@ class Listener:
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             try:
+                await self._read_new_log(consumer)
                 fetched = await consumer.getmany(timeout_ms=POLL_MS)
                 for tp, records in fetched.items():
                     self._take(consumer, tp, records)
                 await self._read_replaced_logs(consumer)
-            except KafkaError:
+            except (KafkaError, TimeoutError):
                 await asyncio.sleep(RETRY_SECONDS)  # aiokafka reconnects by itself
 
     def _take(self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]) -> None:
@@ -127,6 +136,15 @@ class Listener:
         self._next[tp] = reading.next
         if reading.seek is not None:
             consumer.seek(tp, reading.seek)
+
+    async def _read_new_log(self, consumer: AIOKafkaConsumer) -> None:
+        """Read the topic from its beginning if it was recreated since the last look."""
+        known = self._logs.known(RESULTS)
+        if is_same_log(known, self._log):
+            return
+        await consumer._client.force_metadata_update()
+        self._policy.clear()
+        await self._seek(consumer, from_beginning=True)
 
     async def _read_replaced_logs(self, consumer: AIOKafkaConsumer) -> None:
         """Read replaced logs from their beginning.

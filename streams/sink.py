@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra import config
+from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from infra.process.status import State
 from infra.topics import RESULTS, SINK_GROUP
 from streams import application
 from streams.application import Application
 from streams.projection.blocks import Contents
-from streams.projection.buffer import Buffer
+from streams.projection.buffer import Buffer, BufferedChunk
 from streams.projection.lock import WriterLock
 from streams.projection.store import Applied, Store
 
@@ -46,16 +47,17 @@ class Projection:
     _store: Store  # from `open` on
     _watching: asyncio.Task[None]
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, logs: LogIds) -> None:
         self.state: State = "starting"
         self.model: str | None = None
         self._settings = settings
+        self._logs = logs
         self._lock = WriterLock(settings.database)
         self._buffer = Buffer()
         self._writing: asyncio.Task[None] | None = None
 
-    async def open(self, cluster: str) -> None:
-        """Open the database for the log of `cluster`; raises StoreError.
+    async def open(self, _cluster: str) -> None:
+        """Open the database; raises StoreError.
 
         While another sink writes the database, this one stands by, to take over when that ends.
         """
@@ -70,7 +72,7 @@ class Projection:
                 "SQLite %s can corrupt a database that two processes write (fixed in 3.51.3); "
                 "only the sink may write %s", sqlite3.sqlite_version, self._settings.database
             )  # fmt: skip
-        self._store = Store(self._settings.database, cluster)
+        self._store = Store(self._settings.database, await self._logs.confirm(RESULTS))
         self._watching = asyncio.create_task(self._watch())
         self.state = "ready"
 
@@ -82,6 +84,14 @@ class Projection:
             f"{self._settings.database} was moved or deleted; a restarted sink rebuilds it",
             os.EX_TEMPFAIL,
         )
+
+    def follow(self, log: str) -> str:
+        """See `streams.transport.driver.Projection`."""
+        return self._store.follow(log)
+
+    def follow_next(self, log: str) -> str:
+        """See `streams.transport.driver.Projection`."""
+        return self._store.follow_next(log)
 
     def next_offsets(self) -> dict[int, int]:
         """The offset from which to read each partition that has stored records."""
@@ -98,11 +108,20 @@ class Projection:
         try:
             while self._buffer:
                 chunks = await self._buffer.take()
-                await self._store_all([chunk.contents for chunk in chunks])
+                await self._store_all(await self._of_this_log(chunks))
                 for chunk in chunks:  # Kafka's offset is only a hint here
                     chunk.event.ack()
         except Exception as e:  # the outermost edge: without an ack the chunks are reread
             application.fail("storing results", e)
+
+    async def _of_this_log(self, chunks: Sequence[BufferedChunk]) -> list[Contents]:
+        """The contents that are sure to be of the log that they name.
+
+        A log may have been replaced since the last look, and what was read then may be of the new
+        one; it is read again from its beginning.
+        """
+        log = await self._logs.confirm(RESULTS)
+        return [c for chunk in chunks if is_same_log((c := chunk.contents).log.split("#")[0], log)]
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
         """One transaction. While the database is locked or full, retry the same chunks; the
@@ -131,8 +150,9 @@ class Projection:
 
 def create_app(settings: Settings) -> Application:
     """The sink's Faust app; connects to nothing and opens no file."""
-    projection = Projection(settings)
-    app = Application(SINK_GROUP, settings, projection, projection.next_offsets)
+    logs = LogIds(settings)
+    projection = Projection(settings, logs)
+    app = Application(SINK_GROUP, settings, projection, logs, projection)
     results = app.topic(RESULTS, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
     @app.agent(results, name="project", concurrency=1)

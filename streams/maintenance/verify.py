@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from infra.broker import admin
 from infra.config import Settings
 from infra.topics import RESULTS
 from streams.codec import DECODE_ERRORS, decode_result
@@ -41,17 +40,18 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
 
     Raises StoreError if there is no database or it has never seen this log.
     """
-    cluster = await admin.prepare(settings)
     done = pending = 0
     missing: list[str] = []
     different: list[str] = []
     extra: list[str] = []
     with Reader(settings.database) as reader:
-        log_id = reader.log_id(cluster)
-        if log_id is None:
-            raise StoreError(f"{settings.database} has no rows of this broker's log; start a sink")
-        stored = reader.next_offsets(log_id)
         async with open_log(settings, RESULTS) as log:
+            log_id = reader.log_id(log.id)
+            if log_id is None:
+                raise StoreError(
+                    f"{settings.database} has no rows of this broker's log; start a sink"
+                )
+            stored = reader.next_offsets(log_id)
             async for chunk in log.chunks():
                 known = [r for r in chunk.records if r.offset < stored.get(chunk.partition, 0)]
                 pending += len(chunk.records) - len(known)

@@ -13,6 +13,7 @@ from streams.codec import decode_result
 from streams.events import Result
 from streams.projection.blocks import BLOCK_ROWS
 from streams.projection.database import open_reader
+from streams.projection.logs import newest, number_of
 from streams.projection.schema import MAX_OFFSET, position_of
 
 # Positions are searched for in the blocks that can hold them.
@@ -89,11 +90,10 @@ class Reader:
         """All rows, by task id."""
         return self._db["result"].rows_where(order_by="task_id")
 
-    def log_id(self, cluster: str) -> int | None:
-        """The number under which rows of this cluster's log are stored, or None."""
-        row = self._connection.execute("SELECT id FROM log WHERE cluster = ?", (cluster,))
-        found = row.fetchone()
-        return None if found is None else int(found[0])
+    def log_id(self, log: str) -> int | None:
+        """The number under which rows of the newest log with this id are stored, or None."""
+        name = newest(self._connection, log)
+        return None if name is None else number_of(self._connection, name)
 
     def next_offsets(self, log_id: int) -> dict[int, int]:
         """Of each partition of a log, the offset that the sink reads next."""
