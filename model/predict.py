@@ -47,11 +47,17 @@ def _as_fitted(model: Any, X: Array) -> Any:
 
 
 def classes(model: Any) -> tuple[Any, ...]:
-    """The labels of a classifier in the order of predict_proba's columns; () for a regressor."""
-    if not is_classifier(model):
-        return ()
-    # As objects, because several outputs may have unequal numbers of classes.
-    return tuple(np.asarray(model.classes_, dtype=object).tolist())
+    """The labels of a classifier in the order of predict_proba's columns.
+
+    () for a regressor, and for a classifier that returns several labels for a row.
+    """
+    labels = _only(model.classes_) if is_classifier(model) else []
+    return () if isinstance(labels, list) else tuple(np.asarray(labels).tolist())
+
+
+def _only(outputs: Any) -> Any:
+    """What a model for several outputs returns for its only one, in a list; else `outputs`."""
+    return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
 
 
 def predict(model: Any, X: Array) -> Prediction:
@@ -84,15 +90,17 @@ def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
     if logistic.is_known(model, X):
         return logistic.answer(model, X)
     rows = _as_fitted(model, X)
-    # model/rows.py has checked the rows, and the output is checked below; scikit-learn's own
-    # check costs about a third of a one-row call.
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+    # scikit-learn's checks of values stay on: a step may make NaN or infinity of a finite value,
+    # which the next step refuses. They cost 15 to 70 us a call and below 0.1 us a row.
+    with sklearn.config_context(skip_parameter_validation=True):
         y = np.asarray(model.predict(rows))
+        if y.shape == (len(X), 1):  # of a model that was fitted on a `y` of one column
+            y = y[:, 0]
         if y.shape != (len(X),):
             raise WrongShape(f"predict returned shape {y.shape} for {len(X)} rows")
         if not hasattr(model, "predict_proba"):
             return y, None
-        proba = np.asarray(model.predict_proba(rows))
+        proba = np.asarray(_only(model.predict_proba(rows)))
     if proba.ndim != 2 or len(proba) != len(X):
         raise WrongShape(f"predict_proba returned shape {proba.shape} for {len(X)} rows")
     return y, proba
