@@ -22,6 +22,7 @@ from streams.errors import OffsetGap
 from streams.projection.backfill import copy_expired
 from streams.projection.blocks import Contents, read
 from streams.projection.database import closing_on_error, insert, open_writer, transaction
+from streams.projection.faults import explained
 from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
 from streams.records import Chunk
@@ -78,12 +79,12 @@ class Store:
     """
 
     def __init__(self, path: Path, cluster: str) -> None:
-        """Open or create the database; raises StoreError."""
+        """Open or create the database; raises StoreError, or StoreBusy."""
         # A rebalance asks for offsets in one thread while another applies a chunk.
         self._lock = threading.Lock()
         self._path = path
         self._db = open_writer(path)
-        with closing_on_error(self._db, f"{path} cannot be used as a projection"):
+        with explained(path, write=True), closing_on_error(self._db):
             self._log = self._log_id(cluster)
             self._index = TaskIndex(self._db)
             self._file = _identity(path)
@@ -118,9 +119,10 @@ class Store:
         """Store chunks in one transaction, those of each partition in offset order.
 
         Records below the stored offset are skipped; raises OffsetGap if a chunk begins above
-        it. Of several results of one task, the first in the log stays.
+        it. Of several results of one task, the first in the log stays. Raises StoreBusy while
+        the database is locked or the disk is full, and StoreError if a person must act.
         """
-        with self._lock:
+        with self._lock, explained(self._path, write=True):
             self._index.reserve(sum(len(part.offsets) for part in parts))
             with transaction(self._db):
                 return self._apply_all(parts)
@@ -201,6 +203,6 @@ class Store:
         These are all rows of former logs and, of this log, those below `starts`, the first
         offset of each partition. Only for a store that holds nothing yet.
         """
-        with self._lock:
+        with self._lock, explained(self._path, write=True):
             self._log, rows = copy_expired(self._db, self._log, old, starts)
             return rows
