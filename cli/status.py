@@ -73,11 +73,13 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
         if not (found or only) and left:
             found.append(f"{group}: no process on this machine has the partitions {left}")
         faults += found
+    if faults:  # what cannot be read may be the reason
+        faults += status.unreadable(settings.status)
     return statuses, faults
 
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    model = f"\t{output.plain(process.model)}" if process.model else ""
+    ends = "".join(f"\t{output.plain(text)}" for text in (process.model, process.reason) if text)
     name = output.plain(process.name)
-    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{model}"
+    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

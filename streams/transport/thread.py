@@ -1,9 +1,11 @@
 """Faust's consumer thread, in the event loop that the application runs in."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition, errors
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -50,7 +52,41 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer
 
-    @Service.task
+    async def committed(self, tps: Sequence[TP]) -> Mapping[TP, OffsetAndMetadata]:
+        """The group's committed offsets, from the broker; without those that do not exist."""
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets(list(tps))
+        return {TP(*tp): committed for tp, committed in found.items()}
+
+    async def find_coordinator(self) -> None:
+        """Wait until the group's coordinator is known."""
+        await self._ensure_consumer()._coordinator.ensure_coordinator_known()
+
+    async def commit_once(self, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
+        """Commit offsets by one request; False if the group has rebalanced. Raises KafkaError."""
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator
+        try:
+            async with coordinator._commit_lock:
+                await asyncio.shield(
+                    coordinator._do_commit_offsets(
+                        consumer._subscription.subscription.assignment,
+                        {TopicPartition(*tp): offset for tp, offset in offsets.items()},
+                    )
+                )
+        except (
+            errors.UnknownMemberIdError,
+            errors.IllegalGenerationError,
+            errors.RebalanceInProgressError,
+        ):
+            return False
+        return True
+
+    async def refresh_metadata(self) -> None:
+        """Ask for the topics' leaders again."""
+        await self._ensure_consumer()._client.force_metadata_update()
+
+    @Service.task  # type: ignore[untyped-decorator]
     async def _watch_group(self) -> None:
         """End the process with the error for which aiokafka no longer asks for partitions.
 
@@ -61,10 +97,5 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if self._consumer is not None and not self.should_stop:
                 try:
                     self._consumer._coordinator.check_errors()
-                except KafkaError as e:
+                except errors.KafkaError as e:
                     self.consumer.app._crash(e)  # `crash` would log a traceback first
-
-    async def committed(self, tp: TP) -> int | None:
-        """The group's committed offset, from the broker."""
-        offset = await self.call_thread(self._ensure_consumer().committed, tp)
-        return None if offset is None else int(offset)
