@@ -10,7 +10,7 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
-from model.errors import NotFinite, PredictError, WrongShape
+from model.errors import NotFinite, PredictError, WrongShape, describe
 
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
 
@@ -65,12 +65,20 @@ def predict(model: Any, X: Array) -> Prediction:
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
         y, proba = _answer(model, X)
-    except PredictError:
+    except (PredictError, KeyboardInterrupt):
         raise
-    except Exception as e:
-        raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
+    except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
+        raise PredictError(describe(e)) from e
     _check_finite(y, proba)
-    return Prediction(y.tolist(), None if proba is None else proba.tolist())
+    return Prediction(_to_list(y), None if proba is None else proba.tolist())
+
+
+def _to_list(y: Array) -> list[Any]:
+    """Labels as Python's types; `tolist` leaves NumPy's scalars in an array of objects."""
+    labels: list[Any] = y.tolist()
+    if y.dtype != object:
+        return labels
+    return [label.item() if isinstance(label, np.generic) else label for label in labels]
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:
@@ -93,6 +101,8 @@ def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
         if not hasattr(model, "predict_proba"):
             return y, None
         proba = np.asarray(model.predict_proba(rows))
+    if proba.dtype == object:
+        proba = proba.astype(np.float64)
     if proba.ndim != 2 or len(proba) != len(X):
         raise WrongShape(f"predict_proba returned shape {proba.shape} for {len(X)} rows")
     return y, proba

@@ -47,6 +47,10 @@ class Columns(NamedTuple):
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
 
+    def part(self, part: slice) -> "Columns":
+        """Some of the records."""
+        return Columns(self.offsets[part], self.keys[part], self.values[part])
+
 
 class Chunk(NamedTuple):
     """Consecutive records of one partition, in offset order.

@@ -21,3 +21,52 @@ class Sleeper(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         while (rows[:, 0] == ENDLESS).any():
             time.sleep(1)
         return rows[:, 0]
+
+
+BROKEN = {  # what goes wrong for a row that begins with 13 -> the code of its task's error
+    "numpy": "",  # nothing: the label is a NumPy number among objects
+    "object": "internal_error",
+    "exit": "predict_failed",
+    "interrupt": "internal_error",
+    "no text": "predict_failed",
+    "surrogate": "predict_failed",
+}
+
+
+class Breaker(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Answers a row's first feature, and fails in a `kind` of way for a row that begins with 13."""
+
+    def __init__(self, kind: str = "") -> None:
+        self.kind = kind
+
+    def fit(self, X: Any, y: Any) -> Self:
+        self.n_features_in_ = np.asarray(X).shape[1]
+        return self
+
+    def predict(self, X: Any) -> Any:
+        first = np.asarray(X)[:, 0]
+        if not (first == ENDLESS).any():
+            return first
+        break_down(self.kind)
+        labels = np.empty(len(first), dtype=object)
+        labels[:] = [object() if v == ENDLESS and self.kind == "object" else v for v in first]
+        return labels
+
+
+class Speechless(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def break_down(kind: str) -> None:
+    """Fail in one of the ways that a process survives, or in one that ends it."""
+    if kind == "exit":
+        raise SystemExit(3)
+    if kind == "interrupt":
+        raise KeyboardInterrupt
+    if kind == "no text":
+        raise Speechless
+    if kind == "surrogate":
+        raise ValueError("\ud800")
