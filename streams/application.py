@@ -26,6 +26,7 @@ from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import LogReplaced, StoreError
 from streams.transport import fetcher
+from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Transport
 from streams.transport.producer import BATCH_BYTES
 
@@ -90,6 +91,7 @@ class Application(faust.App):  # type: ignore[misc]
         try:
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
+            self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -100,6 +102,15 @@ class Application(faust.App):  # type: ignore[misc]
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())
+
+    def _attempt_settings(self, cluster: str) -> AttemptSettings | None:
+        if self.transport.stored_offsets is not None:  # the group's offsets are not its position
+            return None
+        settings = self.settings
+        window = settings.commit_every + IN_HAND_CHUNKS * settings.chunk_records
+        return AttemptSettings(
+            folder=settings.status, group=self.conf.id, cluster=cluster, window=window
+        )
 
     @override
     async def on_started(self) -> None:

@@ -1,5 +1,7 @@
 """Estimators that misbehave on purpose; the worker's process imports them with their pickle."""
 
+import os
+import signal
 import time
 from typing import Any, Self
 
@@ -70,3 +72,33 @@ def break_down(kind: str) -> None:
         raise Speechless
     if kind == "surrogate":
         raise ValueError("\ud800")
+    if kind == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == "endless":
+        time.sleep(3600)
+    if kind == "memory":
+        exhaust_memory()
+
+
+def exhaust_memory() -> None:
+    """Take 2 GB, where the process may; then end as the kernel would end it."""
+    taken = [bytearray(100_000_000) for _ in range(20)]
+    os.kill(os.getpid(), signal.SIGKILL)
+    taken.clear()
+
+
+FATAL = ("segfault", "endless", "memory")  # what ends a worker or blocks it
+
+
+class Killer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Answers a row's first feature. Fails for 13, in the way that the second feature chooses."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        self.n_features_in_ = np.asarray(X).shape[1]
+        return self
+
+    def predict(self, X: Any) -> Any:
+        for first, second in np.asarray(X):
+            if first == ENDLESS:
+                break_down(FATAL[int(second)])
+        return np.asarray(X)[:, 0]

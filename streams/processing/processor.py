@@ -47,6 +47,8 @@ class Processed(NamedTuple):
 # their event loop, so a KeyboardInterrupt is an estimator's.
 ERRORS = (Exception, KeyboardInterrupt)
 INTERNAL_ERROR = "internal_error"
+# Of values to process in one step: their rows take more than ten times as much memory.
+MAX_STEP_BYTES = 4_000_000
 
 
 class Processor:
@@ -65,13 +67,18 @@ class Processor:
 
     def estimate_seconds(self, columns: Columns) -> float:
         """The estimated seconds of `process` for a chunk; infinite before the first."""
-        return self._cost.guess(_count_bytes(columns))
+        return self._cost.guess(columns.bytes)
 
     def process(self, partition: int, columns: Columns) -> Processed:
         """Process records of one partition of `tasks`."""
         start = time.perf_counter()
-        processed = self._process(partition, columns)
-        self._cost.observe(_count_bytes(columns), time.perf_counter() - start)
+        size = columns.bytes
+        if size <= MAX_STEP_BYTES:
+            processed = self._process(partition, columns)
+        else:
+            steps = columns.steps(MAX_STEP_BYTES)
+            processed = join(self._process(partition, step) for step in steps)
+        self._cost.observe(size, time.perf_counter() - start)
         return processed
 
     def decode(self, columns: Columns) -> Decoded:
@@ -199,10 +206,6 @@ def join(parts: Iterable[Processed]) -> Processed:
         whole.failures.update(part.failures)
         whole.dead_letters.extend(part.dead_letters)
     return whole
-
-
-def _count_bytes(columns: Columns) -> int:
-    return sum(map(len, filter(None, columns.values)))
 
 
 def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | PredictError]]:

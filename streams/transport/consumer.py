@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -26,6 +27,7 @@ from typing_extensions import override
 
 from streams.records import Chunk, OffsetPolicy, Reading
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.attempts import Attempts
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0
@@ -49,6 +51,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._progress = 0
         self._marks = {}
         self._policy = self.transport.offset_policy
+        self._attempts: Attempts | None = None
         self._dropped = set()
 
     def ack_chunk(self, message: ChunkMessage) -> bool:
@@ -66,7 +69,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._unacked_messages.discard(message)
             self._progress += 1
             notify(self._waiting_for_ack)
-            return True
+        if message.alone:
+            self._finish_alone(message)
+        return True
+
+    def _finish_alone(self, message: ChunkMessage) -> None:
+        if self._marks.get(message.tp) is message.mark:
+            self.resume_partitions({ensure_TP(message.tp)})
+            self._n_acked = self._commit_every or 0  # what is found is not to be found again
+
+    def found_alone(self, tp: TP, offset: int) -> None:
+        """A record that was handled alone was set aside."""
+        if self._attempts is not None:
+            self._attempts.found(tp, offset)
+
+    def note_progress(self) -> None:
+        """A chunk is still in process, and has a deadline of its own."""
+        self._progress += 1
 
     @override
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
@@ -87,7 +106,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
+            await self._reset_attempts(tp)
             self._marks.pop(tp, None)
+
+    @override
+    async def on_stop(self) -> None:
+        """Commit, and note that it was an orderly end."""
+        await super().on_stop()
+        for tp in list(self._marks):
+            await self._reset_attempts(tp)
+
+    async def _reset_attempts(self, tp: TP) -> None:
+        unfinished = any(m.tp == tp and not m.acked for m in self._unacked_messages)
+        if self._attempts is not None and not unfinished:
+            mark = self._marks.get(tp)
+            await self._attempts.reset(tp, None if mark is None else mark.next)
 
     @property
     def progress(self) -> int:
@@ -218,11 +251,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not channels:
             return True
         expected = await self._expected(tp)
+        await self._begin(tp, expected, generation)
         if not current():
             return False
         reading = self._policy.read(tp, expected, records, self.highwater(tp))
         if reading.replaced:
             self._forget_log(tp)
+        if self._attempts is not None:
+            reading = self._attempts.limit(tp, reading)
         if reading.records:
             for channel in channels:
                 while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
@@ -233,6 +269,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if reading.seek is not None:
             await self._seek_and_note(tp, reading.seek)
         return True
+
+    async def _begin(self, tp: TP, offset: int, generation: int) -> None:
+        """Before the first records of a partition: count an attempt at this offset."""
+        if self.transport.attempt_settings is None:
+            return
+        if self._attempts is None:
+            self._attempts = Attempts(self.transport.attempt_settings, self._thread)
+        await self._attempts.begin(tp, generation, offset, self.highwater(tp))
 
     def _put(self, tp: TP, reading: Reading, generation: int) -> None:
         first, records = reading.first, reading.records
@@ -246,8 +290,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
         message.first, message.last = first, records[-1].offset
         message.mark = self._marks[tp]
+        message.alone = self._attempts is not None and self._attempts.is_alone(tp, first)
+        if message.alone:  # its chunks stay in order although the agent does not wait for them
+            self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
-        chunk = Chunk(tp.topic, tp.partition, first, records)
+        chunk = Chunk(tp.topic, tp.partition, first, records, message.alone)
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
             channel.queue.force_put_nowait(event)

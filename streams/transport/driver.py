@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from streams.errors import LogReplaced
 from streams.records import OffsetPolicy, warn_of_replaced
+from streams.transport.attempts import AttemptSettings
 from streams.transport.consumer import Consumer
 from streams.transport.producer import Producer
 
@@ -64,6 +65,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
         self.fetch_wait_ms = fetch_wait_ms
         self.idempotence = idempotence
         self.stored_offsets = stored_offsets
+        self.attempt_settings: AttemptSettings | None = None  # None: attempts are not counted
         projects = stored_offsets is not None
         self.offset_policy = OffsetPolicy(refuse_replaced if projects else warn_of_replaced)
         self.Consumer = ProjectingConsumer if projects else Consumer

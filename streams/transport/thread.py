@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_async
@@ -50,3 +52,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """The group's committed offset, from the broker."""
         offset = await self.call_thread(self._ensure_consumer().committed, tp)
         return None if offset is None else int(offset)
+
+    async def fetch_commit(self, tp: TP) -> OffsetAndMetadata | None:
+        """The group's committed offset with its metadata, for which aiokafka has no method."""
+        coordinator = self._ensure_consumer()._coordinator
+        commit = (await coordinator.fetch_committed_offsets([tp])).get(tp)
+        return None if commit is None or commit.offset < 0 else commit
+
+    async def commit_with_metadata(self, tp: TP, offset: int, metadata: str) -> None:
+        """Commit one offset. A rebalance meanwhile makes it needless, so its errors are logged."""
+        try:
+            await self._ensure_consumer().commit({tp: OffsetAndMetadata(offset, metadata)})
+        except KafkaError as e:
+            self.log.info("committing metadata of %s failed: %r", tp, e)
