@@ -8,6 +8,11 @@ DEAD_LETTERS = "dead-letters"
 
 TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its result's
 
+# On a dead letter of which only the head was kept: the bytes of its whole value, and the SHA-256 of
+# its key followed by its value.
+FULL_BYTES = "petal-full-bytes"
+SHA256 = "petal-sha256"
+
 WORKER_GROUP = "petal-worker"
 SINK_GROUP = "petal-sink"
 

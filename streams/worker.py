@@ -19,16 +19,19 @@ from infra.process.status import State
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
 from infra.tracing import Tracing
 from model import artifact
+from model.errors import describe
 from streams import application
 from streams.application import Application
 from streams.events import Failure
 from streams.processing import isolation
 from streams.processing.child import Job, Order
+from streams.processing.cut import cut, is_too_large
 from streams.processing.decoder import DeadLetter, InvalidTask
 from streams.processing.isolation import Isolation, SetAside
-from streams.processing.processor import Processed, Processor, join
+from streams.processing.processor import Processed, Processor, join, refused
 from streams.processing.spans import ChunkSpans, Header, trace_headers
 from streams.records import Chunk
+from streams.transport.producer import Message, Outgoing
 
 # A chunk that takes longer leaves the event loop; below, a second thread would only add
 # contention for the GIL.
@@ -137,13 +140,9 @@ class Inference:
         letters = processed.dead_letters
         traces = trace_headers(chunk, letters)
         spans = self._start_spans(begun, chunk.partition, processed, traces)
-        deliveries = await producer.send_all(RESULTS, chunk.partition, processed.results, traces)
-        deliveries += await producer.send_all(
-            DEAD_LETTERS,
-            0,
-            [(letter.key, letter.value) for letter in letters],
-            [dead_letter_headers(chunk, letter) for letter in letters],
-        )
+        time_ms = chunk.records[-1].timestamp
+        deliveries = await producer.publish(results_of(chunk, processed, traces, time_ms))
+        deliveries += await producer.publish(letters_of(chunk, letters, time_ms))
         return deliveries, spans
 
     def _start_spans(
@@ -167,6 +166,36 @@ class Inference:
             span.end()
         event.ack()
         self._slots.release()
+
+
+def results_of(
+    chunk: Chunk, processed: Processed, traces: Sequence[list[Header]], time_ms: int
+) -> Outgoing:
+    """The results of a chunk; in place of one that the broker refuses, an error of its task."""
+    results = processed.results
+
+    def instead(n: int, error: Exception) -> tuple[Message, list[Header]]:
+        task_id, value = results[n]
+        logger.error("a result for task %s is replaced by an error: %r", task_id.decode(), error)
+        return (task_id, refused(value, describe(error))), traces[n] if traces else []
+
+    return Outgoing(RESULTS, chunk.partition, results, traces, instead, time_ms)
+
+
+def letters_of(chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Outgoing:
+    """The dead letters of a chunk; those that are too large, or refused, are cut."""
+    messages: list[Message] = []
+    headers: list[list[Header]] = []
+    for letter in letters:
+        message, more = cut(letter) if is_too_large(letter) else ((letter.key, letter.value), [])
+        messages.append(message)
+        headers.append(dead_letter_headers(chunk, letter) + more)
+
+    def instead(n: int, _error: Exception) -> tuple[Message, list[Header]]:
+        message, more = cut(letters[n])
+        return message, dead_letter_headers(chunk, letters[n]) + more
+
+    return Outgoing(DEAD_LETTERS, 0, messages, headers, instead, time_ms)
 
 
 def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from infra.topics import MAX_RESULT_BYTES
@@ -23,7 +24,14 @@ from model.predict import (
     predict_together,
     split,
 )
-from streams.codec import ResultColumns, digest_bytes, encode, encode_columns, input_digest
+from streams.codec import (
+    ResultColumns,
+    decode_result,
+    digest_bytes,
+    encode,
+    encode_columns,
+    input_digest,
+)
 from streams.events import Failure, Position, Result, Timings
 from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoded, Decoder, InvalidTask
 from streams.records import Columns
@@ -195,6 +203,17 @@ class ResultBuilder:
             order = sorted(range(len(offsets)), key=offsets.__getitem__)
             results, offsets = [results[n] for n in order], [offsets[n] for n in order]
         return Processed(results, offsets, self._failures, dead_letters)
+
+
+def refused(value: bytes, error: str) -> bytes:
+    """The result to publish in place of one that the broker does not take, by its error."""
+    too_large = "TooLarge" in error
+    failure = Failure(
+        "result_too_large" if too_large else "result_refused",
+        f"the broker refused the result of {len(value):,} bytes: {error}",
+    )
+    result = decode_result(value)
+    return encode(msgspec.structs.replace(result, y=None, proba=None, error=failure))
 
 
 def join(parts: Iterable[Processed]) -> Processed:

@@ -1,0 +1,27 @@
+"""Dead letters that do not fit into `dead-letters`: their head, their length and their digest."""
+
+import hashlib
+
+from infra.topics import FULL_BYTES, MAX_RESULT_BYTES, SHA256
+from streams.processing.decoder import DeadLetter
+
+HEAD_BYTES = 10_000
+KEY_HEAD_BYTES = 1000
+
+
+def is_too_large(letter: DeadLetter) -> bool:
+    """Whether our own topic cannot hold it; a topic made by others may hold less."""
+    return len(letter.key or b"") + len(letter.value or b"") > MAX_RESULT_BYTES
+
+
+def cut(
+    letter: DeadLetter,
+) -> tuple[tuple[bytes | None, bytes | None], list[tuple[str, bytes]]]:
+    """The message for a letter that is too large, and the headers that say what is missing."""
+    key, value = letter.key, letter.value
+    whole = (key or b"") + (value or b"")
+    headers = [
+        (FULL_BYTES, str(len(value or b"")).encode()),
+        (SHA256, hashlib.sha256(whole).hexdigest().encode()),
+    ]
+    return (key and key[:KEY_HEAD_BYTES], value and value[:HEAD_BYTES]), headers
