@@ -12,6 +12,7 @@ RequestError
 ├── WrongContentType  415
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
+├── UnreadableAnswer  502  what came for a task is not a result
 └── Unavailable       503  retry after `Retry-After` seconds
     ├── Overloaded        503  too many rows wait for the model
     ├── DeadlineExceeded  503  the model did not answer in time
@@ -124,6 +125,12 @@ class TooMany(RequestError):
     def __init__(self, seconds: int, rate: float) -> None:
         super().__init__(f"more than {rate:g} requests per second; wait {seconds} s")
         self.headers = {"Retry-After": str(seconds)}
+
+
+class UnreadableAnswer(RequestError):
+    """What a worker published for the task is not a result; the task is accepted."""
+
+    status = 502
 
 
 class Unavailable(RequestError):

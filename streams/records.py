@@ -70,14 +70,16 @@ class Columns(NamedTuple):
 class Chunk(NamedTuple):
     """Consecutive records of one partition, in offset order.
 
-    Offsets from `first` on that are not among the records do not exist in the log.
-    `alone`: its records are to be handled one at a time (`streams.transport.attempts`).
+    Offsets from `first` on that are not among the records do not exist in the log, whose id is
+    `log`, if the reader knows it. `alone`: its records are to be handled one at a time
+    (`streams.transport.attempts`).
     """
 
     topic: str
     partition: int
     first: int
     records: Sequence[Any]  # each a Record
+    log: str = ""
     alone: bool = False
 
     @property

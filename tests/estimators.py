@@ -27,7 +27,7 @@ class Sleeper(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 BROKEN = {  # what goes wrong for a row that begins with 13 -> the code of its task's error
     "numpy": "",  # nothing: the label is a NumPy number among objects
-    "object": "internal_error",
+    "object": "predict_failed",
     "exit": "predict_failed",
     "interrupt": "internal_error",
     "no text": "predict_failed",

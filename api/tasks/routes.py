@@ -20,6 +20,7 @@ from api.errors import (
     Unavailable,
     Unconfirmed,
     Unprocessable,
+    UnreadableAnswer,
     WrongContentType,
 )
 from api.operation import JSON, Content, Operation
@@ -46,6 +47,7 @@ from streams.errors import (
     ResultTimeout,
     TaskTooLarge,
     UnknownOutcome,
+    UnreadableResult,
 )
 from streams.events import Result, TaskId, is_id
 from streams.projection.reader import to_result
@@ -138,6 +140,7 @@ class Tasks:
             TooMuch,
             WrongContentType,
             Unprocessable,
+            UnreadableAnswer,
             Unconfirmed,
         ),
         headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
@@ -181,6 +184,8 @@ class Tasks:
             raise Unconfirmed(message, task.id) from e
         except TaskTooLarge as e:
             raise TooMuch(str(e)) from e
+        except UnreadableResult as e:
+            raise UnreadableAnswer(str(e)) from e
         except IdConflict as e:
             raise Conflict(task.id) from e
 

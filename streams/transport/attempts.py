@@ -11,16 +11,20 @@ machines. The embedded broker keeps no metadata; its workers are on one machine 
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from infra.broker import embedded
+from infra.broker.log_id import is_same_log
 from streams.records import Reading
 from streams.transport import commit_metadata
+from streams.transport.commit_metadata import CommitMetadata
 from streams.transport.thread import ConsumerThread
 
 MAX_ENDS = 2
@@ -39,31 +43,42 @@ class Counter(Protocol):
 
 
 class CommitCounter:
-    """In the metadata of the group's committed offset."""
+    """In the metadata of the group's committed offset. `log` names the log that is read."""
 
-    def __init__(self, thread: ConsumerThread) -> None:
+    def __init__(self, thread: ConsumerThread, log: Callable[[], str]) -> None:
         self._thread = thread
+        self._log = log
+
+    async def _committed(self, tp: TP) -> OffsetAndMetadata | None:
+        """The group's commit, if it is of this log."""
+        commit = (await self._thread.committed([tp])).get(tp)
+        if commit is None or commit.offset < 0:
+            return None
+        log = commit_metadata.decode(commit.metadata).log
+        return commit if not log or is_same_log(log, self._log()) else None
 
     async def read(self, tp: TP, offset: int) -> int:
         """The count, if the group is at this offset."""
-        commit = await self._thread.fetch_commit(tp)
+        commit = await self._committed(tp)
         if commit is None or commit.offset != offset:
             return 0
         return commit_metadata.decode(commit.metadata).attempts
 
     async def write(self, tp: TP, offset: int, attempts: int) -> None:
         """Commit the same offset with another count; never another offset."""
-        commit = await self._thread.fetch_commit(tp)
+        commit = await self._committed(tp)
         at = (await self._thread.earliest_offsets(tp))[tp] if commit is None else commit.offset
         if at != offset:
             return
-        known = commit_metadata.decode(commit.metadata if commit is not None else None)
-        metadata = msgspec.structs.replace(known, attempts=attempts)
-        await self._thread.commit_with_metadata(tp, offset, commit_metadata.encode(metadata))
+        metadata = commit_metadata.encode(CommitMetadata(log=self._log(), attempts=attempts))
+        try:
+            await self._thread.commit_once({tp: OffsetAndMetadata(offset, metadata)})
+        except KafkaError as e:  # the next commit shows whether the broker is there
+            logger.warning("%s: an attempt could not be counted: %r", tp, e)
 
 
 class _Place(msgspec.Struct, frozen=True):
-    cluster: str
+    log: str
     offset: int
     attempts: int
 
@@ -71,10 +86,10 @@ class _Place(msgspec.Struct, frozen=True):
 class FileCounter:
     """In a small file for each partition of a group, beside the status files."""
 
-    def __init__(self, folder: Path, group: str, cluster: str) -> None:
+    def __init__(self, folder: Path, group: str, log: Callable[[], str]) -> None:
         self._folder = folder
         self._group = group
-        self._cluster = cluster
+        self._log = log
 
     def _path(self, tp: TP) -> Path:
         return self._folder / f"{self._group}-{tp.topic}-{tp.partition}.attempts"
@@ -83,7 +98,7 @@ class FileCounter:
         """The count; 0 for another offset, another log, or a file that cannot be read."""
         with suppress(OSError, msgspec.DecodeError):
             place = msgspec.json.decode(self._path(tp).read_bytes(), type=_Place)
-            if (place.cluster, place.offset) == (self._cluster, offset):
+            if (place.log, place.offset) == (self._log(), offset):
                 return place.attempts
         return 0
 
@@ -92,31 +107,36 @@ class FileCounter:
         path = self._path(tp)
         part = path.with_suffix(".new")
         with suppress(OSError):
-            part.write_bytes(msgspec.json.encode(_Place(self._cluster, offset, attempts)))
+            part.write_bytes(msgspec.json.encode(_Place(self._log(), offset, attempts)))
             part.replace(path)
 
 
 class AttemptSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`folder` and `cluster`: of a FileCounter. `window`: most records that a process has fetched
-    and not committed."""
+    """`folder`: of a FileCounter, for the embedded broker. `window`: most records that a process
+    has fetched and not committed."""
 
     folder: Path
     group: str
-    cluster: str
+    embedded: bool
     window: int
 
-    def new_counter(self, thread: ConsumerThread) -> Counter:
-        if embedded.is_embedded(self.cluster):
-            return FileCounter(self.folder, self.group, self.cluster)
-        return CommitCounter(thread)
+    def new_counter(self, thread: ConsumerThread, log: Callable[[], str]) -> Counter:
+        if self.embedded:
+            return FileCounter(self.folder, self.group, log)
+        return CommitCounter(thread, log)
 
 
 class Attempts:
-    """Of one consumer: counts its attempts, and decides which records to handle alone."""
+    """Of one consumer: counts its attempts, and decides which records to handle alone.
 
-    def __init__(self, settings: AttemptSettings, thread: ConsumerThread) -> None:
+    `log` names the log that is read.
+    """
+
+    def __init__(
+        self, settings: AttemptSettings, thread: ConsumerThread, log: Callable[[], str]
+    ) -> None:
         self._window = settings.window
-        self._counter = settings.new_counter(thread)
+        self._counter = settings.new_counter(thread, log)
         self._begun: dict[TP, tuple[int, int]] = {}  # the generation, and the offset
         self._alone: dict[TP, int] = {}  # the offset from which records are no longer alone
 
@@ -155,6 +175,11 @@ class Attempts:
         """A record was set aside: all is well if so many after it are."""
         if tp in self._alone:
             self._alone[tp] = offset + CLEAN_RECORDS
+
+    def forget(self, tp: TP) -> None:
+        """The partition's log was replaced."""
+        self._begun.pop(tp, None)
+        self._alone.pop(tp, None)
 
     async def reset(self, tp: TP, offset: int | None) -> None:
         """The partition is given up in order, with `offset` as the next to commit, if known."""

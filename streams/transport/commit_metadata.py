@@ -7,12 +7,10 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a process commits beside an offset; an empty field is not known.
 
     `log`: the id of the log that the offset belongs to (`infra.broker.log_id`).
-    `database`: the id of the database that has stored the records before the offset.
     `attempts`: how often in a row a process has ended at this offset.
     """
 
     log: str = ""
-    database: str = ""
     attempts: int = 0
 
 
@@ -21,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(metadata: CommitMetadata) -> str:
-    """The metadata string; under 200 characters, where Kafka's limit is 4,096."""
+    """The metadata string; under 100 characters, where Kafka's limit is 4,096."""
     return _encode(metadata).decode()
 
 

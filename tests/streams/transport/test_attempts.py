@@ -22,9 +22,9 @@ TASKS_2 = TP("tasks", 2)
 NO_THREAD: Any = ConsumerThread.__new__(ConsumerThread)  # the embedded broker needs none
 
 
-def new_attempts(folder: Path, cluster: str = "embedded-1", window: int = 1000) -> Attempts:
-    settings = AttemptSettings(folder=folder, group="petal-worker", cluster=cluster, window=window)
-    return Attempts(settings, NO_THREAD)
+def new_attempts(folder: Path, log: str = "embedded-1", window: int = 1000) -> Attempts:
+    settings = AttemptSettings(folder=folder, group="petal-worker", embedded=True, window=window)
+    return Attempts(settings, NO_THREAD, lambda: log)
 
 
 def reading(first: int, count: int) -> Reading:
@@ -45,14 +45,14 @@ def test_records_are_alone_at_the_third_attempt_at_the_same_offset(tmp_path: Pat
     assert alone == [[False] * 3, [False] * 3, [True, True, False]]
 
 
-@pytest.mark.parametrize("cluster", ["embedded-1", "embedded-2"])
+@pytest.mark.parametrize("log", ["embedded-1", "embedded-2"])
 @pytest.mark.parametrize("offset", [40, 41])
-def test_a_count_is_of_one_offset_of_one_log(tmp_path: Path, cluster: str, offset: int) -> None:
+def test_a_count_is_of_one_offset_of_one_log(tmp_path: Path, log: str, offset: int) -> None:
     for _ in range(2):
         begin(new_attempts(tmp_path), 40, 300)
-    attempts = new_attempts(tmp_path, cluster)
+    attempts = new_attempts(tmp_path, log)
     begin(attempts, offset, 300)
-    same = (cluster, offset) == ("embedded-1", 40)
+    same = (log, offset) == ("embedded-1", 40)
     assert attempts.is_alone(TASKS_2, offset) is same
 
 
@@ -100,9 +100,9 @@ def test_no_more_records_are_alone_than_a_process_may_have_had_in_hand(tmp_path:
 
 
 def test_a_count_that_cannot_be_written_or_read_is_none(tmp_path: Path) -> None:
-    counter = FileCounter(tmp_path / "missing", "petal-worker", "embedded-1")
+    counter = FileCounter(tmp_path / "missing", "petal-worker", lambda: "embedded-1")
     asyncio.run(counter.write(TASKS_2, 40, 2))
     assert asyncio.run(counter.read(TASKS_2, 40)) == 0
     (tmp_path / "petal-worker-tasks-2.attempts").write_text("{")
-    damaged = FileCounter(tmp_path, "petal-worker", "embedded-1")
+    damaged = FileCounter(tmp_path, "petal-worker", lambda: "embedded-1")
     assert asyncio.run(damaged.read(TASKS_2, 40)) == 0

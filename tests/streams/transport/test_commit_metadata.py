@@ -4,7 +4,7 @@ from streams.transport.commit_metadata import CommitMetadata, decode, encode
 
 
 def test_metadata_survives_the_broker() -> None:
-    metadata = CommitMetadata(log="embedded-1/0123456789abcdef", database="d1", attempts=3)
+    metadata = CommitMetadata(log="embedded-1/0123456789abcdef", attempts=3)
 
     assert decode(encode(metadata)) == metadata
 
