@@ -73,11 +73,11 @@ def predict(model: Any, X: Array) -> Prediction:
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
         y, proba = _answer(model, X)
+        return Prediction(_labels(y), None if proba is None else _probabilities(proba))
     except (PredictError, KeyboardInterrupt):
         raise
     except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
         raise PredictError(describe(e)) from e
-    return Prediction(_labels(y), None if proba is None else _probabilities(proba))
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:

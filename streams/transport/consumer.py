@@ -194,7 +194,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return self._progress
 
     def pending(self) -> bool:
-        """Whether there is work: chunks without an ack, or records that were not fetched."""
+        """Whether there is work: chunks without an ack, or records that were not fetched.
+
+        A rebalance waits for the chunks that the agent has, so one that never ends counts then too.
+        """
+        if any(not message.acked for message in self._unacked_messages):
+            return True
         if not self.flow_active or self.app.rebalancing:
             return False
         assigned = self.assignment()
