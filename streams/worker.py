@@ -28,7 +28,7 @@ from streams.processing import isolation
 from streams.processing.child import Job, Order
 from streams.processing.cut import cut, is_too_large
 from streams.processing.decoder import DeadLetter, InvalidTask
-from streams.processing.isolation import Isolation, SetAside
+from streams.processing.isolation import Isolation, IsolationFailed, SetAside
 from streams.processing.processor import Processed, Processor, join, refused
 from streams.processing.spans import ChunkSpans, Header, trace_headers
 from streams.records import Chunk
@@ -103,7 +103,11 @@ class Inference:
         try:
             chunk: Chunk = event.value
             begun = time.time_ns()
-            outcomes = [await self._process_alone(event, record) for record in chunk.records]
+            try:
+                outcomes = [await self._process_alone(event, record) for record in chunk.records]
+            except IsolationFailed as e:  # most records do no harm, and a restart may mend it
+                logger.error("%s; trying its records in the worker itself", e)
+                outcomes = [await self._process(chunk)]
             deliveries, spans = await self._send(chunk, join(outcomes), producer, begun)
             await self._finish(event, deliveries, spans)
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
