@@ -14,6 +14,7 @@ RequestError
 ├── TooMany           429  this key's requests are above their rate
 ├── UnreadableAnswer  502  what came for a task is not a result
 └── Unavailable       503  retry after `Retry-After` seconds
+    ├── NotLoaded         503  the model's file cannot be loaded
     ├── Overloaded        503  too many rows wait for the model
     ├── DeadlineExceeded  503  the model did not answer in time
     ├── Stopping          503  the service stops before the answer is ready
@@ -138,6 +139,13 @@ class Unavailable(RequestError):
 
     status = 503
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class NotLoaded(Unavailable):
+    """The file of this model cannot be loaded; the error says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the model {quote(name)} is not loaded: {reason}")
 
 
 class Overloaded(Unavailable):

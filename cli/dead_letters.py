@@ -36,7 +36,9 @@ def list_letters(limit: int, as_json: bool) -> None:
         size = "no value" if letter.value is None else f"{found['bytes']} bytes"
         if letter.full_bytes is not None:
             size += f", of which the first {len(letter.value or b'')} are kept"
-        click.echo(f"{letter.offset}\t{letter.reason}\t{source}\t{found['at']}\t{size}")
+        click.echo(
+            f"{letter.offset}\t{output.plain(letter.reason)}\t{source}\t{found['at']}\t{size}"
+        )
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters show 0")
@@ -49,9 +51,9 @@ def show(offset: int, raw: bool) -> None:
         sys.stdout.buffer.write(letter.value or b"")
         return
     for name, value in _document(letter).items():
-        click.echo(f"{name + ':':10}{_escaped(str(value))}")
+        click.echo(f"{name + ':':10}{output.plain(str(value))}")
     text = (letter.value or b"").decode("utf-8", "backslashreplace")
-    click.echo(f"{'value:':10}{_escaped(text[:MAX_CHARACTERS])}")
+    click.echo(f"{'value:':10}{output.plain(text[:MAX_CHARACTERS])}")
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters replay 0 --yes")
@@ -120,7 +122,3 @@ def _length(letter: "Letter") -> int | None:
     if letter.full_bytes is not None or letter.value is None:
         return letter.full_bytes
     return len(letter.value)
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -34,6 +34,8 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    example,
+    example_lines,
     parse,
     wait_wanted,
 )
@@ -128,7 +130,10 @@ class Tasks:
 
     @Operation(
         TAG,
-        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
+        body=Content(
+            {JSON: (NumericTask, MixedTask), jsonl.MEDIA: str},
+            examples={JSON: example, jsonl.MEDIA: example_lines},
+        ),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),
