@@ -173,6 +173,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(
             ge=0,
+            le=2**30,
             description="MB for a task that is tried alone, after crashes; 0: half of the memory",
         ),
     ] = 0

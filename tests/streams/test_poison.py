@@ -35,7 +35,7 @@ def killer(tmp_path: Path, pipeline: Pipeline) -> Pipeline:
     pipeline.env |= {
         "PETAL_MODEL": str(tmp_path / "killer.joblib"),
         "PETAL_STALL_TIMEOUT": str(STALL_SECONDS),
-        "PETAL_SESSION_TIMEOUT": "3",
+        "PETAL_SESSION_TIMEOUT": "6" if "PETAL_BROKER" in pipeline.env else "3",  # Kafka's least
         "PETAL_ISOLATED_MEMORY_MB": "400",
         "PYTHONPATH": str(ROOT),  # where the estimator's class is
     }
