@@ -26,7 +26,7 @@ from streams.application import Application
 from streams.events import Failure
 from streams.processing import isolation
 from streams.processing.child import Job, Order
-from streams.processing.cut import cut, is_too_large
+from streams.processing.cut import KEPT_BYTES, cut, is_too_large
 from streams.processing.decoder import DeadLetter, InvalidTask
 from streams.processing.isolation import Isolation, IsolationFailed, SetAside
 from streams.processing.processor import Processed, Processor, join, refused
@@ -180,10 +180,12 @@ def results_of(
     """The results of a chunk; in place of one that the broker refuses, an error of its task."""
     results = processed.results
 
-    def instead(n: int, error: Exception) -> tuple[Message, list[Header]]:
+    def instead(n: int, before: int, error: Exception) -> tuple[Message, list[Header]] | None:
         task_id, value = results[n]
+        if before:
+            return None
         logger.error("a result for task %s is replaced by an error: %r", task_id.decode(), error)
-        return (task_id, refused(value, describe(error))), traces[n] if traces else []
+        return (task_id, refused(value, describe(error))), []
 
     return Outgoing(RESULTS, chunk.partition, results, traces, instead, time_ms)
 
@@ -197,8 +199,10 @@ def letters_of(chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Out
         messages.append(message)
         headers.append(dead_letter_headers(chunk, letter) + more)
 
-    def instead(n: int, _error: Exception) -> tuple[Message, list[Header]]:
-        message, more = cut(letters[n])
+    def instead(n: int, before: int, _error: Exception) -> tuple[Message, list[Header]] | None:
+        if before >= len(KEPT_BYTES):
+            return None
+        message, more = cut(letters[n], KEPT_BYTES[before])
         return message, dead_letter_headers(chunk, letters[n]) + more
 
     return Outgoing(DEAD_LETTERS, 0, messages, headers, instead, time_ms)

@@ -5,8 +5,8 @@ import hashlib
 from infra.topics import FULL_BYTES, MAX_RESULT_BYTES, SHA256
 from streams.processing.decoder import DeadLetter
 
-HEAD_BYTES = 10_000
-KEY_HEAD_BYTES = 1000
+KEPT_BYTES = (10_000, 100)  # of the value; where a topic refuses the first, the second
+KEPT_OF_KEY = 10  # so much less
 
 
 def is_too_large(letter: DeadLetter) -> bool:
@@ -15,7 +15,7 @@ def is_too_large(letter: DeadLetter) -> bool:
 
 
 def cut(
-    letter: DeadLetter,
+    letter: DeadLetter, most: int = KEPT_BYTES[0]
 ) -> tuple[tuple[bytes | None, bytes | None], list[tuple[str, bytes]]]:
     """The message for a letter that is too large, and the headers that say what is missing."""
     key, value = letter.key, letter.value
@@ -24,4 +24,6 @@ def cut(
         (FULL_BYTES, str(len(value or b"")).encode()),
         (SHA256, hashlib.sha256(whole).hexdigest().encode()),
     ]
-    return (key and key[:KEY_HEAD_BYTES], value and value[:HEAD_BYTES]), headers
+    if key is None and most < KEPT_BYTES[0]:
+        key = b""  # a compacted topic refuses a record without a key
+    return (key and key[: most // KEPT_OF_KEY], value and value[:most]), headers

@@ -42,23 +42,25 @@ logger = logging.getLogger("petalstream")
 class Outgoing(NamedTuple):
     """Messages to one partition; `headers`: one list for each, or none at all.
 
-    `instead` makes another message in place of one that is refused alone, or None. `time_ms`:
-    a time that the broker has taken before, that of the newest record to which these respond.
+    `instead` makes another message in place of one that is refused alone, by its number, how many
+    were refused before it, and the error; None if there is no other. `time_ms`: a time that the
+    broker has taken before, that of the newest record to which these respond.
     """
 
     topic: str
     partition: int
     messages: Sequence[Message]
     headers: Sequence[list[Header]]
-    instead: Callable[[int, Exception], tuple[Message, list[Header]] | None]
+    instead: Callable[[int, int, Exception], tuple[Message, list[Header]] | None]
     time_ms: int
+    refused: int = 0  # how many messages before this single one
 
     def part(self, start: int, end: int) -> "Outgoing":
         """Some of the messages."""
         return self._replace(
             messages=self.messages[start:end],
             headers=self.headers[start:end],
-            instead=lambda n, error: self.instead(start + n, error),
+            instead=lambda n, refused, error: self.instead(start + n, refused, error),
         )
 
 
@@ -120,7 +122,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
     async def publish(self, outgoing: Outgoing) -> list[Awaitable[Any]]:
         """`send_all`, whose futures are done when each message, or another one, is written."""
         producer = self._ensure_producer()
-        topic, partition, messages, headers, _, time_ms = outgoing
+        topic, partition, messages, headers, _, time_ms, _ = outgoing
         at = (time_ms,) if self._clock_refused else ()
         deliveries = await self.send_all(topic, partition, messages, headers, *at)
         again = _Once(lambda error: self._publish_again(outgoing, producer, at, error))
@@ -189,11 +191,11 @@ async def _delivered(delivery: Awaitable[Any], again: _Once) -> None:
 
 
 def _with_other_message(outgoing: Outgoing, error: Exception) -> Outgoing:
-    other = outgoing.instead(0, error)
+    other = outgoing.instead(0, outgoing.refused, error)
     if other is None:
         raise error
     message, headers = other
-    return outgoing._replace(messages=[message], headers=[headers], instead=lambda _n, _error: None)
+    return outgoing._replace(messages=[message], headers=[headers], refused=outgoing.refused + 1)
 
 
 async def _stop(producer: Any, before: asyncio.Task[None] | None) -> None:

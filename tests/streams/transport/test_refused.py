@@ -76,8 +76,12 @@ class Connected(Producer):
         return Picky(self.log)
 
 
-def instead(n: int, error: Exception) -> tuple[Message, list[Any]]:
-    return (b"%d" % n, type(error).__name__.encode()), []
+def instead(n: int, refused: int, error: Exception) -> tuple[Message, list[Any]] | None:
+    """First another message that is too large, then a short one."""
+    if refused == 2:
+        return None
+    long = b"x" * LIMIT * (1 - refused)
+    return (b"%d" % n, type(error).__name__.encode() + long), []
 
 
 def published(log: Log, *values: list[bytes], instead: Any = instead) -> list[tuple[Any, Any]]:
@@ -138,4 +142,4 @@ def test_no_time_is_taken_where_that_of_the_tasks_is_refused_too() -> None:
 
 def test_a_message_without_another_in_its_place_is_an_error() -> None:
     with pytest.raises(MessageSizeTooLargeError):
-        published(Log(), [b"a", b"x" * LIMIT], instead=lambda _n, _error: None)
+        published(Log(), [b"a", b"x" * LIMIT], instead=lambda _n, _refused, _error: None)
