@@ -23,11 +23,10 @@ from model import artifact
 from model.errors import describe
 from streams import application
 from streams.application import Application
-from streams.events import Failure
 from streams.processing import isolation
 from streams.processing.child import Job, Order
 from streams.processing.cut import KEPT_BYTES, cut, is_too_large
-from streams.processing.decoder import DeadLetter, InvalidTask
+from streams.processing.decoder import DeadLetter
 from streams.processing.isolation import Isolation, IsolationFailed, SetAside
 from streams.processing.processor import Processed, Processor, join, refused
 from streams.processing.spans import ChunkSpans, Header, trace_headers
@@ -125,12 +124,7 @@ class Inference:
             "%s[%d] offset %d is set aside: %s: %s",
             chunk.topic, chunk.partition, record.offset, outcome.code, outcome.sentence,
         )  # fmt: skip
-        if outcome.begun is None:
-            letter = DeadLetter(record.key, record.value, record.offset, outcome.code)
-            return Processed([], [], {}, [letter])
-        failure = Failure(f"predict_{outcome.code}", outcome.sentence)
-        task = InvalidTask(outcome.begun.task_id, failure, outcome.begun.digest)
-        return self._processor.fail(chunk.partition, record.offset, task)
+        return isolation.end_of(outcome, order, self._processor)
 
     async def _process(self, chunk: Chunk) -> Processed:
         columns = chunk.columns

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from streams.events import Failure
 from streams.processing.child import (
     LENGTH_BYTES,
     Begun,
@@ -25,7 +26,8 @@ from streams.processing.child import (
     decode_reply,
     frame,
 )
-from streams.processing.processor import Processed
+from streams.processing.decoder import DeadLetter, InvalidTask
+from streams.processing.processor import Processed, Processor
 
 START_SECONDS = 120.0  # to import scikit-learn and load the model
 END_SECONDS = 5.0
@@ -51,6 +53,16 @@ class SetAside(NamedTuple):
     code: str
     sentence: str
     begun: Begun | None
+
+
+def end_of(aside: SetAside, order: Order, processor: Processor) -> Processed:
+    """The one outcome of a record that was set aside: an error of its task, or a dead letter."""
+    if aside.begun is None:
+        letter = DeadLetter(order.key, order.value, order.offset, aside.code)
+        return Processed([], [], {}, [letter])
+    failure = Failure(f"predict_{aside.code}", aside.sentence)
+    task = InvalidTask(aside.begun.task_id, failure, aside.begun.digest)
+    return processor.fail(order.partition, order.offset, task)
 
 
 def default_memory() -> int:

@@ -23,6 +23,7 @@ from tests.streams.test_pipeline import publish, read_topic, settings_of
 
 STALL_SECONDS = 3
 TASKS = 600
+DEADLINE_SECONDS = 150  # on a busy machine; 35 on an idle one
 
 
 @pytest.fixture
@@ -70,6 +71,7 @@ def ready_workers(settings: Settings) -> int:
     return sum(s.state == "ready" for s in read_all(settings.status))
 
 
+@pytest.mark.timeout(240)
 def test_rows_that_end_or_block_every_worker_cost_only_themselves(
     killer: Pipeline, supervised: list[Process]
 ) -> None:
@@ -78,10 +80,8 @@ def test_rows_that_end_or_block_every_worker_cost_only_themselves(
     asked = publish(settings, rows[: TASKS // 2])
     fatal = publish(settings, [[ENDLESS, float(n)] for n in range(len(FATAL))])
     asked |= publish(settings, rows[TASKS // 2 :])
-    start = time.monotonic()
     wanted = set(asked) | set(fatal)
-    wait_until(lambda: answered(settings) == wanted, 90, "an end for every task")
-    print(f"all answered after {time.monotonic() - start:.1f} s")
+    wait_until(lambda: answered(settings) == wanted, DEADLINE_SECONDS, "an end for every task")
     results = results_of(settings)
     assert {i: results[i].y for i in asked} == {i: [row[0]] for i, row in asked.items()}
     assert [results[i].error for i in fatal] == [

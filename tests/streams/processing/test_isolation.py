@@ -19,7 +19,7 @@ from streams.codec import decode_result, input_digest
 from streams.events import Failure, Position, new_id
 from streams.processing.child import Begun, Job, Order
 from streams.processing.decoder import DeadLetter
-from streams.processing.isolation import Isolation, IsolationFailed, SetAside
+from streams.processing.isolation import Isolation, IsolationFailed, SetAside, end_of
 from streams.processing.processor import Processed, Processor
 from streams.records import Columns
 from tests.estimators import ENDLESS, FATAL, Killer
@@ -107,3 +107,17 @@ def test_a_child_that_does_not_start_is_no_records_fault(killer: tuple[Path, Loa
             await isolation.process(order([1.0, 2.0]))
 
     with_isolation(killer, work, sha256="0" * 64)
+
+
+def test_what_was_set_aside_has_one_end(killer: tuple[Path, Loaded]) -> None:
+    processor = Processor(killer[1], "host-1", 10)
+    task_id = new_id()
+    one = order([ENDLESS, 0.0], task_id=task_id)
+    answered = end_of(SetAside("crashed", "it ended", Begun(task_id, "0" * 16)), one, processor)
+    [(key, value)] = answered.results
+    result = decode_result(value)
+    assert (key.decode(), result.error) == (task_id, Failure("predict_crashed", "it ended"))
+    assert (result.input, result.task) == ("0" * 16, Position(2, 7))
+    assert answered.dead_letters == []
+    unread = end_of(SetAside("timeout", "no answer", None), one, processor)
+    assert unread == Processed([], [], {}, [DeadLetter(one.key, one.value, 7, "timeout")])
