@@ -17,7 +17,7 @@ from infra import config
 from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.process.status import State
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
+from infra.topics import DEAD_LETTERS, MAX_VALUE_BYTES, RESULTS, TASKS, WORKER_GROUP
 from infra.tracing import Tracing
 from model import artifact
 from model.errors import describe
@@ -30,7 +30,7 @@ from streams.processing.decoder import DeadLetter
 from streams.processing.isolation import Isolation, IsolationFailed, SetAside
 from streams.processing.processor import Processed, Processor, join, refused
 from streams.processing.spans import ChunkSpans, Header, trace_headers
-from streams.records import Chunk
+from streams.records import Chunk, Columns
 from streams.transport.producer import Message, Outgoing
 
 # A chunk that takes longer leaves the event loop; below, a second thread would only add
@@ -114,6 +114,9 @@ class Inference:
 
     async def _process_alone(self, event: Any, record: Any) -> Processed:
         chunk: Chunk = event.value
+        if len(record.value or b"") > MAX_VALUE_BYTES:  # it is not even parsed
+            columns = Columns([record.offset], [record.key], [record.value])
+            return self._processor.process(chunk.partition, columns)
         consumer = event.app.consumer
         order = Order(chunk.partition, record.offset, record.key, record.value)
         outcome = await self._isolation.process(order, consumer.note_progress)

@@ -19,10 +19,11 @@ def cut(
 ) -> tuple[tuple[bytes | None, bytes | None], list[tuple[str, bytes]]]:
     """The message for a letter that is too large, and the headers that say what is missing."""
     key, value = letter.key, letter.value
-    whole = (key or b"") + (value or b"")
+    digest = hashlib.sha256(key or b"")
+    digest.update(value or b"")
     headers = [
         (FULL_BYTES, str(len(value or b"")).encode()),
-        (SHA256, hashlib.sha256(whole).hexdigest().encode()),
+        (SHA256, digest.hexdigest().encode()),
     ]
     if key is None and most < KEPT_BYTES[0]:
         key = b""  # a compacted topic refuses a record without a key
