@@ -104,6 +104,7 @@ class Inference:
         """Process the records of a chunk in a child process, one after the other."""
         try:
             chunk: Chunk = event.value
+            self.reason = f"tries records of {chunk.topic}[{chunk.partition}] one by one"
             begun = time.time_ns()
             try:
                 outcomes = [await self._process_alone(event, record) for record in chunk.records]
@@ -112,6 +113,7 @@ class Inference:
                 outcomes = [await self._process(chunk)]
             deliveries, spans = await self._send(chunk, join(outcomes), producer, begun)
             await self._finish(event, deliveries, spans)
+            self.reason = None
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
             application.fail("answering tasks one by one", e)
 
