@@ -169,6 +169,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         Meta(description="seconds without progress after which a process with pending work ends"),
     ] = 60.0
+    isolated_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**30,
+            description="MB for a task that is tried alone, after crashes; 0: half of the memory",
+        ),
+    ] = 0
     delivery_timeout: Annotated[
         Seconds, Meta(description="seconds for the broker to acknowledge a message")
     ] = 30.0

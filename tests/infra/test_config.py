@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "commit_every": ("1", 1),
     "session_timeout": ("10", 10.0),
     "stall_timeout": ("2.5", 2.5),
+    "isolated_memory_mb": ("500", 500),
     "delivery_timeout": ("2.5", 2.5),
 }
 
