@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 from model import card as cards
 from model.card import Card
 from model.errors import ArtifactError, CardError, PredictError, WrongShape
-from model.predict import classes, matrix, predict
+from model.kinds import settle
+from model.predict import classes, matrix, predictor
 
 
 class Loaded(NamedTuple):
@@ -46,10 +47,13 @@ def libraries() -> dict[str, str]:
 def save(model: Any, card: Card, path: Path) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
+    The card gets what it leaves open and the model shows, such as how a missing value is written.
+
     Each file is replaced in one step, so a reader never sees half of it. Raises ArtifactError,
     before it writes anything, for a model that `load` would refuse.
     """
     _check(model, card, path)
+    card = settle(model, card)
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
     data = buffer.getvalue()
@@ -164,11 +168,9 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
 def _has_several_outputs(model: Any, card: Card) -> bool:
     # No attribute shows it for every estimator, so the model predicts one row. If that row fails
     # for another reason, the model can still be served: the error is the answer to such a row.
-    row = [
-        f.minimum or 0.0 if f.type == "number" else (*f.categories, "")[0] for f in card.features
-    ]
+    row = [(*f.categories, "")[0] if f.type == "text" else f.minimum or 0.0 for f in card.features]
     try:
-        predict(model, matrix([row], card.numeric))
+        predictor(model, card)(matrix([row], card.numeric))
     except PredictError as e:
         return isinstance(e, WrongShape)
     return False

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
+from model.card import Card
 from model.errors import NotFinite, PredictError, WrongShape
+from model.table import ToTable, table_for
 
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
 
@@ -29,21 +32,12 @@ Predict = Callable[[Array], Prediction]
 def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> Array:
     """Rows as an array of shape (rows, features): float64, or object for a mixed table.
 
-    In a mixed table a missing value, None, becomes NaN, as scikit-learn's estimators expect.
+    In a mixed table a missing value, None, becomes NaN. `model/table.py` makes of it what the model
+    was fitted on.
     """
     if numeric:
         return np.array(X, dtype=np.float64)
     return np.array([[np.nan if v is None else v for v in row] for row in X], dtype=object)
-
-
-def _as_fitted(model: Any, X: Array) -> Any:
-    """`X` as a DataFrame if the model was fitted on one, else as it is."""
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        return X
-    import pandas as pd  # only here: a model fitted on a DataFrame was made with pandas
-
-    return pd.DataFrame(X, columns=names).infer_objects()
 
 
 def classes(model: Any) -> tuple[Any, ...]:
@@ -54,23 +48,30 @@ def classes(model: Any) -> tuple[Any, ...]:
     return tuple(np.asarray(model.classes_, dtype=object).tolist())
 
 
-def predict(model: Any, X: Array) -> Prediction:
+def predictor(model: Any, card: Card) -> Predict:
+    """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
+    return partial(predict, model, to_table=table_for(model, card.features))
+
+
+def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
+    `to_table` makes of `X` the table that the model was fitted on; None: as its dtype suggests.
     `y` comes from `model.predict`, not from the arg max of `predict_proba`: the two may differ.
-    Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity, and
-    WrongShape if it returns another number of rows or several values for a row.
+    Raises PredictError if the estimator raises or returns something that is no label or number,
+    NotFinite if it returns NaN or infinity, and WrongShape if it returns another number of rows or
+    several values for a row.
     """
     try:
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
-        y, proba = _answer(model, X)
+        y, proba = _answer(model, X, to_table)
     except PredictError:
         raise
     except Exception as e:
         raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
     _check_finite(y, proba)
-    return Prediction(y.tolist(), None if proba is None else proba.tolist())
+    return Prediction(_plain(y), None if proba is None else proba.tolist())
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:
@@ -80,10 +81,10 @@ def _answer_one(model: Any, X: Array) -> Prediction:
     return Prediction([label], [proba])
 
 
-def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
+def _answer(model: Any, X: Array, to_table: ToTable | None) -> tuple[Array, Array | None]:
     if logistic.is_known(model, X):
         return logistic.answer(model, X)
-    rows = _as_fitted(model, X)
+    rows = (to_table or table_for(model))(X)
     # scikit-learn's checks of values stay on: a step may make NaN or infinity of a finite value,
     # which the next step refuses. They cost 15 to 70 us a call and below 0.1 us a row.
     with sklearn.config_context(skip_parameter_validation=True):
@@ -105,6 +106,23 @@ def _check_finite(y: Array, proba: Array | None) -> None:
         # The same as `all()`, which for one row takes as long as the model's arithmetic.
         if not np.logical_and.reduce(np.isfinite(values), axis=None):
             raise NotFinite
+
+
+def _plain(y: Array) -> list[Any]:
+    """Labels or numbers of Python's own types; raises PredictError for anything else."""
+    values: list[Any] = y.tolist()
+    if y.dtype.kind in "biufU":
+        return values
+    values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    for value in values:
+        if type(value) not in (str, int, float, bool):
+            kind = type(value).__name__
+            raise PredictError(f"predict returned a value of type {kind}, not a label or a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NotFinite
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise PredictError("predict returned a whole number of more than 64 bits")
+    return values
 
 
 class Joint(NamedTuple):

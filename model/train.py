@@ -1,5 +1,6 @@
 """Train the example model, iris: it classifies flowers of three species by four lengths."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 
 from model.card import Card, Feature
+from model.kinds import describe_column
 from model.predict import classes
 
 UNSAVED = "0" * 64  # the digest in a card before its artifact is saved
@@ -38,15 +40,18 @@ def load() -> Dataset:
     return Dataset(X, bunch.target_names[bunch.target], describe(X, names, unit="cm"))
 
 
-def describe(X: np.ndarray[Any, Any], names: list[str], unit: str = "") -> list[Feature]:
-    """Numeric features with their range in `X`, shape (rows, features).
+def describe(X: Any, names: Sequence[str] = (), unit: str = "") -> list[Feature]:
+    """The features of the training data `X`, a DataFrame or an array of shape (rows, features).
 
-    A column that contains NaN becomes a nullable feature.
+    Each has the type and the range of its column, and what stands for a missing value in it; a
+    column with a missing value is nullable. The names may be left out for a DataFrame. Raises
+    ValueError for a column that no row in JSON can have.
     """
-    lows, highs, gaps = np.nanmin(X, axis=0), np.nanmax(X, axis=0), np.isnan(X).any(axis=0)
+    is_frame = hasattr(X, "columns")
+    columns = [X.iloc[:, n] for n in range(X.shape[1])] if is_frame else list(np.asarray(X).T)
+    known = [str(name) for name in names] or [str(name) for name in getattr(X, "columns", ())]
     return [
-        Feature(name=n, unit=unit, minimum=float(low), maximum=float(high), nullable=bool(gap))
-        for n, low, high, gap in zip(names, lows, highs, gaps, strict=True)
+        describe_column(name, column, unit) for name, column in zip(known, columns, strict=True)
     ]
 
 

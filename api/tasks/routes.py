@@ -33,6 +33,7 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    TaskWithBooleans,
     parse,
     wait_wanted,
 )
@@ -126,7 +127,7 @@ class Tasks:
 
     @Operation(
         TAG,
-        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
+        body=Content({JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str}),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),

@@ -6,7 +6,6 @@ letter.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +18,8 @@ from model.predict import (
     Joint,
     Prediction,
     matrix,
-    predict,
     predict_together,
+    predictor,
     split,
 )
 from streams.codec import ResultColumns, digest_bytes, encode, encode_columns, input_digest
@@ -50,7 +49,7 @@ class Processor:
         self._card = loaded.card
         self._worker = worker
         self._decoder = Decoder(loaded.card, max_rows)
-        self._predict = partial(predict, loaded.model)
+        self._predict = predictor(loaded.model, loaded.card)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
     def estimate_seconds(self, columns: Columns) -> float:
