@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, Self
+from urllib.parse import quote
 
 import msgspec
 
@@ -98,7 +99,8 @@ class RestBackend(_Backend):
     async def ask(self, row: list[Value], timeout: float) -> Answer:
         import aiohttp
 
-        url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._card.name}/infer"
+        name = quote(self._card.name, safe="")
+        url = f"{self._settings.api_url.rstrip('/')}/v2/models/{name}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(url, json=self._request(row), timeout=limit) as got:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from model.card import MAX_INTEGER, Card, Feature
-from model.errors import PredictError
+from model.errors import CardError, PredictError
 from model.predict import matrix, predictor
 from model.table import dtype_of, table_for
 
@@ -26,23 +26,23 @@ UNSEEN, UNSEEN_NUMBER = "\x00", 987654.0  # no training data have them
 def describe_column(name: str, column: Any, unit: str = "") -> Feature:
     """A feature from its column in the training data, a Series of pandas or an array.
 
-    Numbers and whole numbers get their range, categories of a categorical column their names.
-    Raises ValueError for a column that no row in JSON can have.
+    Raises CardError for values that are not all numbers, all booleans or all texts. Whole numbers
+    that JSON does not carry exactly (beyond 2^53) make a feature of the type number.
     """
-    values = list(column)
+    values = np.asarray(column, dtype=object).tolist()
     gaps = [marker for marker in map(_marker_of, values) if marker]
     present = [_plain(value) for value in values if not _marker_of(value)]
-    kind = _kind_of(name, present)
     feature = Feature(
-        name=name,
-        unit=unit,
-        type=kind,
-        nullable=bool(gaps),
+        name=name, unit=unit, type=_type_of(name, present), nullable=bool(gaps),
         missing=max(gaps, key=gaps.count) if gaps else "",
-        categories=_categories(column) if kind == "text" else (),
-    )
-    if kind in ("number", "integer"):
-        feature = replace(feature, minimum=float(min(present)), maximum=float(max(present)))
+    )  # fmt: skip
+    if feature.type in ("number", "integer"):
+        finite = [float(value) for value in present if -np.inf < value < np.inf]
+        low, high = (min(finite), max(finite)) if finite else (None, None)
+        feature = replace(feature, minimum=low, maximum=high)
+    if feature.type == "text":
+        known = getattr(column.dtype, "categories", ())
+        feature = replace(feature, categories=tuple(map(str, known)))
     return _with_dtype(feature, column)
 
 
@@ -52,46 +52,36 @@ def _marker_of(value: Any) -> Any:
         return "none"
     if type(value).__name__ in ("NAType", "NaTType"):
         return "na"
-    return "nan" if isinstance(value, float) and value != value else ""
+    return "nan" if isinstance(value, float | np.floating) and value != value else ""
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _kind_of(name: str, values: Sequence[Any]) -> Any:
+def _type_of(name: str, values: Sequence[Any]) -> Any:
     types = set(map(type, values))
-    if types == {int, float}:
-        types = {float}
-    if len(types) > 1 or not types <= _TYPES.keys():
-        names = ", ".join(sorted(each.__name__ for each in types))
-        raise ValueError(
-            f"column {name} has values of {names}; a model takes numbers, booleans or texts"
-        )
-    kind = _TYPES[types.pop()] if types else "number"
-    if kind == "number" and not np.isfinite(values).all():
-        raise ValueError(f"column {name} has an infinite value; JSON cannot carry it")
-    if kind == "integer" and not -MAX_INTEGER <= min(values) <= max(values) <= MAX_INTEGER:
-        raise ValueError(
-            f"column {name} has whole numbers beyond {MAX_INTEGER}, which JSON does not carry "
-            "exactly; fit the model on a text"
-        )
-    return kind
-
-
-def _categories(column: Any) -> tuple[str, ...]:
-    known = getattr(getattr(column, "dtype", None), "categories", ())
-    return tuple(map(str, known))
+    if types == {bool}:
+        return "boolean"
+    if types == {int} and max(map(abs, values)) <= MAX_INTEGER:
+        return "integer"
+    if types and types <= {str}:
+        return "text"
+    if types <= {bool, int, float}:
+        return "number"
+    raise CardError(f"column {name!r} holds values that are neither all numbers nor all texts")
 
 
 def _with_dtype(feature: Feature, column: Any) -> Feature:
     """The feature with the dtype of the column, where that is not the usual one."""
-    dtype = getattr(column, "dtype", np.dtype(object))
-    if isinstance(dtype, np.dtype) and dtype.kind == "U":  # its texts are as long as the longest
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "UT":  # numpy's texts; given as objects
+        return feature
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":  # it has no other marker than NaN
+        feature = replace(feature, missing="")
+    if feature.type == "number" and isinstance(dtype, np.dtype) and dtype.kind in "iu":
         return feature
     is_array = isinstance(column, np.ndarray)
-    if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        feature = replace(feature, missing="")  # a column of floats has no other marker than NaN
     is_usual = str(dtype) == dtype_of(feature) and (is_array or feature.type != "text")
     return feature if is_usual else replace(feature, dtype=str(dtype))
 

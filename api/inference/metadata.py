@@ -10,7 +10,7 @@ from model.card import Card, Feature, Label
 PREDICT = "predict"
 PREDICT_PROBA = "predict_proba"
 PLATFORM = "sklearn"
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 _DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": BYTES}
 ANY = -1  # a dimension of any length
 
@@ -74,7 +74,7 @@ def _feature_datatype(feature: Feature) -> str:
 def model_metadata(card: Card, versions: Sequence[str]) -> ModelMetadata:
     """The metadata of a model, from its card."""
     inputs = [TensorMetadata("X", "FP64", [ANY, len(card.features)])]
-    if any(feature.type == "text" for feature in card.features):
+    if not {feature.type for feature in card.features} <= {"number", "integer"}:
         inputs = [TensorMetadata(f.name, _feature_datatype(f), [ANY]) for f in card.features]
     tensors = [TensorMetadata(PREDICT, label_datatype(card), [ANY])]
     if card.proba:
