@@ -12,7 +12,7 @@ from sklearn.base import is_classifier
 
 from model import logistic
 from model.card import Card
-from model.errors import NotFinite, PredictError, WrongShape, WrongType
+from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
 from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
@@ -73,20 +73,11 @@ def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
         y, proba = _answer(model, X, to_table)
-    except PredictError:
+        return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+    except (PredictError, KeyboardInterrupt):
         raise
-    except Exception as e:
-        raise PredictError(_sentence(e)) from e
-    return Prediction(_labels(y), None if proba is None else _probabilities(proba))
-
-
-def _sentence(error: Exception) -> str:
-    """An error of an estimator, as text that can be encoded."""
-    try:
-        text = f"{type(error).__name__}: {error}"[:200]
-    except Exception:  # `__str__` of a class that is not ours
-        text = type(error).__name__
-    return text.encode("utf-8", "replace").decode()
+    except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
+        raise PredictError(describe(e)) from e
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
-from faust.app.base import BootStrategy
+from aiokafka.errors import InvalidSessionTimeoutError
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
-from infra.broker import admin, connection
+from infra import config
+from infra.broker import admin, connection, embedded
 from infra.broker.log_id import LogIds
-from infra.config import Settings
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
@@ -29,6 +30,7 @@ from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.transport import fetcher
+from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
 
@@ -50,13 +52,20 @@ class Resource(Protocol):
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
 
-class _NoWeb(BootStrategy):  # type: ignore[misc]
-    """Never serves Faust's web pages: they are open to all, on all interfaces.
+class _NoWeb(faust.Settings):  # type: ignore[misc]
+    """Faust's settings without its web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true and its banner
+    names the address.
     """
 
-    enable_web = False
+    @property
+    def web_enabled(self) -> bool:
+        return False
+
+    @web_enabled.setter
+    def web_enabled(self, _: bool) -> None:
+        pass
 
 
 class Application(faust.App):  # type: ignore[misc]
@@ -66,16 +75,15 @@ class Application(faust.App):  # type: ignore[misc]
     `projection`: see `streams.transport.driver.Transport`.
     """
 
-    BootStrategy = _NoWeb
-
     def __init__(
         self,
         group: str,
-        settings: Settings,
+        settings: config.Settings,
         resource: Resource,
         logs: LogIds,
         projection: Projection | None = None,
     ) -> None:
+        self.Settings = _NoWeb  # read by the next line
         super().__init__(group, **_faust_settings(settings))
         self.logs = logs
         self.settings = settings
@@ -97,6 +105,7 @@ class Application(faust.App):  # type: ignore[misc]
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
+            self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -107,6 +116,18 @@ class Application(faust.App):  # type: ignore[misc]
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())
+
+    def _attempt_settings(self, cluster: str) -> AttemptSettings | None:
+        if self.transport.projection is not None:  # the group's offsets are not its position
+            return None
+        settings = self.settings
+        window = settings.commit_every + IN_HAND_CHUNKS * settings.chunk_records
+        return AttemptSettings(
+            folder=settings.status,
+            group=self.conf.id,
+            embedded=embedded.is_embedded(cluster),
+            window=window,
+        )
 
     @override
     async def on_started(self) -> None:
@@ -128,6 +149,13 @@ class Application(faust.App):  # type: ignore[misc]
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
+        elif isinstance(reason, InvalidSessionTimeoutError):
+            seconds = self.settings.session_timeout
+            end(
+                f"{variable('session_timeout')}={seconds:g} is not a session time-out that the "
+                "broker allows (group.min.session.timeout.ms to group.max.session.timeout.ms)",
+                os.EX_CONFIG,
+            )
         else:
             fail("the Kafka client", reason)
 

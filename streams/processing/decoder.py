@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infra.topics import MAX_VALUE_BYTES
 from model.card import Card
 from model.errors import InvalidRow
 from model.rows import check, check_count
@@ -81,6 +82,8 @@ class Decoder:
     def _decode_together(self, columns: Columns) -> Batch | None:
         """The tasks, or None if any record must be decoded alone."""
         values = [value or b"" for value in columns.values]
+        if max(map(len, values), default=0) > MAX_VALUE_BYTES:
+            return None
         try:
             tasks: list[AnyTask] = self._decode_tasks(b"[" + b",".join(values) + b"]")
         except DECODE_ERRORS:
@@ -127,6 +130,8 @@ class Decoder:
             raise UnreadableTask("tombstone")
         if not value:
             raise UnreadableTask("empty_value")
+        if len(value) > MAX_VALUE_BYTES:
+            raise UnreadableTask("too_large")
         try:
             task: AnyTask = self._decode_task(value)
         except DECODE_ERRORS as e:

@@ -195,6 +195,20 @@ def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
     assert consumer._new_offset(tp) == 15
 
 
+def test_a_chunk_without_an_ack_is_pending_during_a_rebalance_too(make_app: Apps) -> None:
+    """The rebalance waits for it, so nothing else would end a chunk that never returns."""
+    consumer = make_app().consumer
+    tp = TP("tasks", 0)
+    consumer.app.rebalancing = True
+    before = consumer.pending()
+    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
+    message.first, message.last, message.mark = 10, 14, Watermark(10, generation=1)
+    consumer.track_message(message)
+    meanwhile = consumer.pending()
+    consumer.ack_chunk(message)
+    assert [before, meanwhile, consumer.pending()] == [False, True, False]
+
+
 class Knot:
     """Holds itself, like the objects that keep a fetch response."""
 
