@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.inference.datatypes import BYTES, VALUE, to_binary
-from api.inference.metadata import PREDICT
+from api.inference.metadata import PREDICT, PREDICT_PROBA
 from api.inference.request import ParsedRequest
 from model.card import Card
 from model.predict import Prediction
@@ -51,12 +51,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseEncoder:
-    """Encodes the responses of one version of a model."""
+    """Encodes the responses of one version of a model; the parts that never change only once."""
 
     def __init__(self, card: Card, version: str) -> None:
         name = _encode(card.name), _encode(version)
         self._head = b'{"model_name":%b,"model_version":%b,"outputs":[' % name
-        self._proba_shape = b"[%%d,%d]" % len(card.classes)
+        # Each lacks its rows and its data.
+        self._outputs = {
+            (PREDICT, datatype): b'{"name":"predict","shape":[%%d],"datatype":"%b",%%b}'
+            % datatype.encode()
+            for datatype in _DATATYPES.values()
+        }
+        self._outputs[PREDICT_PROBA, "FP64"] = (
+            b'{"name":"predict_proba","shape":[%%d,%d],"datatype":"FP64",%%b}' % len(card.classes)
+        )
         self._has_names = card.kind == "classifier"
         self._are_texts = all(isinstance(name, str) for name in card.classes) and card.classes
 
@@ -70,9 +78,7 @@ class ResponseEncoder:
                 data = b'"parameters":{"binary_data_size":%d}' % len(binary[-1])
             else:
                 data = b'"data":%b' % _encode(values)
-            shape = b"[%d]" if name == PREDICT else self._proba_shape
-            about = name.encode(), shape % len(prediction.y), datatype.encode()
-            outputs.append(b'{"name":"%b","shape":%b,"datatype":"%b",%b}' % (*about, data))
+            outputs.append(self._outputs[name, datatype] % (len(prediction.y), data))
         tail = b"]}" if request.id is None else b'],"id":%b}' % _encode(request.id)
         head = b"".join((self._head, b",".join(outputs), tail))
         if not binary:
