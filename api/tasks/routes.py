@@ -34,6 +34,7 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    TaskWithBooleans,
     example,
     example_lines,
     parse,
@@ -131,7 +132,7 @@ class Tasks:
     @Operation(
         TAG,
         body=Content(
-            {JSON: (NumericTask, MixedTask), jsonl.MEDIA: str},
+            {JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str},
             examples={JSON: example, jsonl.MEDIA: example_lines},
         ),
         answers={
