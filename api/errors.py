@@ -2,6 +2,8 @@
 
 RequestError
 ├── BadRequest        400  cannot be read, or holds values that no model takes
+│   ├── Incomplete        400  the body that was announced did not come
+│   └── EmptyBody         400
 ├── Unauthorized      401  no key, or a wrong one
 ├── Forbidden         403  from another machine, and the service has no keys
 ├── UnknownModel      404
@@ -9,7 +11,9 @@ RequestError
 ├── TooSlow           408  the body did not come in time
 ├── Conflict          409  the id belongs to another task
 ├── TooMuch           413  body, rows or message too large
+│   └── BodyTooLarge      413  it is not read to its end
 ├── WrongContentType  415
+│   └── WrongCoding       415  the body is compressed, and not by gzip
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 └── Unavailable       503  retry after `Retry-After` seconds
@@ -24,6 +28,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 RETRY_AFTER_SECONDS = 1
+CLOSE: Mapping[str, str] = {"Connection": "close"}
 MAX_ECHO = 100  # characters of a request that an error repeats
 
 
@@ -45,6 +50,21 @@ class BadRequest(RequestError):
     """The request cannot be read, or it holds values that no model takes."""
 
     status = 400
+
+
+class Incomplete(BadRequest):
+    """The body that was announced did not come, so what follows on the connection is unclear."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+
+class EmptyBody(BadRequest):
+    """There is no body. Plain uvicorn may take one for the next request, so it is closed."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+    def __init__(self) -> None:
+        super().__init__("empty_body: send JSON")
 
 
 class Unauthorized(RequestError):
@@ -85,7 +105,7 @@ class TooSlow(RequestError):
     """The body did not come in time."""
 
     status = 408
-    headers: Mapping[str, str] | None = {"Connection": "close"}
+    headers: Mapping[str, str] | None = CLOSE
 
 
 class Conflict(RequestError):
@@ -103,10 +123,25 @@ class TooMuch(RequestError):
     status = 413
 
 
+class BodyTooLarge(TooMuch):
+    """The body is above its limit and is not read to its end."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+
 class WrongContentType(RequestError):
     """The content type is not one that this operation takes."""
 
     status = 415
+
+
+class WrongCoding(WrongContentType):
+    """The body is compressed in a way that cannot be read."""
+
+    headers: Mapping[str, str] | None = {"Accept-Encoding": "gzip"}
+
+    def __init__(self) -> None:
+        super().__init__("Content-Encoding: send the body as it is, or compressed once by gzip")
 
 
 class Unprocessable(RequestError):
@@ -160,10 +195,7 @@ class Unconfirmed(Unavailable):
 class Stopping(Unavailable):
     """The service stops before the answer is ready."""
 
-    headers: Mapping[str, str] | None = {
-        "Retry-After": str(RETRY_AFTER_SECONDS),
-        "Connection": "close",
-    }
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS), **CLOSE}
 
     def __init__(self) -> None:
         super().__init__("the service is stopping; retry")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     Conflict,
@@ -152,8 +153,13 @@ class Tasks:
         """
         wait = wait_wanted(request)
         if jsonl.is_jsonl(request):
+            compressed = is_gzip(*body.codings(request))
             await self._connected()
-            return jsonl.JsonLines(lambda line: self._answer(line, wait), self._receive_timeout)
+            return jsonl.JsonLines(
+                lambda line: self._answer(line, wait),
+                self._receive_timeout,
+                compressed,
+            )
         outcome = await self._answer(await body.read(request), wait)
         headers = {"Location": f"/tasks/{outcome.id}"}
         if wait is not None:
