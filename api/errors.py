@@ -6,6 +6,7 @@ RequestError
 │   └── EmptyBody         400
 ├── Unauthorized      401  no key, or a wrong one
 ├── Forbidden         403  from another machine, and the service has no keys
+│   └── CrossSite         403  from a page of another site
 ├── UnknownModel      404
 ├── NotFound          404
 ├── TooSlow           408  the body did not come in time
@@ -78,12 +79,21 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """The request comes from another machine, and the service has no keys."""
+    """The request comes from a page of another site, or from another machine without a key."""
 
     status = 403
 
+    def __init__(
+        self, message: str = "without PETAL_API_KEYS only this machine may send requests"
+    ) -> None:
+        super().__init__(message)
+
+
+class CrossSite(Forbidden):
+    """A page of another site sends the request, and its origin is not allowed."""
+
     def __init__(self) -> None:
-        super().__init__("without PETAL_API_KEYS only this machine may send requests")
+        super().__init__("pages of other sites may not send this; PETAL_CORS_ORIGINS allows them")
 
 
 class UnknownModel(RequestError):

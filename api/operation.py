@@ -12,6 +12,7 @@ from msgspec import Struct
 from api.errors import RequestError
 
 JSON = "application/json"
+CODING = {"Content-Encoding": "`gzip`, if the body is compressed"}
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 

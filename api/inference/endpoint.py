@@ -25,7 +25,7 @@ from api.errors import (
 from api.inference.request import InferenceRequest, ParsedRequest, parse
 from api.inference.response import EncodedResponse, InferenceResponse
 from api.inference.servable import Servable
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.serving.repository import Repository
 from model.errors import PredictError
 
@@ -76,7 +76,7 @@ class InferenceEndpoint:
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
         ),
-        headers={JSON_SIZE_NAME: REQUEST_SIZE},
+        headers={JSON_SIZE_NAME: REQUEST_SIZE, **CODING},
     )  # fmt: skip
 
     def __init__(
@@ -107,7 +107,7 @@ class InferenceEndpoint:
             headers = read_headers(scope["headers"])
             data = await body.receive_all(receive, self._body_seconds, headers.length)
             json_size = headers.json_size
-            if headers.compressed or not data.startswith(b"{"):
+            if headers.compressed or not data.startswith(b'{"'):
                 data, json_size = decode(data, headers)
             request = self._parse(servable, data, json_size)
             prediction = await servable.batcher.submit(request.X)

@@ -163,6 +163,8 @@ class JsonLines(Response):
                 raise ClientGone
             for part in self._decompress(message.get("body", b"")):
                 yield part
+                if self._gunzip is not None:  # a small part may hold much: let others run
+                    await asyncio.sleep(0)
             if not message.get("more_body", False):
                 break
             message = await self._next(receive)

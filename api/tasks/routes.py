@@ -23,7 +23,7 @@ from api.errors import (
     Unprocessable,
     WrongContentType,
 )
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.tasks import jsonl, sse
 from api.tasks.connection import Connection
@@ -141,7 +141,10 @@ class Tasks:
             Unprocessable,
             Unconfirmed,
         ),
-        headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
+        headers={
+            "Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s",
+            **CODING,
+        },
     )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
