@@ -49,7 +49,7 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
         for process in statuses:
             click.echo(_line(process))
         for fault in faults:
-            click.echo(f"not ready: {fault}", err=True)
+            click.echo(f"not ready: {output.plain(fault)}", err=True)
         if not faults:
             click.echo("ready")
     raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
@@ -73,10 +73,13 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
         if not (found or only) and left:
             found.append(f"{group}: no process on this machine has the partitions {left}")
         faults += found
+    if faults:  # what cannot be read may be the reason
+        faults += status.unreadable(settings.status)
     return statuses, faults
 
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    model = f"\t{process.model}" if process.model else ""
-    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{model}"
+    ends = "".join(f"\t{output.plain(text)}" for text in (process.model, process.reason) if text)
+    name = output.plain(process.name)
+    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

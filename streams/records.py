@@ -51,13 +51,15 @@ class Columns(NamedTuple):
 class Chunk(NamedTuple):
     """Consecutive records of one partition, in offset order.
 
-    Offsets from `first` on that are not among the records do not exist in the log.
+    Offsets from `first` on that are not among the records do not exist in the log, whose id is
+    `log`, if the reader knows it.
     """
 
     topic: str
     partition: int
     first: int
     records: Sequence[Any]  # each a Record
+    log: str = ""
 
     @property
     def columns(self) -> Columns:

@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from infra import config
+from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.process.status import State
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
@@ -38,6 +39,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
         self.model: str | None = None
+        self.reason: str | None = None
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
         self._finishing: set[asyncio.Task[None]] = set()
@@ -122,7 +124,7 @@ def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
 def create_app(settings: Settings) -> Application:
     """The worker's Faust app; connects to nothing."""
     inference = Inference(settings)
-    app = Application(WORKER_GROUP, settings, inference)
+    app = Application(WORKER_GROUP, settings, inference, LogIds(settings))
     tasks = app.topic(TASKS, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
     @app.agent(tasks, name="infer", concurrency=1)

@@ -46,6 +46,7 @@ class Contents(NamedTuple):
     ids: bytes
     values: Sequence[bytes]
     unreadable: Sequence[UnreadableRecord]
+    log: str = ""  # as in the chunk
 
     @property
     def records(self) -> int:
@@ -131,6 +132,7 @@ def _contents(
         "".join([result.id for result in results]).encode(),
         values,
         unreadable,
+        chunk.log,
     )
 
 

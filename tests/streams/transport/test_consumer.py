@@ -12,12 +12,14 @@ from typing import Any
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.transport import consumer as stock
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from intervaltree import IntervalTree
 
+from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.process.gc import collect_regularly
 from infra.process.status import State
@@ -64,12 +66,17 @@ def test_stock_faust_still_commits_past_what_is_not_acknowledged(
         (stock.Consumer, "_drain_messages", ["self", "fetcher"]),
         (stock.Consumer, "_new_offset", ["self", "tp"]),
         (stock.Consumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
+        (stock.Consumer, "_should_commit", ["self", "tp", "offset"]),
         (stock.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (stock.Consumer, "_wait_next_records", ["self", "timeout"]),
         (stock.Consumer, "commit", ["self", "topics", "start_new_transaction"]),
         (stock.Consumer, "verify_event_path", ["self", "now", "tp"]),
         (stock.ThreadDelegateConsumer, "seek_to_committed", ["self"]),
         (stock.ThreadDelegateConsumer, "_seek", ["self", "partition", "offset"]),
+        (stock.ThreadDelegateConsumer, "_commit", ["self", "offsets"]),
+        (GroupCoordinator, "ensure_coordinator_known", ["self"]),
+        (GroupCoordinator, "fetch_committed_offsets", ["self", "partitions"]),
+        (GroupCoordinator, "_do_commit_offsets", ["self", "assignment", "offsets"]),
         (driver.Consumer, "_new_consumer_thread", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver.Producer, "_settings_extra", ["self"]),
@@ -101,6 +108,7 @@ class Nothing:
     """The subject of an application that is never started."""
 
     state: State = "starting"
+    reason: str | None = None
     model: str | None = None
 
     async def open(self, _cluster: str) -> None:
@@ -117,8 +125,10 @@ def make_app() -> Iterator[Apps]:
     asyncio.set_event_loop(loop)
     apps: list[application.Application] = []
 
-    def make(stored_offsets: Any = None, **settings: Any) -> application.Application:
-        made = application.Application("group", Settings(**settings), Nothing(), stored_offsets)
+    def make(projection: Any = None, **values: Any) -> application.Application:
+        settings = Settings(**values)
+        logs = LogIds(settings)
+        made = application.Application("group", settings, Nothing(), logs, projection)
         apps.append(made)
         return made
 
@@ -138,12 +148,11 @@ def test_the_app_uses_our_consumer_and_producer(make_app: Apps) -> None:
 
 
 def test_a_projecting_app_resumes_from_its_own_offsets(make_app: Apps) -> None:
-    app = make_app(stored_offsets=lambda: {0: 7})
+    app = make_app(SimpleNamespace(next_offsets=lambda: {0: 7}))
     assert isinstance(app.consumer, ProjectingConsumer)
-    assert (
-        asyncio.get_event_loop().run_until_complete(app.consumer.resume_offset(TP("results", 0)))
-        == 7
-    )
+    tp = TP("results", 0)
+    resuming = app.consumer.resume_offsets([tp])
+    assert asyncio.get_event_loop().run_until_complete(resuming) == {tp: 7}
 
 
 @pytest.mark.parametrize(("broker", "idempotent"), [("", False), ("kafka.example:9092", True)])
