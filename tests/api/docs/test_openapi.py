@@ -26,7 +26,7 @@ from tests.service import Service
 
 
 def test_the_document_has_every_route_and_nothing_else(document: Any, artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app: Any = create_app(Settings(model=artifact)).app
     routes = {
         (route.path, method.lower())
         for route in app.routes
@@ -216,7 +216,7 @@ def test_a_route_without_a_description_is_found() -> None:
 
 
 def test_operation_ids_are_unique(artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app: Any = create_app(Settings(model=artifact)).app
     ids = [openapi.operation_id(each) for each in described(app.routes)]
     assert len(set(ids)) == len(ids) > 10
 
