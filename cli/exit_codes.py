@@ -3,6 +3,8 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.input.errors import UnreadableInput, UnreadableLine
+from cli.output import plain
 from cli.results import ResultNotFound
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from model.errors import ArtifactError, CardError, InvalidRow, PredictError
@@ -11,9 +13,11 @@ from streams.errors import (
     LogReplaced,
     PipelineUnavailable,
     ResultTimeout,
+    StoreBusy,
     StoreError,
     TaskTooLarge,
     UnknownOutcome,
+    UnreadableResult,
 )
 
 NOT_FOUND = 1  # as grep
@@ -29,15 +33,19 @@ CODES: dict[type[Exception], int] = {
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,
     StoreError: os.EX_CONFIG,
+    StoreBusy: os.EX_TEMPFAIL,
     LogReplaced: os.EX_TEMPFAIL,
     PipelineUnavailable: os.EX_UNAVAILABLE,
     UnknownOutcome: os.EX_TEMPFAIL,
     ResultTimeout: os.EX_TEMPFAIL,
     TaskTooLarge: os.EX_DATAERR,
+    UnreadableResult: os.EX_DATAERR,
     IdConflict: os.EX_DATAERR,
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,
     ResultNotFound: NOT_FOUND,
+    UnreadableLine: os.EX_DATAERR,
+    UnreadableInput: os.EX_DATAERR,
 }
 
 
@@ -48,8 +56,9 @@ def code_of(error: Exception) -> int | None:
 
 def sentence(error: Exception) -> str:
     """The error for people: its sentence, then its code in brackets or the command to go on."""
+    text = str(error)
     if isinstance(error, ResultTimeout):
-        return f"{error}; to wait longer: petal wait {error.task_id}"
+        text = f"{error}; to wait longer: petal wait {error.task_id}"
     if isinstance(error, InvalidRow | PredictError | RequestRefused):
-        return f"{error} ({error.code})"
-    return str(error)
+        text = f"{error} ({error.code})"
+    return plain(text)

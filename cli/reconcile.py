@@ -47,7 +47,7 @@ def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
         return
     click.echo(f"{len(ids)} tasks without a result" + ("" if dry_run else ", republished"))
     for task_id in ids[:MAX_IDS] if dry_run else ():
-        click.echo(task_id)
+        click.echo(output.plain(task_id))
     for place in undecodable[:MAX_IDS]:
         click.echo(f"batch that cannot be decoded\t{place}")
     if undecodable:

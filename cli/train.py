@@ -6,17 +6,6 @@ import click
 
 from cli.options import json_option
 from infra import config
-from model.errors import ArtifactError, CardError
-
-
-def _name_of(path: Path) -> str | None:
-    """The name of the model at that path, or None."""
-    from model import card
-
-    try:
-        return card.read(path).name
-    except CardError:
-        return None
 
 
 @click.command(epilog="Example:  petal train --seed 0")
@@ -34,15 +23,15 @@ def _name_of(path: Path) -> str | None:
 )
 @json_option
 def train(seed: int, output: Path | None, as_json: bool) -> None:
-    """Train the example model, iris, and save it with its card."""
+    """Train the example model, iris, and save it with its card.
+
+    A model of your own is not replaced.
+    """
     from model import artifact, card, train
 
     path = output or config.load().model
     model, made = train.train(seed)
-    if (there := _name_of(path)) not in (None, made.name):
-        raise ArtifactError(
-            f"{path} holds another model, {there}; choose another path with --output"
-        )
+    train.check_replaceable(path)
     saved = artifact.save(model, made, path)
     if as_json:
         click.echo(card.encode(saved).decode(), nl=False)

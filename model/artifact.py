@@ -9,7 +9,7 @@ import hmac
 import importlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from model import card as cards
+from model import trial
 from model.card import Card
-from model.errors import ArtifactError, CardError, PredictError, WrongShape
-from model.predict import classes, matrix, predict
+from model.errors import ArtifactError, CardError
+from model.kinds import settle
+from model.predict import classes
 
 
 class Loaded(NamedTuple):
@@ -43,90 +45,159 @@ def libraries() -> dict[str, str]:
     }
 
 
-def save(model: Any, card: Card, path: Path) -> Card:
+def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
-    Each file is replaced in one step, so a reader never sees half of it. Raises ArtifactError,
-    before it writes anything, for a model that `load` would refuse.
+    Both files are written in full before they replace older ones, so a reader never sees half of
+    one. The card gets what it leaves open and the model shows, such as how a missing value is
+    written. Raises ArtifactError, before it writes anything, for a model that `load` would refuse,
+    that another process cannot unpickle, or that does not answer. For the last, the model predicts
+    rows made from the card, or those of `sample`, shape (rows, features), None: missing.
     """
+    path = Path(path)
+    card = _valid(card, path)
     _check(model, card, path)
-    buffer = io.BytesIO()
-    joblib.dump(model, buffer)
-    data = buffer.getvalue()
-    pinned = msgspec.structs.replace(
-        card, sha256=hashlib.sha256(data).hexdigest(), libraries=libraries()
-    )
+    data = _pickled(model, path)
+    if fault := trial.unpickle_fault(model, data):
+        raise ArtifactError(f"{path} cannot be served: {fault}")
+    copy = joblib.load(io.BytesIO(data))
+    card = settle(copy, card)
+    if fault := trial.answer_fault(copy, card, sample):
+        raise ArtifactError(f"{path} cannot be served: {fault}")
+    pinned = msgspec.structs.replace(card, sha256=digest(data), libraries=libraries())
     encoded = _encode(pinned, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
-        _replace(cards.card_path(path), encoded)
+        _replace({path: data, cards.card_path(path): encoded})
     except OSError as e:
         raise ArtifactError(f"{path} cannot be written ({e.strerror}); choose another path") from e
     return pinned
 
 
+def digest(data: bytes) -> str:
+    """The SHA-256 of an artifact as its card has it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def dump(model: Any) -> bytes:
+    """The bytes of an artifact."""
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    return buffer.getvalue()
+
+
+def _valid(card: Card, path: Path) -> Card:
+    try:
+        cards.check_name(card.name)
+        return cards.plain(card)
+    except CardError as e:
+        raise ArtifactError(f"the card of {path} cannot be saved: {e}") from e
+
+
+def _pickled(model: Any, path: Path) -> bytes:
+    try:
+        return dump(model)
+    except Exception as e:  # a class decides itself how it is pickled
+        raise ArtifactError(
+            f"{path} cannot be served: its {type(model).__name__} cannot be pickled "
+            f"({type(e).__name__}: {e}); use named functions and classes of a module"
+        ) from e
+
+
 def _encode(card: Card, path: Path) -> bytes:
     if cards.card_path(path) == path:
         raise ArtifactError(f"{path} is the path of the card; end the artifact's name with .joblib")
+    encoded = cards.encode(card)
     try:
-        encoded = cards.encode(card)
         same = msgspec.json.decode(encoded, type=Card) == card
-    except (TypeError, msgspec.ValidationError) as e:
-        raise ArtifactError(f"the card of {path} cannot be JSON: {e}") from e
+    except msgspec.ValidationError:
+        same = False
     if not same:  # JSON has no NaN: it comes back as null
         raise ArtifactError(f"the card of {path} cannot be JSON: a number is not finite")
     return encoded
 
 
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+def _replace(contents: Mapping[Path, bytes]) -> None:
+    """Write files and rename them into place; on a full disk none of them is replaced."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        for path, part in parts.items():
+            with part.open("wb") as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path | str) -> Loaded:
     """Load the model and its card.
 
     Raises ArtifactError if the artifact or its card is missing, if its digest or the version of
     scikit-learn differs from the card's, or if it is not the fitted estimator that the card
     describes. The sentence says what to do.
     """
-    try:
-        card = cards.read(path)
-    except CardError as e:
-        raise ArtifactError(str(e)) from e
-    try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise ArtifactError(f"no artifact at {path} ({e.strerror}); create one: petal train") from e
-    digest = hashlib.sha256(data).hexdigest()
-    if not hmac.compare_digest(digest, card.sha256):
+    path = Path(path)
+    card, data = _read(path)
+    if not hmac.compare_digest(digest(data), card.sha256):  # between the renames of a save
+        card, data = _read(path)
+    if not hmac.compare_digest(digest(data), card.sha256):
         raise ArtifactError(
-            f"{path} is not the file that its card describes: its SHA-256 is {digest[:12]}…, the "
-            f"card has {card.sha256[:12]}…. It was not opened. Retrain: petal train"
+            f"{path} is not the file that its card describes: its SHA-256 is "
+            f"{digest(data)[:12]}…, the card has {card.sha256[:12]}…. It was not opened. "
+            f"{_cure_of_digest(card)}"
         )
     trained_with = card.libraries.get("scikit-learn")
     if trained_with != sklearn.__version__:
         raise ArtifactError(
             f"{path} was saved with scikit-learn {trained_with}, the installed version is "
-            f"{sklearn.__version__}; retrain: petal train"
+            f"{sklearn.__version__}; {_retrain(card)}"
         )
     try:
         model = joblib.load(io.BytesIO(data))
     except Exception as e:  # a pickle can raise anything
         raise ArtifactError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); retrain: petal train"
+            f"{path} cannot be read ({type(e).__name__}: {e}); {_retrain(card)}"
         ) from e
     _check(model, card, path)
     return Loaded(model, card)
 
 
+def _read(path: Path) -> tuple[Card, bytes]:
+    try:
+        card = cards.read(path)
+    except CardError as e:
+        raise ArtifactError(str(e)) from e
+    try:
+        return card, cards.read_file(path)
+    except OSError as e:
+        cure = "create one: petal train" if card.is_example else f"save it: {cards.SAVE_OWN}"
+        raise ArtifactError(f"no artifact at {path} ({e.strerror}); {cure}") from e
+
+
+def _retrain(card: Card) -> str:
+    """What to do with a model that this installation cannot load."""
+    return "retrain: petal train" if card.is_example else f"retrain and save it: {cards.SAVE_OWN}"
+
+
+def _cure_of_digest(card: Card) -> str:
+    own = f"save it with its card: {cards.SAVE_OWN}"
+    if card.is_example:
+        return (
+            f"Retrain: petal train, after you moved the file away. If it is your own model, {own}"
+        )
+    return f"Retrain, or {own}"
+
+
 def _check(model: Any, card: Card, path: Path) -> None:
-    if fault := next(_faults(model, card), None):
+    try:
+        fault = next(_faults(model, card), None)
+    except Exception as e:  # an estimator's attributes run its own code
+        fault = f"{type(e).__name__}: {e}"
+    if fault:
         raise ArtifactError(f"{path} cannot be served: {fault}")
 
 
@@ -141,7 +212,7 @@ def _faults(model: Any, card: Card) -> Iterator[str]:
     except (TypeError, AttributeError):  # a class, or an object that is not scikit-learn's
         yield "it does not hold a scikit-learn estimator; save an instance of a BaseEstimator"
     yield from _column_faults(model, card)
-    if _has_several_outputs(model, card):
+    if trial.has_several_outputs(model, card):
         yield "it returns several values for a row; save one model for each value"
     yield from _output_faults(model, card)
 
@@ -159,19 +230,6 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
         importlib.import_module("pandas")
     except ImportError:
         yield "it was fitted on a DataFrame and needs pandas; pip install pandas"
-
-
-def _has_several_outputs(model: Any, card: Card) -> bool:
-    # No attribute shows it for every estimator, so the model predicts one row. If that row fails
-    # for another reason, the model can still be served: the error is the answer to such a row.
-    row = [
-        f.minimum or 0.0 if f.type == "number" else (*f.categories, "")[0] for f in card.features
-    ]
-    try:
-        predict(model, matrix([row], card.numeric))
-    except PredictError as e:
-        return isinstance(e, WrongShape)
-    return False
 
 
 def _output_faults(model: Any, card: Card) -> Iterator[str]:

@@ -1,7 +1,11 @@
 """The model card: what a model expects and returns, and the digest of its artifact."""
 
+import errno
+import os
+import stat
+import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,15 +15,43 @@ from model.errors import CardError
 Label = str | int | float | bool
 Value = float | str | None
 
+EXAMPLE = "iris"
+EXAMPLE_CREATOR = "petal train"
+EXAMPLE_METRICS = {"accuracy_mean", "accuracy_std"}
+CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no UTF-8
+SAVE_OWN = "model.artifact.save (README.md, 'Your own model')"
+NAME_RULE = (
+    "a model's name is part of URLs and of file names: it must not be empty, begin with a dot, "
+    "or contain a slash, a backslash or a control character, and `stats` is an address of its own"
+)
+
+
+# JSON carries whole numbers exactly up to here (RFC 8259, section 6); as 64-bit floats.
+MAX_INTEGER = 2**53 - 1
+_LIMITS: dict[str, tuple[float, float]] = {
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32)},
+    **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32)},
+    "uint64": (0, MAX_INTEGER),
+    "float16": (-65504.0, 65504.0),
+    "float32": (-3.4028234663852886e38, 3.4028234663852886e38),
+}
+
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column of `X`. `minimum` and `maximum` are the range in the training data.
 
-    A value outside that range is allowed.
+    A value outside that range is allowed. `type`, `dtype` and `missing` say what the model was
+    fitted on, and each door hands it the same:
+
+    type     an integer is a whole number, a boolean is true or false (or 1 or 0)
+    dtype    of the column, by the name that numpy or pandas gives it; empty: the usual one
+    missing  what stood for a missing value; empty: the training data are not known, it is NaN
     """
 
     name: str
-    type: Literal["number", "text"] = "number"
+    type: Literal["number", "integer", "boolean", "text"] = "number"
+    dtype: str = ""
+    missing: Literal["", "nan", "none", "na"] = ""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
@@ -31,9 +63,18 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Unit and training range, or the categories, for people: `cm, 4.3 to 7.9`."""
         if self.type == "text":
             return ", ".join(self.categories)
+        if self.type == "boolean":
+            return "true or false"
         known = self.minimum is not None and self.maximum is not None
-        span = f"{self.minimum:g} to {self.maximum:g}" if known else ""
+        digits = ".0f" if self.type == "integer" else "g"
+        span = f"{self.minimum:{digits}} to {self.maximum:{digits}}" if known else ""
         return ", ".join(filter(None, (self.unit, span)))
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The least and the highest number that `dtype` holds; None: that of a 64-bit float."""
+        whole = (-MAX_INTEGER, MAX_INTEGER) if self.type == "integer" else None
+        return _LIMITS.get(self.dtype.lower(), whole)
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,9 +85,11 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     features: tuple[Feature, ...]
     classes: tuple[Label, ...] = ()  # in the order of predict_proba's columns
     proba: bool = False
+    output: Literal["number", "integer", "boolean", "text"] = "number"  # of a regressor
     metrics: dict[str, float] = {}
     libraries: dict[str, str]
     seed: int | None = None
+    creator: str = ""  # what made the artifact; only `petal train` sets it
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
     @property
@@ -55,9 +98,26 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.name}@{self.sha256[:12]}"
 
     @property
+    def is_example(self) -> bool:
+        """Whether `petal train` made it. Earlier versions of it did not set `creator`."""
+        earlier = not self.creator and self.seed is not None
+        is_own = earlier and self.metrics.keys() == EXAMPLE_METRICS
+        return self.name == EXAMPLE and (self.creator == EXAMPLE_CREATOR or is_own)
+
+    @property
     def numeric(self) -> bool:
-        """Whether every feature is a number and required."""
-        return all(f.type == "number" and not f.nullable for f in self.features)
+        """Whether every feature is a number or an integer, and required."""
+        return all(f.type in ("number", "integer") and not f.nullable for f in self.features)
+
+    @property
+    def has_booleans(self) -> bool:
+        """Whether a feature is true or false."""
+        return any(feature.type == "boolean" for feature in self.features)
+
+    @property
+    def takes_any_number(self) -> bool:
+        """Whether any row of finite numbers is valid."""
+        return self.numeric and all(feature.limits is None for feature in self.features)
 
     @property
     def names(self) -> list[str]:
@@ -74,11 +134,56 @@ def read(artifact: Path) -> Card:
     """Read the card of an artifact; raises CardError if it is missing or cannot be read."""
     path = card_path(artifact)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Card)
+        return msgspec.json.decode(read_file(path), type=Card)
     except OSError as e:
-        raise CardError(f"no model card at {path} ({e.strerror}); create one: petal train") from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise CardError(f"{path} is not a model card ({e}); create one: petal train") from e
+        raise CardError(f"no model card at {path} ({e.strerror}); {_cure(artifact)}") from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise CardError(f"{path} is not a model card ({e}); {_cure(artifact)}") from e
+
+
+def _cure(artifact: Path) -> str:
+    if os.path.lexists(artifact):
+        return (
+            f"save the model of {artifact.name} with its card: {SAVE_OWN}; "
+            "petal train makes only the example and does not replace this file"
+        )
+    if os.path.lexists(card_path(artifact)):
+        return (
+            "move it away, then save your model with " + SAVE_OWN + ", or create one: petal train"
+        )
+    return f"save your own model with {SAVE_OWN}; for the example, create one: petal train"
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file; raises OSError, also for a pipe or a device, which may never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.read_bytes()
+
+
+def plain(card: Card) -> Card:
+    """The card with Python's own types in place of numpy's and pandas'.
+
+    Raises CardError, which names the field, for a value that does not fit.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(card, enc_hook=_plain_value), Card)
+    except (TypeError, ValueError, OverflowError, msgspec.ValidationError) as e:
+        raise CardError(f"not a model card: {e}") from e
+
+
+def _plain_value(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # an array, a number of numpy, an index or a column of pandas
+        return value.tolist()
+    raise TypeError(f"a value of type {type(value).__name__} is not JSON")
+
+
+def check_name(name: str) -> None:
+    """Raise CardError for a name that no URL or file name can hold."""
+    is_bad = any(c in "/\\" or unicodedata.category(c) in CONTROLS for c in name)
+    if is_bad or not name or name.startswith(".") or name == "stats":
+        raise CardError(f"{name!r} cannot be a model's name: {NAME_RULE}")
 
 
 def encode(card: Card) -> bytes:

@@ -5,6 +5,7 @@ ArtifactError      an artifact is missing, altered, or cannot be served
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
+├── WrongType
 └── NotFinite
 """
 
@@ -38,8 +39,24 @@ class WrongShape(PredictError):
     """The model did not return one label or number per row; it may have several outputs."""
 
 
+class WrongType(PredictError):
+    """The model returned something that is no text, number, true or false."""
+
+
 class NotFinite(PredictError):
     """The model returned NaN or infinity."""
 
     def __init__(self) -> None:
         super().__init__("the model's answer is not finite")
+
+
+MAX_CHARACTERS = 200  # of a sentence about somebody else's error
+
+
+def describe(error: BaseException) -> str:
+    """The type and the text of an error of somebody else's code, in a form that JSON can hold."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # its own `__str__` fails
+        text = type(error).__name__
+    return text[:MAX_CHARACTERS].encode("utf-8", "backslashreplace").decode()

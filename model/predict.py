@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -10,8 +11,11 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
-from model.errors import NotFinite, PredictError, WrongShape
+from model.card import Card
+from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
+from model.table import ToTable, table_for
 
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
 
 
@@ -29,48 +33,51 @@ Predict = Callable[[Array], Prediction]
 def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> Array:
     """Rows as an array of shape (rows, features): float64, or object for a mixed table.
 
-    In a mixed table a missing value, None, becomes NaN, as scikit-learn's estimators expect.
+    In a mixed table a missing value, None, becomes NaN. `model/table.py` makes of it what the model
+    was fitted on.
     """
     if numeric:
         return np.array(X, dtype=np.float64)
     return np.array([[np.nan if v is None else v for v in row] for row in X], dtype=object)
 
 
-def _as_fitted(model: Any, X: Array) -> Any:
-    """`X` as a DataFrame if the model was fitted on one, else as it is."""
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        return X
-    import pandas as pd  # only here: a model fitted on a DataFrame was made with pandas
-
-    return pd.DataFrame(X, columns=names).infer_objects()
-
-
 def classes(model: Any) -> tuple[Any, ...]:
-    """The labels of a classifier in the order of predict_proba's columns; () for a regressor."""
-    if not is_classifier(model):
-        return ()
-    # As objects, because several outputs may have unequal numbers of classes.
-    return tuple(np.asarray(model.classes_, dtype=object).tolist())
+    """The labels of a classifier in the order of predict_proba's columns.
+
+    () for a regressor, and for a classifier that returns several labels for a row.
+    """
+    labels = _only(model.classes_) if is_classifier(model) else []
+    return () if isinstance(labels, list) else tuple(np.asarray(labels).tolist())
 
 
-def predict(model: Any, X: Array) -> Prediction:
+def _only(outputs: Any) -> Any:
+    """What a model for several outputs returns for its only one, in a list; else `outputs`."""
+    return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
+
+
+def predictor(model: Any, card: Card) -> Predict:
+    """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
+    return partial(predict, model, to_table=table_for(model, card.features))
+
+
+def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
+    `to_table` makes of `X` the table that the model was fitted on; None: as its dtype suggests.
     `y` comes from `model.predict`, not from the arg max of `predict_proba`: the two may differ.
-    Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity, and
-    WrongShape if it returns another number of rows or several values for a row.
+    Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity,
+    WrongShape if it returns another number of rows or several values for a row, and WrongType if
+    it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
     try:
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
-        y, proba = _answer(model, X)
-    except PredictError:
+        y, proba = _answer(model, X, to_table)
+        return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+    except (PredictError, KeyboardInterrupt):
         raise
-    except Exception as e:
-        raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
-    _check_finite(y, proba)
-    return Prediction(y.tolist(), None if proba is None else proba.tolist())
+    except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
+        raise PredictError(describe(e)) from e
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:
@@ -80,31 +87,89 @@ def _answer_one(model: Any, X: Array) -> Prediction:
     return Prediction([label], [proba])
 
 
-def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
+def _answer(model: Any, X: Array, to_table: ToTable | None) -> tuple[Array, Array | None]:
     if logistic.is_known(model, X):
         return logistic.answer(model, X)
-    rows = _as_fitted(model, X)
-    # model/rows.py has checked the rows, and the output is checked below; scikit-learn's own
-    # check costs about a third of a one-row call.
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+    rows = (to_table or table_for(model))(X)
+    # scikit-learn's checks of values stay on: a step may make NaN or infinity of a finite value,
+    # which the next step refuses. They cost 15 to 70 us a call and below 0.1 us a row.
+    with sklearn.config_context(skip_parameter_validation=True):
         y = np.asarray(model.predict(rows))
+        if y.shape == (len(X), 1):  # of a model that was fitted on a `y` of one column
+            y = y[:, 0]
         if y.shape != (len(X),):
             raise WrongShape(f"predict returned shape {y.shape} for {len(X)} rows")
         if not hasattr(model, "predict_proba"):
             return y, None
-        proba = np.asarray(model.predict_proba(rows))
+        proba = np.asarray(_only(model.predict_proba(rows)))
     if proba.ndim != 2 or len(proba) != len(X):
         raise WrongShape(f"predict_proba returned shape {proba.shape} for {len(X)} rows")
     return y, proba
 
 
-def _check_finite(y: Array, proba: Array | None) -> None:
-    for values in (y, proba):
-        if values is None or values.dtype.kind != "f":
-            continue
-        # The same as `all()`, which for one row takes as long as the model's arithmetic.
-        if not np.logical_and.reduce(np.isfinite(values), axis=None):
-            raise NotFinite
+def _labels(y: Array) -> list[Any]:
+    """The labels as text, integers, floats and booleans of Python."""
+    kind = y.dtype.kind
+    if kind == "f":
+        return _finite(y)
+    if kind in "biu":
+        return list(y.tolist())
+    if kind == "U":
+        labels = list(y.tolist())
+        _check_text("".join(labels))
+        return labels
+    if kind in "OT":
+        return [_label(value) for value in y.tolist()]
+    raise WrongType(f"the model's answer is of the type {y.dtype}, which a result cannot hold")
+
+
+def _label(value: Any) -> Any:
+    """One label of an array of objects."""
+    if isinstance(value, np.floating):
+        value = float(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        raise NotFinite
+    if kind is int and not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise WrongType("the model's answer is an integer of more than 64 bits")
+    if kind is str:
+        _check_text(value)
+    elif kind not in (int, float, bool):
+        raise WrongType(f"the model's answer is of the type {kind.__name__}, not a label or number")
+    return value
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:  # half of a surrogate pair
+        raise WrongType("the model's answer is a text that is no Unicode") from e
+
+
+def _probabilities(proba: Array) -> list[list[float]]:
+    if proba.dtype.kind in "biuO":
+        if any(map(np.iscomplexobj, proba.flat)):
+            raise WrongType("the model's probabilities are no numbers")
+        try:
+            proba = proba.astype(np.float64)
+        except (TypeError, ValueError) as e:
+            raise WrongType("the model's probabilities are no numbers") from e
+    if proba.dtype.kind != "f":
+        raise WrongType(f"the model's probabilities are of the type {proba.dtype}")
+    return _finite(proba)
+
+
+def _finite(values: Array) -> list[Any]:
+    """An array of floats as those of Python; raises NotFinite."""
+    if values.dtype.itemsize > 8:  # a long double is no float of Python
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float64)
+    # The same as `all()`, which for one row takes as long as the model's arithmetic.
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):
+        raise NotFinite
+    return list(values.tolist())
 
 
 class Joint(NamedTuple):

@@ -1,7 +1,11 @@
 """Train the example model, iris: it classifies flowers of three species by four lengths."""
 
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.datasets import load_iris
@@ -9,7 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 
-from model.card import Card, Feature
+from model import artifact
+from model import card as cards
+from model.card import EXAMPLE, EXAMPLE_CREATOR, Card, Feature
+from model.errors import ArtifactError, CardError
+from model.kinds import describe_column
 from model.predict import classes
 
 UNSAVED = "0" * 64  # the digest in a card before its artifact is saved
@@ -38,16 +46,34 @@ def load() -> Dataset:
     return Dataset(X, bunch.target_names[bunch.target], describe(X, names, unit="cm"))
 
 
-def describe(X: np.ndarray[Any, Any], names: list[str], unit: str = "") -> list[Feature]:
-    """Numeric features with their range in `X`, shape (rows, features).
+def describe(X: Any, names: Sequence[str] | None = None, unit: str = "") -> list[Feature]:
+    """The features of a table of shape (rows, features): an array, lists or a DataFrame.
 
-    A column that contains NaN becomes a nullable feature.
+    Give it the training data: a feature gets the type, the dtype and the range of its column, and
+    what stands for a missing value. A pandas column of categories has these categories. A column
+    that contains NaN or None becomes a nullable feature. Without `names` the columns of the
+    DataFrame name the features. Raises CardError.
     """
-    lows, highs, gaps = np.nanmin(X, axis=0), np.nanmax(X, axis=0), np.isnan(X).any(axis=0)
+    columns = _columns(X)
+    names = getattr(X, "columns", None) if names is None else names
+    if names is None or len(names) != len(columns):
+        given = "no" if names is None else len(names)
+        raise CardError(f"the table has {len(columns)} columns, and there are {given} names")
     return [
-        Feature(name=n, unit=unit, minimum=float(low), maximum=float(high), nullable=bool(gap))
-        for n, low, high, gap in zip(names, lows, highs, gaps, strict=True)
+        describe_column(str(name), each, unit) for name, each in zip(names, columns, strict=True)
     ]
+
+
+def _columns(X: Any) -> list[Any]:
+    """The columns of a table, each as a one-dimensional array or as a pandas Series."""
+    if hasattr(X, "columns"):
+        return [X.iloc[:, n] for n in range(X.shape[1])]
+    table = X if isinstance(X, np.ndarray) else np.array(X, dtype=object)
+    if table.ndim != 2:
+        raise CardError(f"a table has the shape (rows, features), this one has {table.shape}")
+    if table is not X and np.array(X).dtype.kind in "biuf":  # as scikit-learn reads lists
+        table = np.array(X)
+    return list(table.T)
 
 
 def estimator(seed: int) -> Any:
@@ -67,21 +93,25 @@ def make_card(
     name: str,
     model: Any,
     features: list[Feature],
-    metrics: dict[str, float] | None = None,
+    metrics: Mapping[str, float] | None = None,
     seed: int | None = None,
 ) -> Card:
-    """The card of a fitted classifier or regressor, to give to `artifact.save`."""
-    return Card(
+    """The card of a fitted classifier or regressor, to give to `artifact.save`.
+
+    Raises CardError for a value that a card cannot hold.
+    """
+    made = Card(
         name=name,
         kind="classifier" if is_classifier(model) else "regressor",
         features=tuple(features),
         classes=classes(model),
         proba=hasattr(model, "predict_proba"),
-        metrics=metrics or {},
+        metrics=dict(metrics or {}),
         libraries={},
         seed=seed,
         sha256=UNSAVED,
     )
+    return cards.plain(made)
 
 
 def train(seed: int) -> tuple[Any, Card]:
@@ -89,5 +119,42 @@ def train(seed: int) -> tuple[Any, Card]:
     data = load()
     scores = evaluate(estimator(seed), data, seed).accuracy
     model = estimator(seed).fit(data.X, data.y)
-    metrics = {"accuracy_mean": float(scores.mean()), "accuracy_std": float(scores.std())}
-    return model, make_card("iris", model, data.features, metrics, seed)
+    metrics = {"accuracy_mean": scores.mean(), "accuracy_std": scores.std()}
+    card = make_card(EXAMPLE, model, data.features, metrics, seed)
+    return model, msgspec.structs.replace(card, creator=EXAMPLE_CREATOR)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise ArtifactError unless the example may be saved at `path`.
+
+    It may where there is nothing, or an artifact that `train` made: its card says so and has its
+    digest. Anything else may be somebody's own model.
+    """
+    if fault := _own_model(path):
+        raise ArtifactError(f"{path} {fault}; choose another path with --output")
+
+
+def _own_model(path: Path) -> str | None:
+    """Why what lies at `path` may be somebody's own model, or None."""
+    if not os.path.lexists(path) and not os.path.lexists(cards.card_path(path)):
+        return None
+    try:
+        card = cards.read(path)
+        found = artifact.digest(cards.read_file(path)) if os.path.lexists(path) else card.sha256
+    except CardError:
+        return "may be a model of your own, because it has no card that can be read"
+    except OSError as e:
+        return f"cannot be read ({e.strerror})"
+    if card.name != EXAMPLE:
+        return f"holds another model, {card.name}"
+    if not card.is_example or not (card.creator or _is_reproducible(card)):
+        return f"holds a model named {EXAMPLE} that `petal train` did not make"
+    return None if found == card.sha256 else "is not the file that its card describes"
+
+
+def _is_reproducible(card: Card) -> bool:
+    """Whether `train` makes the artifact of this card; True if other versions made it."""
+    if card.libraries != artifact.libraries() or card.seed is None:
+        return True
+    model, _ = train(card.seed)
+    return artifact.digest(artifact.dump(model)) == card.sha256

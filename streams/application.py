@@ -7,25 +7,30 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
-from faust.app.base import BootStrategy
+from aiokafka.errors import InvalidSessionTimeoutError
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
-from infra.broker import admin, connection
-from infra.config import Settings
+from infra import config
+from infra.broker import admin, connection, embedded
+from infra.broker.log_id import LogIds
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
+from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
-from infra.process.status import REPORT_SECONDS, Lag, State, Status, StatusFile
+from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
-from streams.errors import LogReplaced, StoreError
-from streams.transport.driver import Transport
+from streams.errors import StoreError
+from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
+from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
 
 STOP_SECONDS = 8.0  # a stop that waits for a broker that is gone would never end
@@ -39,38 +44,47 @@ class Resource(Protocol):
     """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
+    reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
     model: str | None
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
 
-class _NoWeb(BootStrategy):  # type: ignore[misc]
-    """Never serves Faust's web pages: they are open to all, on all interfaces.
+class _NoWeb(faust.Settings):  # type: ignore[misc]
+    """Faust's settings without its web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true and its banner
+    names the address.
     """
 
-    enable_web = False
+    @property
+    def web_enabled(self) -> bool:
+        return False
+
+    @web_enabled.setter
+    def web_enabled(self, _: bool) -> None:
+        pass
 
 
 class Application(faust.App):  # type: ignore[misc]
     """A Faust app over the chunk transport, in the consumer group `group`; connects to nothing.
 
     It waits for its broker, writes a status file, and stops within a deadline.
-    `stored_offsets`: see `streams.transport.driver.Transport`.
+    `projection`: see `streams.transport.driver.Transport`.
     """
-
-    BootStrategy = _NoWeb
 
     def __init__(
         self,
         group: str,
-        settings: Settings,
+        settings: config.Settings,
         resource: Resource,
-        stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+        logs: LogIds,
+        projection: Projection | None = None,
     ) -> None:
+        self.Settings = _NoWeb  # read by the next line
         super().__init__(group, **_faust_settings(settings))
+        self.logs = logs
         self.settings = settings
         self.resource = resource
         self.consuming = False
@@ -79,16 +93,18 @@ class Application(faust.App):  # type: ignore[misc]
             self,
             fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
-            stored_offsets=stored_offsets,
+            logs=logs,
+            projection=projection,
         )
 
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
-        self._reporter = StatusReporter(self)
         try:
+            self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
+            self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -99,13 +115,30 @@ class Application(faust.App):  # type: ignore[misc]
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())
 
+    def _attempt_settings(self, cluster: str) -> AttemptSettings | None:
+        if self.transport.projection is not None:  # the group's offsets are not its position
+            return None
+        settings = self.settings
+        window = settings.commit_every + IN_HAND_CHUNKS * settings.chunk_records
+        return AttemptSettings(
+            folder=settings.status,
+            group=self.conf.id,
+            embedded=embedded.is_embedded(cluster),
+            window=window,
+        )
+
     @override
     async def on_started(self) -> None:
         """Also start the watchdog and the regular garbage collection."""
-        watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, os.EX_TEMPFAIL))
+        watchdog = Watchdog(
+            self.settings.stall_timeout,
+            lambda why: end(why, os.EX_TEMPFAIL),
+            waits=lambda: self.resource.state == "paused",
+        )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
         self.add_future(collect_regularly())
+        self.add_future(self.logs.watch())
         self.consuming = True
         await super().on_started()
 
@@ -114,8 +147,13 @@ class Application(faust.App):  # type: ignore[misc]
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
-        elif isinstance(reason, LogReplaced):
-            end(str(reason), os.EX_CONFIG)
+        elif isinstance(reason, InvalidSessionTimeoutError):
+            seconds = self.settings.session_timeout
+            end(
+                f"{variable('session_timeout')}={seconds:g} is not a session time-out that the "
+                "broker allows (group.min.session.timeout.ms to group.max.session.timeout.ms)",
+                os.EX_CONFIG,
+            )
         else:
             fail("the Kafka client", reason)
 
@@ -129,24 +167,49 @@ class Application(faust.App):  # type: ignore[misc]
         alarm.daemon = True
         alarm.start()
         await super().stop()
+        await self.logs.aclose()
         alarm.cancel()
         if self._reporter is not None:
             self._reporter.stop()
 
 
 class StatusReporter:
-    """Writes the application's status file once a second."""
+    """Writes the application's status file once a second, as far as the disk has room."""
 
     def __init__(self, app: Application) -> None:
+        """Raises ConfigError if this account may not write to the folder."""
         self._app = app
-        self._file = StatusFile(app.settings.status, app.conf.id)
+        self._file: StatusFile | None = None
+        self._is_silent = False
         self._progress, self._since = -1, time.time()
+        self._write(self._status(time.time()))
         self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
         while True:
-            self._file.write(self._status(time.time()))
             await asyncio.sleep(REPORT_SECONDS)
+            try:
+                self._write(self._status(time.time()))
+            except ConfigError as e:
+                end(str(e), os.EX_CONFIG)
+
+    def _write(self, status: Status) -> None:
+        folder = self._app.settings.status
+        try:
+            if self._file is None:
+                self._file = StatusFile(folder, self._app.conf.id)
+            self._file.write(status)
+            self._is_silent = False
+        except OSError as e:
+            if not may_pass(e):
+                file = Path(os.fsdecode(e.filename or folder))
+                advice = cure(file, ANOTHER_FOLDER)
+                raise ConfigError(
+                    f"no status file in {folder}: {file}: {e.strerror}; {advice}"
+                ) from e
+            if not self._is_silent:
+                logger.error("no status file in %s: %s", folder, e.strerror)
+            self._is_silent = True
 
     def _status(self, now: float) -> Status:
         app = self._app
@@ -155,6 +218,7 @@ class StatusReporter:
             host=socket.gethostname(),
             pid=os.getpid(),
             state=app.resource.state,
+            reason=app.resource.reason,
             model=app.resource.model,
             at=now,
         )
@@ -175,7 +239,9 @@ class StatusReporter:
     def stop(self) -> None:
         """Stop, and remove the file."""
         self._reporting.cancel()
-        self._file.remove()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.remove()
 
 
 class RepeatFilter(logging.Filter):

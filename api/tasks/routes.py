@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     Conflict,
@@ -20,9 +21,10 @@ from api.errors import (
     Unavailable,
     Unconfirmed,
     Unprocessable,
+    UnreadableAnswer,
     WrongContentType,
 )
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.tasks import jsonl, sse
 from api.tasks.connection import Connection
@@ -33,6 +35,9 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    TaskWithBooleans,
+    example,
+    example_lines,
     parse,
     wait_wanted,
 )
@@ -46,6 +51,7 @@ from streams.errors import (
     ResultTimeout,
     TaskTooLarge,
     UnknownOutcome,
+    UnreadableResult,
 )
 from streams.events import Result, TaskId, is_id
 from streams.projection.reader import to_result
@@ -126,7 +132,10 @@ class Tasks:
 
     @Operation(
         TAG,
-        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
+        body=Content(
+            {JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str},
+            examples={JSON: example, jsonl.MEDIA: example_lines},
+        ),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),
@@ -138,9 +147,13 @@ class Tasks:
             TooMuch,
             WrongContentType,
             Unprocessable,
+            UnreadableAnswer,
             Unconfirmed,
         ),
-        headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
+        headers={
+            "Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s",
+            **CODING,
+        },
     )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
@@ -152,8 +165,13 @@ class Tasks:
         """
         wait = wait_wanted(request)
         if jsonl.is_jsonl(request):
+            compressed = is_gzip(*body.codings(request))
             await self._connected()
-            return jsonl.JsonLines(lambda line: self._answer(line, wait), self._receive_timeout)
+            return jsonl.JsonLines(
+                lambda line: self._answer(line, wait),
+                self._receive_timeout,
+                compressed,
+            )
         outcome = await self._answer(await body.read(request), wait)
         headers = {"Location": f"/tasks/{outcome.id}"}
         if wait is not None:
@@ -181,6 +199,8 @@ class Tasks:
             raise Unconfirmed(message, task.id) from e
         except TaskTooLarge as e:
             raise TooMuch(str(e)) from e
+        except UnreadableResult as e:
+            raise UnreadableAnswer(str(e)) from e
         except IdConflict as e:
             raise Conflict(task.id) from e
 

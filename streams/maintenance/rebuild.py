@@ -1,14 +1,15 @@
 """Rebuild the projection from the log, in a new file that replaces the old one when complete."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.broker import admin
 from infra.config import Settings
 from infra.topics import RESULTS
 from streams.maintenance.scan import Progress, open_log
 from streams.projection.blocks import read
+from streams.projection.faults import explained
 from streams.projection.lock import WriterLock
 from streams.projection.reader import Reader
 from streams.projection.store import Applied, Store
@@ -24,40 +25,40 @@ class Rebuilt(NamedTuple):
 async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
     """Rebuild `settings.database` from `results`.
 
-    Raises StoreError while a sink holds the database, BrokerUnavailable, and LogReplaced.
+    Raises StoreError while a sink holds the database or if its files cannot be written,
+    BrokerUnavailable, and LogReplaced.
     """
     path = settings.database
     part = path.with_name(path.name + ".rebuild")
-    cluster = await admin.prepare(settings)
     with WriterLock(path):
-        _remove(part)
-        store = Store(part, cluster)
+        with explained(part, write=True):
+            _remove(part)
         try:
-            rebuilt = await _replay(settings, store, progress)
+            rebuilt = await _replay(settings, part, progress)
         except BaseException:
-            store.close()
             _remove(part)
             raise
-        store.close()
-        _remove(path, only_journals=True)
-        part.replace(path)
+        with explained(path, write=True):
+            _remove(path, only_journals=True)
+            part.replace(path)
     return rebuilt
 
 
-async def _replay(settings: Settings, store: Store, progress: Progress) -> Rebuilt:
+async def _replay(settings: Settings, part: Path, progress: Progress) -> Rebuilt:
     total = Applied()
     done = kept = 0
     old = settings.database
     async with open_log(settings, RESULTS) as log:
-        if old.exists():
-            with Reader(old):  # refuses a file that is not a projection
-                pass
-            kept = await asyncio.to_thread(store.backfill, old, log.starts)
-        async for chunk in log.chunks():
-            applied = await asyncio.to_thread(store.apply_all, [read(chunk)])
-            total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
-            done += len(chunk.records)
-            progress(done, log.records)
+        with closing(Store(part, log.id)) as store:
+            if old.exists():
+                with Reader(old):  # refuses a file that is not a projection
+                    pass
+                kept = await asyncio.to_thread(store.backfill, old, log.starts)
+            async for chunk in log.chunks():
+                applied = await asyncio.to_thread(store.apply_all, [read(chunk)])
+                total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
+                done += len(chunk.records)
+                progress(done, log.records)
     return Rebuilt(total, kept)
 
 

@@ -1,20 +1,21 @@
 """Find tasks that were never answered, and publish them again."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from infra.broker import connection
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from infra.topics import DEAD_LETTERS, MAX_TASK_BYTES, OVERHEAD_BYTES, RESULTS, TASKS
+from streams.codec import decode_result, decode_results, is_result
 from streams.maintenance.dead_letters import source_of
 from streams.maintenance.scan import open_log
 
 
 class Unanswered(NamedTuple):
-    """A task without a result or a dead letter, as its record in `tasks` has it."""
+    """A task without a readable result or a dead letter, as its record in `tasks` has it."""
 
     partition: int
     key: bytes | None
@@ -36,7 +37,7 @@ async def unanswered(settings: Settings, older_than: float) -> Found:
     """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
     before_ms = (time.time() - older_than) * 1000
     async with open_log(settings, RESULTS) as log:
-        answered = {r.key async for part in log.chunks() for r in part.records}
+        answered = {task_id async for part in log.chunks() for task_id in _answered(part.records)}
         undecodable = log.undecodable
     async with open_log(settings, DEAD_LETTERS) as log:
         dead = {source_of(r) async for part in log.chunks() for r in part.records}
@@ -48,11 +49,19 @@ async def unanswered(settings: Settings, older_than: float) -> Found:
                 if (
                     r.timestamp < before_ms
                     and (part.partition, r.offset) not in dead
-                    and task_id.encode() not in answered
+                    and task_id not in answered
                 ):
                     found.append(Unanswered(part.partition, r.key, r.value, task_id))
         undecodable += log.undecodable
     return Found(found, undecodable)
+
+
+def _answered(records: Sequence[Any]) -> Iterator[str]:
+    """The ids of tasks that have a result which can be read."""
+    values = [record.value or b"" for record in records]
+    if (results := decode_results(values)) is None:
+        results = [decode_result(value) for value in values if is_result(value)]
+    return (result.id for result in results)
 
 
 class _Identified(msgspec.Struct):
@@ -75,11 +84,17 @@ async def publish_again(
     The broker acknowledges each. Safe to repeat: everything is keyed by task id.
     """
     count = 0
+    listed = list(records)
+    longest = max((len(value or b"") + len(key or b"") for _, key, value in listed), default=0)
     producer = connection.new_producer(
-        settings, 2 * MAX_RESULT_BYTES, connection.JOB_REQUEST_SECONDS
+        settings,
+        longest + OVERHEAD_BYTES,
+        connection.JOB_REQUEST_SECONDS,
+        # The topic took such a record only because its producer had compressed it.
+        compression="gzip" if longest > MAX_TASK_BYTES else None,
     )
     async with connection.connected(producer):
-        for partition, key, value in records:
+        for partition, key, value in listed:
             await producer.send_and_wait(TASKS, value, key=key, partition=partition)
             count += 1
     return count

@@ -1,8 +1,9 @@
 """Read a whole topic, from its beginning to its present end, outside any consumer group."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -11,6 +12,7 @@ from infra.broker import connection
 from infra.broker.admin import pipeline_topics, prepare
 from infra.broker.batches import undecodable
 from infra.broker.fetcher import readable_end
+from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from infra.errors import BrokerUnavailable
 from streams.errors import LogReplaced
@@ -20,6 +22,10 @@ FETCH_SECONDS = 1.0
 MAX_FETCH_RECORDS = 10_000
 
 Progress = Callable[[int, int], None]  # records read, records in all
+
+
+async def unchecked() -> None:
+    """Of a log that is not checked."""
 
 
 def refuse_replaced(partition: Partition, expected: int) -> None:
@@ -35,7 +41,8 @@ class Log:
 
     `starts` and `ends`: the first offset of each partition, and the one after its last that can be
     read, at the time when the log was opened. `undecodable`: the places, such as results[0]:5-9,
-    of the batches among the records read so far that cannot be decoded.
+    of the batches among the records read so far that cannot be decoded. `id`: see
+    `infra.broker.log_id`. `check` raises LogReplaced if the topic has another log by now.
     """
 
     def __init__(
@@ -43,12 +50,16 @@ class Log:
         consumer: AIOKafkaConsumer,
         policy: OffsetPolicy,
         starts: dict[int, int],
+        log_id: str = "",
+        check: Callable[[], Awaitable[None]] = unchecked,
         silence: float = connection.JOB_REQUEST_SECONDS,
     ) -> None:
         self._consumer = consumer
         self._silence = silence
         self._policy = policy
         self._next = dict(starts)
+        self._check_id = check
+        self.id = log_id
         self.starts = starts
         self.ends: dict[int, int] = {}
         self.undecodable: list[str] = []
@@ -68,6 +79,7 @@ class Log:
         while len(self.ends) < len(self.starts):
             if time.monotonic() > deadline:
                 raise self._silent(topic)
+            await self._check_id()
             await self._consumer.getmany(timeout_ms=int(FETCH_SECONDS * 100), max_records=1)
             for partition in self.starts:
                 end = readable_end(self._consumer, TopicPartition(topic, partition))
@@ -106,6 +118,8 @@ class Log:
                     yield chunk
             for tp in self._consumer.assignment():
                 await self._check(tp)
+            await self._check_id()
+        await self._check_id()  # nothing was read, or while its last chunk was handled
 
     def _answers(self) -> dict[TopicPartition, int | None]:
         """When the broker last answered, for each partition that is not read to its end."""
@@ -142,13 +156,30 @@ async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
     policy = OffsetPolicy(refuse_replaced)
     policy.learn(await prepare(settings))
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
-    async with connection.connected(consumer):
+    async with connection.connected(consumer), aclosing(LogIds(settings)) as logs:
+        log_id = await _confirm(settings, logs, topic)
+
+        async def check() -> None:
+            if not is_same_log(await _confirm(settings, logs, topic), log_id):
+                raise LogReplaced(f"{topic} was recreated while it was read; start again")
+
         partitions = _partitions(settings, topic)
         consumer.assign(partitions)
-        starts = await consumer.beginning_offsets(partitions)
-        log = Log(consumer, policy, {tp.partition: offset for tp, offset in starts.items()})
+        found = await consumer.beginning_offsets(partitions)
+        starts = {tp.partition: offset for tp, offset in found.items()}
+        log = Log(consumer, policy, starts, log_id, check)
         await log.find_ends()
         yield log
+
+
+async def _confirm(settings: Settings, logs: LogIds, topic: str) -> str:
+    try:
+        async with asyncio.timeout(connection.JOB_REQUEST_SECONDS):
+            return await logs.confirm(topic)
+    except TimeoutError as e:
+        raise BrokerUnavailable(
+            f"the broker at {settings.bootstrap} is away, or has no topic {topic!r} any more"
+        ) from e
 
 
 def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streams.projection.database import transaction
+from streams.projection.logs import enter_newest
 from streams.projection.schema import position_of
 
 COPY_KEYS = """
@@ -49,30 +50,27 @@ WHERE o.log = :log AND start.first > o.first_offset
 
 
 def copy_expired(
-    db: sqlite3.Connection, log: int, old: Path, starts: Mapping[int, int]
-) -> tuple[int, int]:
-    """See `Store.backfill`. Returns the number of the log, which may have changed, and the rows."""
+    db: sqlite3.Connection, name: str, old: Path, starts: Mapping[int, int]
+) -> tuple[str, int]:
+    """See `Store.backfill`. Returns the name of the log, which may have changed, and the rows."""
     db.execute("ATTACH DATABASE ? AS old", (str(old),))
     db.execute("CREATE TEMP TABLE start(partition INTEGER PRIMARY KEY, first)")
     db.executemany("INSERT INTO start VALUES (?, ?)", starts.items())
     with transaction(db):
-        log = _adopt_logs(db, log)
+        log, name = _adopt_logs(db, name)
         rows = _copy(db, log)
         for partition, first in starts.items():
             start = position_of(log, partition, 0)
             db.execute(CUT_BLOCKS, {"start": start, "end": start + first})
     db.execute("DETACH DATABASE old")
-    return log, rows
+    return name, rows
 
 
-def _adopt_logs(db: sqlite3.Connection, log: int) -> int:
-    """Rows keep the number of their log. Returns that of the log that had the number `log`."""
-    (cluster,) = db.execute("SELECT cluster FROM log WHERE id = ?", (log,)).fetchone()
+def _adopt_logs(db: sqlite3.Connection, name: str) -> tuple[int, str]:
+    """Rows keep the number of their log. Returns number and name of the log to go on with."""
     db.execute("DELETE FROM log")
     db.execute("INSERT INTO log SELECT * FROM old.log")
-    db.execute("INSERT INTO log(cluster) VALUES (?) ON CONFLICT DO NOTHING", (cluster,))
-    (number,) = db.execute("SELECT id FROM log WHERE cluster = ?", (cluster,)).fetchone()
-    return int(number)
+    return enter_newest(db, name)
 
 
 def _copy(db: sqlite3.Connection, log: int) -> int:

@@ -47,6 +47,7 @@ class Contents(NamedTuple):
     ids: bytes
     values: Sequence[bytes]
     unreadable: Sequence[UnreadableRecord]
+    log: str = ""  # as in the chunk
 
     @property
     def records(self) -> int:
@@ -72,6 +73,31 @@ class Contents(NamedTuple):
             ids=self.ids[ID_LENGTH * n :],
             values=self.values[n:],
             unreadable=[u for u in self.unreadable if u.offset >= offset],
+        )
+
+    def until(self, offset: int) -> "Contents":
+        """The part before an offset."""
+        n = bisect_left(self.offsets, offset)
+        return self._replace(
+            end=min(self.end, offset),
+            offsets=self.offsets[:n],
+            timestamps=self.timestamps[:n],
+            ids=self.ids[: ID_LENGTH * n],
+            values=self.values[:n],
+            unreadable=[u for u in self.unreadable if u.offset < offset],
+        )
+
+    def as_unreadable(self, reason: str) -> "Contents":
+        """The same offsets with none of their records stored as a result."""
+        kept = [value[:KEPT_BYTES] for value in self.values]
+        failed = zip(self.offsets, kept, strict=True)
+        return self._replace(
+            offsets=[],
+            timestamps=[],
+            ids=b"",
+            values=[],
+            unreadable=[UnreadableRecord(offset, reason, value) for offset, value in failed]
+            + [UnreadableRecord(u.offset, reason, None) for u in self.unreadable],
         )
 
     def runs(self) -> Iterator[tuple[int, int]]:
@@ -132,6 +158,7 @@ def _contents(
         "".join([result.id for result in results]).encode(),
         values,
         unreadable,
+        chunk.log,
     )
 
 

@@ -1,5 +1,6 @@
 """Read the SQLite projection, beside the sink that writes it."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from itertools import groupby, islice
@@ -13,6 +14,8 @@ from streams.codec import decode_result
 from streams.events import Result
 from streams.projection.blocks import BLOCK_ROWS
 from streams.projection.database import open_reader
+from streams.projection.faults import explained
+from streams.projection.logs import newest, number_of
 from streams.projection.schema import MAX_OFFSET, position_of
 
 # Positions are searched for in the blocks that can hold them.
@@ -48,15 +51,20 @@ class Reader:
     """Reads the projection; safe beside the writer. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Raises StoreError if there is no projection at `path`, or an empty one."""
+        """Raises NoProjection if there is none at `path`, or an empty one, and StoreError."""
+        self._path = path
         self._connection = open_reader(path)
         self._db = sqlite_utils.Database(self._connection)
 
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raises an error of SQLite that is about the file as a StoreError."""
         self.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            with explained(self._path):
+                raise error
 
     def close(self) -> None:
         self._connection.close()
@@ -89,11 +97,10 @@ class Reader:
         """All rows, by task id."""
         return self._db["result"].rows_where(order_by="task_id")
 
-    def log_id(self, cluster: str) -> int | None:
-        """The number under which rows of this cluster's log are stored, or None."""
-        row = self._connection.execute("SELECT id FROM log WHERE cluster = ?", (cluster,))
-        found = row.fetchone()
-        return None if found is None else int(found[0])
+    def log_id(self, log: str) -> int | None:
+        """The number under which rows of the newest log with this id are stored, or None."""
+        name = newest(self._connection, log)
+        return None if name is None else number_of(self._connection, name)
 
     def next_offsets(self, log_id: int) -> dict[int, int]:
         """Of each partition of a log, the offset that the sink reads next."""

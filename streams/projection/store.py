@@ -12,8 +12,11 @@ The store must keep up with a worker at full speed:
   transaction, sorted (`streams.projection.task_index`), and transactions are large under load.
 """
 
+import logging
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +25,16 @@ from streams.errors import OffsetGap
 from streams.projection.backfill import copy_expired
 from streams.projection.blocks import Contents, read
 from streams.projection.database import closing_on_error, insert, open_writer, transaction
+from streams.projection.faults import explained
+from streams.projection.logs import enter, enter_newest, further, newest, number_of
 from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
 from streams.records import Chunk
+
+# What SQLite, or its binding, raises for a record that it does not take.
+RECORD_ERRORS = (sqlite3.DataError, sqlite3.IntegrityError, ArithmeticError, ValueError, TypeError)
+
+logger = logging.getLogger("petalstream")
 
 ADVANCE = """
 ON CONFLICT(log, partition) DO UPDATE
@@ -61,6 +71,15 @@ def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     return Duplicate(repeat.position, repeat.task_id, same, conflict)
 
 
+def _halves(parts: Sequence[Contents]) -> tuple[Sequence[Contents], Sequence[Contents]]:
+    if len(parts) > 1:
+        return parts[: len(parts) // 2], parts[len(parts) // 2 :]
+    [part] = parts
+    offsets = sorted([*part.offsets, *(u.offset for u in part.unreadable)])
+    middle = offsets[len(offsets) // 2]  # each half has records, so that offsets move
+    return [part.until(middle)], [part.since(middle)]
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Device and inode: they differ when another file has the name."""
     try:
@@ -71,27 +90,37 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 class Store:
-    """Writes the projection, in one process. `cluster` names the log that is projected.
+    """Writes the projection, in one process: the rows of one log at a time.
 
-    Offsets belong to a log: a broker that lost its log (the embedded one does at every exit)
-    restarts at 0, and the rows of the former log stay.
+    Offsets belong to a log: a topic that was recreated begins at 0 again, and the rows of the
+    former log stay.
     """
 
-    def __init__(self, path: Path, cluster: str) -> None:
-        """Open or create the database; raises StoreError."""
+    def __init__(self, path: Path, log: str) -> None:
+        """Open or create the database; raises StoreError, or StoreBusy."""
         # A rebalance asks for offsets in one thread while another applies a chunk.
         self._lock = threading.Lock()
         self._path = path
         self._db = open_writer(path)
-        with closing_on_error(self._db, f"{path} cannot be used as a projection"):
-            self._log = self._log_id(cluster)
+        with explained(path, write=True), closing_on_error(self._db):
+            self._log, self._name = enter_newest(self._db, log)
             self._index = TaskIndex(self._db)
             self._file = _identity(path)
 
-    def _log_id(self, cluster: str) -> int:
-        self._db.execute("INSERT INTO log(cluster) VALUES (?) ON CONFLICT DO NOTHING", (cluster,))
-        row = self._db.execute("SELECT id FROM log WHERE cluster = ?", (cluster,)).fetchone()
-        return int(row[0])
+    def follow(self, log: str) -> str:
+        """Store the records of this log from now on; returns its name (`streams.projection.logs`).
+
+        Writes nothing. Chunks of the log before are not stored any more.
+        """
+        with self._lock:
+            self._name = newest(self._db, log) or log
+            return self._name
+
+    def follow_next(self, log: str) -> str:
+        """As `follow`, for another log that has the same id."""
+        with self._lock:
+            self._name = further(self._db, log)
+            return self._name
 
     def is_in_place(self) -> bool:
         """Whether the file still has its name; a user may move or delete it."""
@@ -108,7 +137,7 @@ class Store:
 
     def _next_offsets(self) -> dict[int, int]:
         query = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
-        return dict(self._db.execute(query, (self._log,)))
+        return dict(self._db.execute(query, (number_of(self._db, self._name),)))
 
     def apply(self, chunk: Chunk) -> Applied:
         """Store one chunk of `results`; see `apply_all`."""
@@ -117,15 +146,42 @@ class Store:
     def apply_all(self, parts: Sequence[Contents]) -> Applied:
         """Store chunks in one transaction, those of each partition in offset order.
 
-        Records below the stored offset are skipped; raises OffsetGap if a chunk begins above
-        it. Of several results of one task, the first in the log stays.
+        Records below the stored offset are skipped, and chunks that name another log than the
+        followed one; raises OffsetGap if a chunk begins above it. Of several results of one task,
+        the first that was stored stays. Raises StoreBusy while the database is locked or the disk
+        is full, and StoreError if a person must act.
         """
-        with self._lock:
+        with self._lock, explained(self._path, write=True):
             self._index.reserve(sum(len(part.offsets) for part in parts))
+            try:
+                with transaction(self._db):
+                    return self._apply_all(parts)
+            except RECORD_ERRORS as e:
+                return self._apply_halves(parts, e)
+
+    def _apply_halves(self, parts: Sequence[Contents], error: Exception) -> Applied:
+        """Store what can be stored; the record that SQLite does not take alone is unreadable."""
+        if len(parts) == 1 and parts[0].records == 1:
+            failed = parts[0].as_unreadable(f"not stored: {type(error).__name__}")
+            [record] = failed.unreadable
+            logger.error(
+                "results[%d] offset %d is not stored: %r", failed.partition, record.offset, error
+            )
             with transaction(self._db):
-                return self._apply_all(parts)
+                return self._apply_all([failed])
+        applied = Applied()
+        for half in _halves(parts):
+            try:
+                with transaction(self._db):
+                    more = self._apply_all(half)
+            except RECORD_ERRORS as e:
+                more = self._apply_halves(half, e)
+            applied = Applied(*map(add, applied, more))
+        return applied
 
     def _apply_all(self, parts: Sequence[Contents]) -> Applied:
+        self._log = enter(self._db, self._name)
+        parts = [part for part in parts if part.log in ("", self._name)]
         offsets = self._next_offsets()
         fresh: list[Contents] = []
         replayed = 0
@@ -201,6 +257,6 @@ class Store:
         These are all rows of former logs and, of this log, those below `starts`, the first
         offset of each partition. Only for a store that holds nothing yet.
         """
-        with self._lock:
-            self._log, rows = copy_expired(self._db, self._log, old, starts)
+        with self._lock, explained(self._path, write=True):
+            self._name, rows = copy_expired(self._db, self._name, old, starts)
             return rows

@@ -10,14 +10,22 @@ committed offset never passes a record that was not acknowledged. Four rules kee
 - Code that drops fetched records seeks back to them.
 - Acknowledged offsets are committed before their partitions are given up.
 
+Offsets belong to one log (`infra.broker.log_id`). When the topic is recreated, the consumer forgets
+what it knows of the former log and reads the new one from its beginning. What is committed names
+its log, so that an offset of a former log, committed late, is not taken for one of the new log.
+
 Use it with `stream.noack().events()`, `event.ack()` and `concurrency=1`.
 It overrides internals of faust-streaming 0.15.3 and aiokafka 0.14.0; both are pinned.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -25,13 +33,20 @@ from mode.utils.futures import notify
 from typing_extensions import override
 
 from infra.broker.fetcher import readable_end
+from infra.broker.log_id import LogIds, is_same_log
 from streams.records import Chunk, OffsetPolicy, Reading
+from streams.transport import commit_metadata
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.attempts import Attempts
+from streams.transport.commit_metadata import CommitMetadata
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0
 MAX_QUEUED_CHUNKS = 4  # fetched chunks that wait for the agent
 ROOM_POLL_SECONDS = 0.001
+COMMIT_RETRY_SECONDS = 0.1
+
+logger = logging.getLogger("petalstream")
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -41,6 +56,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     _progress: int
     _marks: dict[TP, Watermark]
     _policy: OffsetPolicy
+    _logs: LogIds
+    _topic: str  # as soon as partitions are assigned
+    _log: str  # the id of the log to which all offsets here belong; empty before that
     _dropped: set[TP]  # partitions of which fetched records were not delivered
     # Where to read on, if there are no records from the end of the delivered ones up to there.
     _passed: dict[TP, int]
@@ -52,6 +70,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._progress = 0
         self._marks = {}
         self._policy = self.transport.offset_policy
+        self._attempts: Attempts | None = None
+        self._logs = self.transport.logs
+        self._topic = self._log = ""
         self._dropped = set()
         self._passed = {}
 
@@ -70,7 +91,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._unacked_messages.discard(message)
             self._progress += 1
             notify(self._waiting_for_ack)
-            return True
+        if message.alone:
+            self._finish_alone(message)
+        return True
+
+    def _finish_alone(self, message: ChunkMessage) -> None:
+        if self._marks.get(message.tp) is message.mark:
+            self.resume_partitions({ensure_TP(message.tp)})
+            self._n_acked = self._commit_every or 0  # what is found is not to be found again
+
+    def found_alone(self, tp: TP, offset: int) -> None:
+        """A record that was handled alone was set aside."""
+        if self._attempts is not None:
+            self._attempts.found(tp, offset)
+
+    def note_progress(self) -> None:
+        """A chunk is still in process, and has a deadline of its own."""
+        self._progress += 1
 
     @override
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
@@ -86,6 +123,58 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return following
 
     @override
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Leave it to the watermark; Faust compares with what it tried to commit before."""
+        return True
+
+    @property
+    def log_name(self) -> str:
+        """The log of the chunks that are delivered now."""
+        return self._log
+
+    def commit_metadata(self, _tp: TP) -> CommitMetadata:
+        """What to commit beside the offset of a partition."""
+        return CommitMetadata(log=self._log)
+
+    @override
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, if the log is still that of the offsets; False if they mean nothing any more."""
+        log = self._log
+        # Faust has awaited something since it asked for the offsets.
+        marks = {
+            tp: mark
+            for tp, offset in offsets.items()
+            if (mark := self._marks.get(tp)) and (self._next(tp) or 0) >= offset
+        }
+        named = {
+            tp: OffsetAndMetadata(offsets[tp], commit_metadata.encode(self.commit_metadata(tp)))
+            for tp in marks
+        }
+        while (committed := await self._try_commit(log, named)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(COMMIT_RETRY_SECONDS)
+        if committed:
+            for tp, mark in marks.items():
+                mark.base = offsets[tp]
+        return committed
+
+    async def _try_commit(self, log: str, offsets: Mapping[TP, OffsetAndMetadata]) -> bool | None:
+        """Whether it was committed; None to try again.
+
+        The log is looked at right before. aiokafka would repeat its request until a broker takes
+        it, even one that has another log by then.
+        """
+        try:
+            await self._thread.find_coordinator()
+            if not is_same_log(await self._logs.confirm(self._topic), log):
+                return False
+            return bool(await self._thread.commit_once(offsets))
+        except KafkaError as e:
+            if e.retriable:
+                return None
+            await self.crash(e)
+            return False
+
+    @override
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit first: Faust forgets acknowledged offsets before it commits."""
         self._policy.clear()
@@ -93,8 +182,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
+            await self._reset_attempts(tp)
             self._marks.pop(tp, None)
             self._passed.pop(tp, None)
+
+    @override
+    async def on_stop(self) -> None:
+        """Commit, and note that it was an orderly end."""
+        await super().on_stop()
+        for tp in list(self._marks):
+            await self._reset_attempts(tp)
+
+    async def _reset_attempts(self, tp: TP) -> None:
+        unfinished = any(m.tp == tp and not m.acked for m in self._unacked_messages)
+        if self._attempts is not None and not unfinished:
+            mark = self._marks.get(tp)
+            await self._attempts.reset(tp, None if mark is None else mark.next)
 
     @property
     def progress(self) -> int:
@@ -102,7 +205,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return self._progress
 
     def pending(self) -> bool:
-        """Whether there is work: chunks without an ack, or records that were not fetched."""
+        """Whether there is work: chunks without an ack, or records that were not fetched.
+
+        A rebalance waits for the chunks that the agent has, so one that never ends counts then too.
+        """
+        if any(not message.acked for message in self._unacked_messages):
+            return True
         if not self.flow_active or self.app.rebalancing:
             return False
         assigned = self.assignment()
@@ -154,12 +262,35 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust would look for events of single records here and miss them."""
 
-    async def resume_offset(self, tp: TP) -> int:
-        """Where to begin: the committed offset, or the log's start."""
-        committed = await self._thread.committed(tp)
-        if committed is not None:
-            return int(committed)
-        return int((await self._thread.earliest_offsets(tp))[tp])
+    @override
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to where each partition resumes.
+
+        Faust would seek to the committed offsets, whatever log they belong to.
+        """
+        tps = sorted(self.assignment())
+        if not tps:
+            return {}
+        self._topic = tps[0].topic
+        if await self._enter(await self._logs.confirm(self._topic)):
+            offsets: Mapping[TP, int] = await self._thread.earliest_offsets(*tps)
+        else:
+            offsets = await self.resume_offsets(tps)
+        for tp, offset in offsets.items():
+            await self._seek(tp, offset)
+        return offsets
+
+    async def resume_offsets(self, tps: Sequence[TP]) -> Mapping[TP, int]:
+        """Where to begin in each partition: at the offset committed for this log, or its start."""
+        committed = await self._thread.committed(tps)
+        ours = {tp: c.offset for tp, c in committed.items() if self._is_ours(c.metadata)}
+        others = [tp for tp in tps if tp not in ours]
+        return {**ours, **(await self._thread.earliest_offsets(*others) if others else {})}
+
+    def _is_ours(self, metadata: str) -> bool:
+        """Whether committed metadata names this log, or none, as the embedded broker's does."""
+        log = commit_metadata.decode(metadata).log
+        return not log or is_same_log(log, self._log)
 
     @override
     async def _drain_messages(self, fetcher: Any) -> None:
@@ -173,6 +304,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
+            await self._read_new_log()
             await self._seek_dropped()
             if self._commit_every is not None and self._n_acked >= self._commit_every:
                 self._n_acked = 0
@@ -195,7 +327,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             read = self._passed.get(tp, self._read_offset[tp])
             position = self._position(tp)
             if read is None and position is not None and self._end(tp) is not None:
-                read = await self._begin(tp)
+                read = await self._learn_start(tp)
             if read is None or position is None or position <= read:
                 continue
             if not self._policy.is_gap(tp, read):
@@ -205,14 +337,44 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._marks[tp] = Watermark(read, self.app.consumer_generation_id)
             self._passed[tp] = position
 
-    async def _begin(self, tp: TP) -> int | None:
+    async def _learn_start(self, tp: TP) -> int | None:
         """Note where a partition begins of which nothing was delivered yet; None if it is lost."""
         generation = self.app.consumer_generation_id
-        offset = await self.resume_offset(tp)
+        offset = (await self.resume_offsets([tp]))[tp]
         if not self.flow_active or self.app.consumer_generation_id != generation:
             return None
         self._read_offset[tp] = offset
         return offset
+
+    async def _enter(self, log: str) -> bool:
+        """Take over the log's id; True if it is another log than before."""
+        former, self._log = self._log, log
+        if not former or is_same_log(former, log):
+            return False
+        logger.warning("%s was recreated; reading it from its beginning", self._topic)
+        self._forget_all()
+        return True
+
+    def _forget_all(self) -> None:
+        self._policy.clear()
+        self._dropped.clear()
+        for tp in [*self._marks]:
+            self._forget_log(tp)
+        self._progress += 1
+
+    async def _read_new_log(self) -> None:
+        """Read the topic from its beginning if it was recreated since the last look."""
+        known = self._logs.known(self._topic)
+        if known == self._log or not (self._log and self.flow_active):
+            return
+        if await self._enter(known):
+            await self._thread.refresh_metadata()
+            await self._seek_to_start(self.assignment())
+
+    async def _seek_to_start(self, tps: Collection[TP]) -> None:
+        if tps:
+            for tp, offset in (await self._thread.earliest_offsets(*tps)).items():
+                await self._seek_and_note(tp, offset)
 
     async def _read_replaced_logs(self) -> None:
         consumer = self._thread._ensure_consumer()
@@ -221,14 +383,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if read is None or answered_ms is None:
                 continue
             if self._policy.is_replaced(tp, read, self.highwater(tp), answered_ms / 1000):
-                self._forget_log(tp)
-                await self._seek_and_note(tp, (await self._thread.earliest_offsets(tp))[tp])
+                await self._start_over(tp)
+
+    async def _start_over(self, tp: TP) -> None:
+        """Read a partition from its beginning: its log is shorter, under the same id."""
+        self._forget_log(tp)
+        await self._seek_to_start([tp])
 
     def _forget_log(self, tp: TP) -> None:
         """Offsets of the old log mean nothing in the new one."""
         self._marks.pop(tp, None)
         self._passed.pop(tp, None)
         self._committed_offset[tp] = None
+        if self._attempts is not None:
+            self._attempts.forget(tp)
+        if tp in self._paused_partitions:
+            self.resume_partitions({ensure_TP(tp)})
 
     async def _seek_dropped(self) -> None:
         if not (self._dropped and self.flow_active):
@@ -244,14 +414,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _expected(self, tp: TP) -> int:
         offset = self._passed.get(tp, self._read_offset[tp])
-        return int(offset) if offset is not None else await self.resume_offset(tp)
+        return int(offset) if offset is not None else (await self.resume_offsets([tp]))[tp]
 
     async def _deliver_all(self, fetched: Mapping[TP, list[Any]], fetcher: Any) -> None:
         generation = self.app.consumer_generation_id
+        log = self.log_name
 
         def current() -> bool:
             return (
                 self.flow_active
+                and self.log_name == log
                 and self.app.consumer_generation_id == generation
                 and not fetcher.should_stop
             )
@@ -270,11 +442,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not channels:
             return True
         expected = await self._expected(tp)
+        await self._begin(tp, expected, generation)
         if not current():
             return False
         reading = self._policy.read(tp, expected, records, self.highwater(tp))
         if reading.replaced:
-            self._forget_log(tp)
+            await self._start_over(tp)
+            return True
+        if self._attempts is not None:
+            reading = self._attempts.limit(tp, reading)
         if reading.records:
             for channel in channels:
                 while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
@@ -285,6 +461,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if reading.seek is not None:
             await self._seek_and_note(tp, reading.seek)
         return True
+
+    async def _begin(self, tp: TP, offset: int, generation: int) -> None:
+        """Before the first records of a partition: count an attempt at this offset."""
+        if self.transport.attempt_settings is None:
+            return
+        if self._attempts is None:
+            settings = self.transport.attempt_settings
+            self._attempts = Attempts(settings, self._thread, lambda: self._log)
+        await self._attempts.begin(tp, generation, offset, self.highwater(tp))
 
     def _put(self, tp: TP, reading: Reading, generation: int) -> None:
         first, records = reading.first, reading.records
@@ -300,8 +485,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
         message.first, message.last = first, records[-1].offset
         message.mark = self._marks[tp]
+        message.alone = self._attempts is not None and self._attempts.is_alone(tp, first)
+        if message.alone:  # its chunks stay in order although the agent does not wait for them
+            self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
-        chunk = Chunk(tp.topic, tp.partition, first, records)
+        chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name, message.alone)
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
             channel.queue.force_put_nowait(event)

@@ -1,24 +1,31 @@
 """The transport of our Faust applications: its consumer, its producer, and where it resumes."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from typing_extensions import override
 
-from streams.errors import LogReplaced
-from streams.records import OffsetPolicy, warn_of_replaced
+from infra.broker.log_id import LogIds
+from streams.records import OffsetPolicy
+from streams.transport.attempts import AttemptSettings
 from streams.transport.consumer import Consumer
 from streams.transport.producer import Producer
 
 
-def refuse_replaced(tp: TP, expected: int) -> None:
-    """Raise LogReplaced: in a database, rows of two logs with one name look alike."""
-    raise LogReplaced(
-        f"{tp.topic}[{tp.partition}] ends before offset {expected}, which the database has read: "
-        "the topic was recreated; move the database aside and the sink builds a new one"
-    )
+class Projection(Protocol):
+    """What stores the records of one log at a time, and its offsets with them."""
+
+    def follow(self, log: str) -> str:
+        """Store the records of this log from now on; returns the name that its chunks must have."""
+
+    def follow_next(self, log: str) -> str:
+        """As `follow`, for another log that has the same id."""
+
+    def next_offsets(self) -> Mapping[int, int]:
+        """Of each partition with stored records of the followed log, the offset to read next."""
 
 
 class ProjectingConsumer(Consumer):
@@ -27,28 +34,41 @@ class ProjectingConsumer(Consumer):
     So reading the log again repairs a database that was restored or deleted.
     """
 
+    _name = ""  # of the log, as the projection has it
+
+    @property
     @override
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to the stored offsets; Faust would seek to those that the group committed."""
-        offsets = {tp: await self.resume_offset(tp) for tp in self.assignment()}
-        for tp, offset in offsets.items():
-            await self._seek(tp, offset)
-        return offsets
+    def log_name(self) -> str:
+        return self._name
 
     @override
-    async def resume_offset(self, tp: TP) -> int:
-        """The stored offset, or the log's start."""
-        stored = self.transport.stored_offsets().get(tp.partition)
-        if stored is not None:
-            return int(stored)
-        return int((await self._thread.earliest_offsets(tp))[tp])
+    async def resume_offsets(self, tps: Sequence[TP]) -> Mapping[TP, int]:
+        """The stored offsets, or the log's start."""
+        stored = await asyncio.to_thread(self.transport.projection.next_offsets)
+        new = [tp for tp in tps if tp.partition not in stored]
+        starts = await self._thread.earliest_offsets(*new) if new else {}
+        return {tp: stored[tp.partition] if tp.partition in stored else starts[tp] for tp in tps}
+
+    @override
+    async def _enter(self, log: str) -> bool:
+        if log != self._log:
+            self._name = await asyncio.to_thread(self.transport.projection.follow, log)
+        return await super()._enter(log)
+
+    @override
+    async def _start_over(self, tp: TP) -> None:
+        """Read all partitions from their beginnings: rows of two logs must not look alike."""
+        follow = self.transport.projection.follow_next
+        self._name = await asyncio.to_thread(follow, self._log)
+        self._forget_all()
+        await self._seek_to_start(self.assignment())
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
     """Wires consumer and producer. Set as `app.transport`; Faust ignores `producer_transport`.
 
-    With `stored_offsets` (partition -> next offset) the consumer resumes from those, and refuses
-    a log that was replaced. `offset_policy` must learn the broker's cluster id before the start.
+    With a `projection` the consumer resumes from the offsets that it has stored. `offset_policy`
+    must learn the broker's cluster id before the start.
     """
 
     Producer = Producer
@@ -59,12 +79,14 @@ class Transport(driver.Transport):  # type: ignore[misc]
         *,
         fetch_wait_ms: int,
         idempotence: bool,
-        stored_offsets: Callable[[], Mapping[int, int]] | None = None,
+        logs: LogIds,
+        projection: Projection | None = None,
     ) -> None:
         self.fetch_wait_ms = fetch_wait_ms
         self.idempotence = idempotence
-        self.stored_offsets = stored_offsets
-        projects = stored_offsets is not None
-        self.offset_policy = OffsetPolicy(refuse_replaced if projects else warn_of_replaced)
-        self.Consumer = ProjectingConsumer if projects else Consumer
+        self.logs = logs
+        self.projection = projection
+        self.attempt_settings: AttemptSettings | None = None  # None: attempts are not counted
+        self.offset_policy = OffsetPolicy()
+        self.Consumer = Consumer if projection is None else ProjectingConsumer
         super().__init__(app.conf.broker_consumer, app)

@@ -1,14 +1,20 @@
 """Faust's consumer thread, in the event loop that the application runs in."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aiokafka import TopicPartition, errors
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
 
 from infra.broker.fetcher import LeanConsumer, isolation_level
+
+GROUP_CHECK_SECONDS = 1.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -45,14 +51,55 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Use our fetcher, and set what Faust has no setting for."""
         consumer = super()._create_worker_consumer(transport)
-        consumer.__class__ = (
-            LeanConsumer  # Faust makes an aiokafka consumer, and does not start it yet
-        )
+        consumer.__class__ = LeanConsumer  # of an aiokafka consumer that is not started yet
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         consumer._isolation_level = isolation_level(transport.app.settings)
         return consumer
 
-    async def committed(self, tp: TP) -> int | None:
-        """The group's committed offset, from the broker."""
-        offset = await self.call_thread(self._ensure_consumer().committed, tp)
-        return None if offset is None else int(offset)
+    async def committed(self, tps: Sequence[TP]) -> Mapping[TP, OffsetAndMetadata]:
+        """The group's committed offsets, from the broker; without those that do not exist."""
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets(list(tps))
+        return {TP(*tp): committed for tp, committed in found.items()}
+
+    async def find_coordinator(self) -> None:
+        """Wait until the group's coordinator is known."""
+        await self._ensure_consumer()._coordinator.ensure_coordinator_known()
+
+    async def commit_once(self, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
+        """Commit offsets by one request; False if the group has rebalanced. Raises KafkaError."""
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator
+        try:
+            async with coordinator._commit_lock:
+                await asyncio.shield(
+                    coordinator._do_commit_offsets(
+                        consumer._subscription.subscription.assignment,
+                        {TopicPartition(*tp): offset for tp, offset in offsets.items()},
+                    )
+                )
+        except (
+            errors.UnknownMemberIdError,
+            errors.IllegalGenerationError,
+            errors.RebalanceInProgressError,
+        ):
+            return False
+        return True
+
+    async def refresh_metadata(self) -> None:
+        """Ask for the topics' leaders again."""
+        await self._ensure_consumer()._client.force_metadata_update()
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        """End the process with the error for which aiokafka no longer asks for partitions.
+
+        aiokafka raises it from calls that Faust makes only when it has partitions.
+        """
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            if self._consumer is not None and not self.should_stop:
+                try:
+                    self._consumer._coordinator.check_errors()
+                except errors.KafkaError as e:
+                    self.consumer.app._crash(e)  # `crash` would log a traceback first

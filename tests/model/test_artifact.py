@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import joblib
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -16,7 +20,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from model import artifact
 from model import card as cards
-from model.errors import ArtifactError
+from model.card import Feature
+from model.errors import ArtifactError, CardError
 from model.predict import predict
 from model.train import load, make_card, train
 
@@ -30,7 +35,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def rewrite(path: Path, **changes: Any) -> None:
+def rewrite(path: Path, was: Any = None, **changes: Any) -> None:
     card = msgspec.structs.replace(cards.read(path), **changes)
     cards.card_path(path).write_bytes(cards.encode(card))
 
@@ -144,6 +149,30 @@ def test_a_card_of_another_model_is_refused(
     assert str(refused.value) == f"{saved} cannot be served: {fault}"
 
 
+OWN_FAULTS: dict[str, Any] = {
+    "no card": lambda path: cards.card_path(path).unlink(),
+    "broken card": lambda path: cards.card_path(path).write_text("{"),
+    "other bytes": lambda path: path.write_bytes(b"other"),
+    "no artifact": lambda path: path.unlink(),
+    "other version": lambda path: rewrite(path, libraries={"scikit-learn": "0.1"}),
+    "no pickle": lambda path: rewrite(path, sha256=artifact.digest(b""), was=path.write_bytes(b"")),
+}
+
+
+@pytest.mark.parametrize("fault", OWN_FAULTS)
+def test_whatever_is_wrong_with_a_model_of_ones_own_nothing_says_that_petal_train_makes_it(
+    tmp_path: Path, fault: str
+) -> None:
+    path = tmp_path / "own.joblib"
+    model = LinearRegression().fit(X[:, :1], X[:, 2])
+    artifact.save(model, make_card("own", model, FEATURES[:1]), path)
+    OWN_FAULTS[fault](path)
+    with pytest.raises(ArtifactError, match=r"model\.artifact\.save \(README\.md") as refused:
+        artifact.load(path)
+    advice = str(refused.value).partition("petal train makes only the example and does not")[0]
+    assert "petal train" not in advice
+
+
 def unequal_outputs() -> Any:
     return KNeighborsClassifier().fit(X, np.c_[X[:, 0] > 5, (X[:, 1] * 2).astype(int)])
 
@@ -227,3 +256,88 @@ def test_a_card_with_a_number_that_json_cannot_hold_is_not_saved(tmp_path: Path)
     with pytest.raises(ArtifactError, match="cannot be JSON"):
         artifact.save(model, card, tmp_path / "odd.joblib")
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A write beyond `size` bytes of a file fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("fits", ["neither", "artifact"])
+def test_on_a_full_disk_both_files_stay_as_they_were(saved: Path, fits: str) -> None:
+    model, card = train(seed=1)
+    long = msgspec.structs.replace(card, metrics={f"metric {n}": 0.5 for n in range(999)})
+    before = saved.read_bytes(), cards.card_path(saved).read_bytes()
+    size = 100 if fits == "neither" else len(before[0]) + 1000
+    with (
+        pytest.raises(ArtifactError, match=r"cannot be written \(File too large\)"),
+        files_of_at_most(size),
+    ):
+        artifact.save(model, long, saved)
+    assert (saved.read_bytes(), cards.card_path(saved).read_bytes()) == before
+    assert len(list(saved.parent.iterdir())) == 2
+    artifact.load(saved)
+
+
+def test_a_pipe_is_refused_and_not_read(saved: Path) -> None:
+    saved.unlink()
+    os.mkfifo(saved)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "/", "a\\b", "stats", "a\nb", "a\x7f", "a\u2028b", "\ud800"],
+)
+def test_a_name_that_no_url_can_hold_is_refused_with_the_rule(tmp_path: Path, name: str) -> None:
+    model, _ = train(seed=0)
+    with pytest.raises(ArtifactError, match=r"must not be empty, begin with a dot, or contain a"):
+        artifact.save(model, make_card(name, model, FEATURES), tmp_path / "odd.joblib")
+    assert list(tmp_path.iterdir()) == []
+
+
+NUMBER_TYPES: list[Any] = [np.float64, np.float32, np.int64, np.uint8, type(pd.Series([1]).max())]
+YES: Any = np.bool_(True)
+SEVEN: Any = np.int64(7)
+
+
+@pytest.mark.parametrize("kind", NUMBER_TYPES)
+def test_a_card_takes_the_numbers_and_texts_of_numpy_and_pandas(tmp_path: Path, kind: Any) -> None:
+    model = LinearRegression().fit(X[:, :2], X[:, 2])
+    frame = pd.DataFrame({"kind": pd.Categorical(["a", "b"])})
+    features = [
+        Feature(name=np.str_("size"), minimum=kind(1), maximum=kind(3)),
+        Feature(name="kind", categories=frame.kind.cat.categories, nullable=YES),
+    ]
+    card = make_card(np.str_("own"), model, features, {"r2": kind(1)}, seed=SEVEN)
+    saved = artifact.save(model, card, str(tmp_path / "own.joblib"))
+    assert saved.features == (
+        Feature(name="size", minimum=1.0, maximum=3.0),
+        Feature(name="kind", categories=("a", "b"), nullable=True),
+    )
+    assert (saved.name, saved.metrics, saved.seed) == ("own", {"r2": 1.0}, 7)
+    assert artifact.load(str(tmp_path / "own.joblib")).card == saved
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"minimum": "low"},
+            r"Expected `float \| null`, got `str` - at `\$.features\[0\]\.minimum",
+        ),
+        ({"minimum": pd.NA}, "a value of type NAType is not JSON"),
+        ({"categories": (1, 2)}, "Expected `str`, got `int`"),
+    ],
+)
+def test_a_card_that_does_not_fit_names_the_field(tmp_path: Path, changes: Any, fault: str) -> None:
+    model = LinearRegression().fit(X[:, :1], X[:, 2])
+    with pytest.raises(CardError, match=fault):
+        make_card("own", model, [Feature(name="x", **changes)])

@@ -7,15 +7,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
-from sklearn.svm import SVC
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from model.artifact import Loaded
 from model.errors import NotFinite, PredictError, WrongShape
@@ -107,7 +120,7 @@ class Returns:
     [
         (ValueError("no"), "ValueError: no"),
         ([1.0], r"shape \(1,\) for 2 rows"),
-        ([[1.0], [2.0]], r"shape \(2, 1\) for 2 rows"),
+        ([[1.0, 2.0], [2.0, 3.0]], r"shape \(2, 2\) for 2 rows"),
         ([1.0, float("nan")], "not finite"),
         ([1.0, float("inf")], "not finite"),
     ],
@@ -140,6 +153,72 @@ def test_numbers_that_overflow_in_the_model_are_an_error(loaded: Loaded, rows: i
 def test_denormal_numbers_are_numbers(loaded: Loaded) -> None:
     rows = np.full((1, 4), 1e-320)
     assert predict(loaded.model, rows).y == loaded.model.predict(rows).tolist()
+
+
+def logarithm() -> Any:
+    return FunctionTransformer(np.log)
+
+
+SIZES, LARGE = np.arange(1.0, 41.0).reshape(-1, 1), np.arange(1, 41) > 20
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+@pytest.mark.parametrize(
+    "last",
+    [
+        LinearSVC(), RidgeClassifier(), SVC(), KNeighborsClassifier(), LogisticRegression(),
+        DecisionTreeClassifier(), RandomForestClassifier(3), ExtraTreesRegressor(3),
+        GradientBoostingClassifier(n_estimators=2), MLPClassifier((2,), max_iter=5),
+        LinearRegression(), SVR(), KNeighborsRegressor(), GaussianNB(), KMeans(2),
+        HistGradientBoostingClassifier(max_iter=2), make_pipeline(StandardScaler(), SVC()),
+        BaggingClassifier(LinearSVC(), 2), VotingClassifier([("svm", LinearSVC())]),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_infinity_that_a_step_makes_has_the_outcome_of_the_estimator(last: Any) -> None:
+    """Most estimators refuse it; histograms of boosted trees take it as a large value."""
+    model = make_pipeline(logarithm(), clone(last)).fit(SIZES, LARGE)
+    rows = np.array([[0.0]])
+    if isinstance(last, HistGradientBoostingClassifier):
+        assert predict(model, rows).y == model.predict(rows).tolist()
+        return
+    with pytest.raises(ValueError, match="infinity"):
+        model.predict(rows)
+    with pytest.raises(PredictError, match="infinity"):
+        predict(model, rows)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [LinearSVC(), RidgeClassifier(), SVC(), KNeighborsClassifier(), GaussianNB(), SVR()],
+    ids=lambda estimator: type(estimator).__name__,
+)
+@pytest.mark.parametrize("between", [None, StandardScaler()], ids=["alone", "after a scaler"])
+def test_a_missing_value_that_the_estimator_does_not_take_is_an_error(
+    model: Any, between: Any
+) -> None:
+    fitted = make_pipeline(between or "passthrough", clone(model)).fit(SIZES, LARGE)
+    with pytest.raises(PredictError, match="NaN"):
+        predict(fitted, matrix([[None]], numeric=False))
+
+
+def test_a_missing_value_is_answered_where_an_imputer_or_the_estimator_takes_it() -> None:
+    holed = np.where(SIZES == 7, np.nan, SIZES)
+    rows = matrix([[None], [3.0]], numeric=False)
+    for model in (
+        make_pipeline(SimpleImputer(), LinearSVC()),
+        HistGradientBoostingClassifier(max_iter=2),
+        DecisionTreeClassifier(),
+    ):
+        fitted = clone(model).fit(holed, LARGE)
+        assert predict(fitted, rows).y == fitted.predict([[np.nan], [3.0]]).tolist()
+
+
+def test_a_number_that_overflows_in_a_step_is_an_error() -> None:
+    """Trees take their numbers as 32-bit floats."""
+    with np.errstate(all="ignore"), pytest.raises(PredictError, match="too large for dtype"):
+        predict(DecisionTreeClassifier().fit(SIZES, LARGE), np.array([[1e300]]))
 
 
 def test_a_constant_regressor_is_an_estimator_like_any_other() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import sqlite3
@@ -59,13 +60,15 @@ def publish(settings: Settings, rows: Sequence[Sequence[float]]) -> dict[str, li
     return asyncio.run(run())
 
 
-def produce(settings: Settings, values: Sequence[tuple[bytes | None, bytes | None]]) -> None:
-    """Write raw (key, value) records to `tasks`, as a stranger would."""
+def produce(
+    settings: Settings, values: Sequence[tuple[bytes | None, bytes | None]], topic: str = TASKS
+) -> None:
+    """Write raw (key, value) records to a topic, as a stranger would."""
 
     async def run() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
             for key, value in values:
-                await producer.send_and_wait(TASKS, value, key=key)
+                await producer.send_and_wait(topic, value, key=key)
 
     asyncio.run(run())
 
@@ -102,6 +105,41 @@ def labels_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 def expected_labels(loaded: Loaded, asked: dict[str, list[float]]) -> dict[str, str]:
     y = predict(loaded.model, np.array(list(asked.values()))).y
     return {task_id: f'["{label}"]' for task_id, label in zip(asked, y, strict=True)}
+
+
+@pytest.mark.skipif(
+    os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker allows any time-out"
+)
+def test_a_session_time_out_that_the_broker_refuses_ends_worker_and_sink_with_a_line(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.env["PETAL_SESSION_TIMEOUT"] = "3"  # Kafka wants 6 s
+    for process in (pipeline.worker(ready=False), pipeline.sink(ready=False)):
+        wait_until(lambda p=process: p.exit_code is not None, 30, "its end")  # type: ignore[misc]
+        assert process.exit_code == 78
+        assert "PETAL_SESSION_TIMEOUT=3 is not a session time-out" in process.output
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.skipif(
+    os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker allows any number"
+)
+def test_more_replicas_than_brokers_are_refused_with_the_name_of_the_setting(
+    pipeline: Pipeline,
+) -> None:
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings_of(pipeline).bootstrap)
+        await admin.start()
+        await admin.delete_topics([DEAD_LETTERS])
+        await admin.close()
+
+    asyncio.run(delete())
+    pipeline.env["PETAL_REPLICATION"] = "3"
+    done = wait_until(
+        lambda: (done := pipeline.run("status")).returncode == 78 and done, 30, "the refusal"
+    )
+    assert done.stderr.startswith("petal: the broker refuses PETAL_REPLICATION=3")
+    assert done.stderr.count("\n") == 1
 
 
 def test_two_workers_share_the_tasks_and_every_client_gets_its_own_answer(
@@ -460,7 +498,7 @@ def test_tasks_of_a_recreated_topic_are_answered(pipeline: Pipeline) -> None:
     assert set(labels_of(read_rows(settings))) == set(asked)
 
 
-def test_a_sink_refuses_to_mix_results_of_a_recreated_topic(pipeline: Pipeline) -> None:
+def test_a_sink_keeps_its_rows_beside_those_of_a_recreated_topic(pipeline: Pipeline) -> None:
     settings = settings_of(pipeline)
     worker = pipeline.worker()
     sink = pipeline.sink()
@@ -470,12 +508,12 @@ def test_a_sink_refuses_to_mix_results_of_a_recreated_topic(pipeline: Pipeline) 
     sink.stop()
     recreate(settings, RESULTS)
     pipeline.worker()
-    publish(settings, rows_for(20))
-    refusing = pipeline.sink(ready=False)
-    wait_until(lambda: refusing.exit_code is not None, 30, "the sink's end")
-    assert refusing.exit_code == 78
-    assert "the topic was recreated" in refusing.output.splitlines()[-1]
-    assert set(labels_of(read_rows(settings))) == set(asked)
+    asked |= publish(settings, rows_for(20))
+    pipeline.sink()
+    wait_for_rows(settings, len(asked))
+    rows = read_rows(settings)
+    assert set(labels_of(rows)) == set(asked)
+    assert Counter(row["log"] for row in rows) == {1: 200, 2: 20}
 
 
 def test_a_stopped_worker_hands_over_while_a_frozen_one_is_replaced(pipeline: Pipeline) -> None:

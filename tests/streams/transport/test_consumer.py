@@ -6,23 +6,27 @@ import inspect
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.transport import consumer as stock
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from intervaltree import IntervalTree
 
+from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.process.gc import collect_regularly
 from infra.process.status import State
 from streams import application
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.attempts import Attempts, AttemptSettings, FileCounter
 from streams.transport.consumer import Consumer
 from streams.transport.driver import ProjectingConsumer
 from streams.transport.producer import Producer
@@ -64,12 +68,17 @@ def test_stock_faust_still_commits_past_what_is_not_acknowledged(
         (stock.Consumer, "_drain_messages", ["self", "fetcher"]),
         (stock.Consumer, "_new_offset", ["self", "tp"]),
         (stock.Consumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
+        (stock.Consumer, "_should_commit", ["self", "tp", "offset"]),
         (stock.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (stock.Consumer, "_wait_next_records", ["self", "timeout"]),
         (stock.Consumer, "commit", ["self", "topics", "start_new_transaction"]),
         (stock.Consumer, "verify_event_path", ["self", "now", "tp"]),
         (stock.ThreadDelegateConsumer, "seek_to_committed", ["self"]),
         (stock.ThreadDelegateConsumer, "_seek", ["self", "partition", "offset"]),
+        (stock.ThreadDelegateConsumer, "_commit", ["self", "offsets"]),
+        (GroupCoordinator, "ensure_coordinator_known", ["self"]),
+        (GroupCoordinator, "fetch_committed_offsets", ["self", "partitions"]),
+        (GroupCoordinator, "_do_commit_offsets", ["self", "assignment", "offsets"]),
         (driver.Consumer, "_new_consumer_thread", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver.Producer, "_settings_extra", ["self"]),
@@ -101,6 +110,7 @@ class Nothing:
     """The subject of an application that is never started."""
 
     state: State = "starting"
+    reason: str | None = None
     model: str | None = None
 
     async def open(self, _cluster: str) -> None:
@@ -117,8 +127,10 @@ def make_app() -> Iterator[Apps]:
     asyncio.set_event_loop(loop)
     apps: list[application.Application] = []
 
-    def make(stored_offsets: Any = None, **settings: Any) -> application.Application:
-        made = application.Application("group", Settings(**settings), Nothing(), stored_offsets)
+    def make(projection: Any = None, **values: Any) -> application.Application:
+        settings = Settings(**values)
+        logs = LogIds(settings)
+        made = application.Application("group", settings, Nothing(), logs, projection)
         apps.append(made)
         return made
 
@@ -138,12 +150,11 @@ def test_the_app_uses_our_consumer_and_producer(make_app: Apps) -> None:
 
 
 def test_a_projecting_app_resumes_from_its_own_offsets(make_app: Apps) -> None:
-    app = make_app(stored_offsets=lambda: {0: 7})
+    app = make_app(SimpleNamespace(next_offsets=lambda: {0: 7}))
     assert isinstance(app.consumer, ProjectingConsumer)
-    assert (
-        asyncio.get_event_loop().run_until_complete(app.consumer.resume_offset(TP("results", 0)))
-        == 7
-    )
+    tp = TP("results", 0)
+    resuming = app.consumer.resume_offsets([tp])
+    assert asyncio.get_event_loop().run_until_complete(resuming) == {tp: 7}
 
 
 @pytest.mark.parametrize(("broker", "idempotent"), [("", False), ("kafka.example:9092", True)])
@@ -184,6 +195,41 @@ def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
         assert consumer.ack_chunk(message) is False, "acknowledged twice"
         assert now.next == moved
     assert consumer._new_offset(tp) == 15
+
+
+def test_a_chunk_without_an_ack_is_pending_during_a_rebalance_too(make_app: Apps) -> None:
+    """The rebalance waits for it, so nothing else would end a chunk that never returns."""
+    consumer = make_app().consumer
+    tp = TP("tasks", 0)
+    consumer.app.rebalancing = True
+    before = consumer.pending()
+    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
+    message.first, message.last, message.mark = 10, 14, Watermark(10, generation=1)
+    consumer.track_message(message)
+    meanwhile = consumer.pending()
+    consumer.ack_chunk(message)
+    assert [before, meanwhile, consumer.pending()] == [False, True, False]
+
+
+@pytest.mark.parametrize(("in_hand", "ends"), [(False, 0), (True, 1)])
+def test_an_attempt_counts_unless_its_partition_is_given_up_with_no_chunk_in_hand(
+    make_app: Apps, tmp_path: Path, in_hand: bool, ends: int
+) -> None:
+    consumer = make_app().consumer
+    tp = TP("tasks", 0)
+    settings = AttemptSettings(folder=tmp_path, group="petal-worker", embedded=True, window=9)
+    consumer._attempts = Attempts(settings, consumer._thread, lambda: "a-log")
+    consumer._marks[tp] = Watermark(10, generation=1)
+    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
+    if in_hand:
+        consumer.track_message(message)
+
+    async def give_up() -> int:
+        await consumer._attempts.begin(tp, 1, 10, 20)
+        await consumer._reset_attempts(tp)
+        return await FileCounter(tmp_path, "petal-worker", lambda: "a-log").read(tp, 10)
+
+    assert consumer.loop.run_until_complete(give_up()) == ends
 
 
 class Knot:
