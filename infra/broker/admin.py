@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from infra import topics
-from infra.broker import connection
+from infra.broker import connection, embedded, topic_configs
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import Topic
@@ -58,7 +58,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
 
 
 async def prepare(settings: Settings, wait: float | None = None) -> str:
-    """Wait for the broker, create missing topics, check partition counts; returns the cluster id.
+    """Wait for the broker, create missing topics, check the others; returns the cluster id.
 
     `wait` is in seconds; the default is the setting `broker_wait`. Raises BrokerUnavailable after
     that time, or TopicMismatch. Call it before any consumer or producer starts: the embedded
@@ -73,7 +73,10 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
             wanted = pipeline_topics(settings)
             await _create(admin, wanted, settings.replication)
             await _check(admin, wanted)
-            return str((await admin.describe_cluster())["cluster_id"])
+            cluster = str((await admin.describe_cluster())["cluster_id"])
+            if not embedded.is_embedded(cluster):  # that one has no configs
+                await topic_configs.correct(admin, wanted, settings.bootstrap)
+            return cluster
     except (KafkaError, TimeoutError) as e:
         raise BrokerUnavailable(
             f"the broker at {settings.bootstrap} does not answer as a Kafka broker: {e!r}"
