@@ -33,6 +33,7 @@ from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
 from infra.tracing import Tracing
 from model.artifact import Loaded
+from model.card import Card
 
 
 @contextmanager
@@ -80,9 +81,13 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | T
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
     feed = Feed(settings.database)
-    tasks = Tasks(lambda: repository.default.card, connection, feed, settings)
+
+    def card() -> Card:
+        return repository.default.card
+
+    tasks = Tasks(card, connection, feed, settings)
     routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
-    routes += Documents(routes, settings).routes()
+    routes += Documents(routes, settings, card).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:

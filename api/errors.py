@@ -12,7 +12,9 @@ RequestError
 ├── WrongContentType  415
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
+├── UnreadableAnswer  502  what came for a task is not a result
 └── Unavailable       503  retry after `Retry-After` seconds
+    ├── NotLoaded         503  the model's file cannot be loaded
     ├── Overloaded        503  too many rows wait for the model
     ├── DeadlineExceeded  503  the model did not answer in time
     ├── Stopping          503  the service stops before the answer is ready
@@ -126,11 +128,24 @@ class TooMany(RequestError):
         self.headers = {"Retry-After": str(seconds)}
 
 
+class UnreadableAnswer(RequestError):
+    """What a worker published for the task is not a result; the task is accepted."""
+
+    status = 502
+
+
 class Unavailable(RequestError):
     """The request needs a part that is away; nothing was done."""
 
     status = 503
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class NotLoaded(Unavailable):
+    """The file of this model cannot be loaded; the error says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the model {quote(name)} is not loaded: {reason}")
 
 
 class Overloaded(Unavailable):

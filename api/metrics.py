@@ -24,6 +24,7 @@ from starlette.types import Scope
 
 from api.operation import Content, Operation
 
+MAX_BATCH_SIZES = 1024  # that have statistics of their own: any number of rows is a size
 OTHER = "other"  # clients must not be able to create series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
@@ -51,23 +52,87 @@ class Durations:
         return list(zip(BOUNDS, accumulate(self._counts), strict=True))
 
 
+class Total:
+    """A count and seconds."""
+
+    __slots__ = ("count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+
+class Parts:
+    """Seconds of all answered requests, from a whole body to a response, and their parts."""
+
+    __slots__ = ("computed", "decoded", "encoded", "last", "rows", "seconds", "waited")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.decoded = 0.0
+        self.waited = 0.0  # for the prediction, which is a part of it
+        self.computed = 0.0
+        self.encoded = 0.0
+        self.rows = 0
+        self.last = 0.0  # when the last one was answered, by time.perf_counter
+
+
 class ModelMetrics:
     """The counters of one version of a model."""
 
-    __slots__ = ("compute", "failure", "queue", "rows", "success")
+    __slots__ = (
+        "batches", "compute", "executions", "failure", "failure_seconds", "parts", "queue", "rows",
+        "success",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.success = 0  # requests answered
         self.failure = 0  # requests for this model that got an error
+        self.failure_seconds = 0.0
         self.rows = 0
         self.queue = Durations()
         self.compute = Durations()
+        self.parts = Parts()
+        self.executions = 0  # predictions that answered at least one request
+        self.batches: dict[int, Total] = {}  # by their rows
 
-    def predicted(self, rows: int, queue: float, compute: float) -> None:
-        """Count one batch: its rows, the seconds it waited, the seconds of the prediction."""
+    def predicted(self, requests: int, rows: int, queue: float, compute: float) -> None:
+        """Count one batch of rows: the seconds that it waited and those of its prediction.
+
+        `requests` were answered by it.
+        """
         self.rows += rows
         self.queue.observe(queue)
         self.compute.observe(compute)
+        if not requests:
+            return
+        self.executions += 1
+        self.parts.computed += requests * compute
+        total = self.batches.get(rows)
+        if total is None:
+            if len(self.batches) == MAX_BATCH_SIZES:
+                return
+            total = self.batches[rows] = Total()
+        total.count += 1
+        total.seconds += compute
+
+    def answered(
+        self, rows: int, received: float, decoded: float, predicted: float, encoded: float
+    ) -> None:
+        """Count an answered request: its rows, and when each of its parts was ready."""
+        self.success += 1
+        parts = self.parts
+        parts.rows += rows
+        parts.decoded += decoded - received
+        parts.waited += predicted - decoded
+        parts.encoded += encoded - predicted
+        parts.seconds += encoded - received
+        parts.last = encoded
+
+    def failed(self, seconds: float) -> None:
+        """Count a request that got an error after so many seconds."""
+        self.failure += 1
+        self.failure_seconds += seconds
 
 
 class Metrics:

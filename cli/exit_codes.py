@@ -11,9 +11,11 @@ from streams.errors import (
     LogReplaced,
     PipelineUnavailable,
     ResultTimeout,
+    StoreBusy,
     StoreError,
     TaskTooLarge,
     UnknownOutcome,
+    UnreadableResult,
 )
 
 NOT_FOUND = 1  # as grep
@@ -29,11 +31,13 @@ CODES: dict[type[Exception], int] = {
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,
     StoreError: os.EX_CONFIG,
+    StoreBusy: os.EX_TEMPFAIL,
     LogReplaced: os.EX_TEMPFAIL,
     PipelineUnavailable: os.EX_UNAVAILABLE,
     UnknownOutcome: os.EX_TEMPFAIL,
     ResultTimeout: os.EX_TEMPFAIL,
     TaskTooLarge: os.EX_DATAERR,
+    UnreadableResult: os.EX_DATAERR,
     IdConflict: os.EX_DATAERR,
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,

@@ -73,10 +73,12 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
         if not (found or only) and left:
             found.append(f"{group}: no process on this machine has the partitions {left}")
         faults += found
+    if faults:  # what cannot be read may be the reason
+        faults += status.unreadable(settings.status)
     return statuses, faults
 
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    model = f"\t{process.model}" if process.model else ""
-    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{model}"
+    ends = "".join(f"\t{text}" for text in (process.model, process.reason) if text)
+    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

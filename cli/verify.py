@@ -25,7 +25,10 @@ def verify(as_json: bool) -> None:
     with output.progress("reading results") as progress:
         found = asyncio.run(run(settings, progress))
     if as_json:
-        click.echo(output.to_json({**found._asdict(), "agrees": found.agrees}))
+        document = {**found._asdict(), "agrees": found.agrees}
+        if not found.unreadable:
+            del document["unreadable"]
+        click.echo(output.to_json(document))
     else:
         _show(found)
     raise click.exceptions.Exit(0 if found.agrees else 1)
@@ -40,6 +43,11 @@ def _show(found: "Verified") -> None:
     for kind in ("missing", "different", "extra"):
         for name in getattr(found, kind)[:MAX_IDS]:
             click.echo(f"{kind}\t{name}")
+    if found.unreadable:
+        click.echo(
+            f"{len(found.unreadable)} of the missing have a record in results that cannot be read; "
+            "to publish their tasks again, once the worker is mended: petal reconcile"
+        )
     if found.conflicts:
         click.echo(f"{found.conflicts} results with the id of another task (id_conflict)")
     if not found.consistent:

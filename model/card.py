@@ -22,7 +22,7 @@ CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no 
 SAVE_OWN = "model.artifact.save (README.md, 'Your own model')"
 NAME_RULE = (
     "a model's name is part of URLs and of file names: it must not be empty, begin with a dot, "
-    "or contain a slash, a backslash or a control character"
+    "or contain a slash, a backslash or a control character, and `stats` is an address of its own"
 )
 
 
@@ -144,7 +144,7 @@ def _plain_value(value: Any) -> Any:
 def check_name(name: str) -> None:
     """Raise CardError for a name that no URL or file name can hold."""
     is_bad = any(c in "/\\" or unicodedata.category(c) in CONTROLS for c in name)
-    if is_bad or not name or name.startswith("."):
+    if is_bad or not name or name.startswith(".") or name == "stats":
         raise CardError(f"{name!r} cannot be a model's name: {NAME_RULE}")
 
 

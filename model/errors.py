@@ -5,6 +5,7 @@ ArtifactError      an artifact is missing, altered, or cannot be served
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
+├── WrongType
 └── NotFinite
 """
 
@@ -36,6 +37,10 @@ class PredictError(Exception):
 
 class WrongShape(PredictError):
     """The model did not return one label or number per row; it may have several outputs."""
+
+
+class WrongType(PredictError):
+    """The model returned something that is no text, number, true or false."""
 
 
 class NotFinite(PredictError):

@@ -10,8 +10,9 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
-from model.errors import NotFinite, PredictError, WrongShape
+from model.errors import NotFinite, PredictError, WrongShape, WrongType
 
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
 
 
@@ -64,8 +65,9 @@ def predict(model: Any, X: Array) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
     `y` comes from `model.predict`, not from the arg max of `predict_proba`: the two may differ.
-    Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity, and
-    WrongShape if it returns another number of rows or several values for a row.
+    Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity,
+    WrongShape if it returns another number of rows or several values for a row, and WrongType if
+    it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
     try:
         if len(X) == 1 and logistic.is_known(model, X):
@@ -74,9 +76,17 @@ def predict(model: Any, X: Array) -> Prediction:
     except PredictError:
         raise
     except Exception as e:
-        raise PredictError(f"{type(e).__name__}: {e}"[:200]) from e
-    _check_finite(y, proba)
-    return Prediction(y.tolist(), None if proba is None else proba.tolist())
+        raise PredictError(_sentence(e)) from e
+    return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+
+
+def _sentence(error: Exception) -> str:
+    """An error of an estimator, as text that can be encoded."""
+    try:
+        text = f"{type(error).__name__}: {error}"[:200]
+    except Exception:  # `__str__` of a class that is not ours
+        text = type(error).__name__
+    return text.encode("utf-8", "replace").decode()
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:
@@ -106,13 +116,67 @@ def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
     return y, proba
 
 
-def _check_finite(y: Array, proba: Array | None) -> None:
-    for values in (y, proba):
-        if values is None or values.dtype.kind != "f":
-            continue
-        # The same as `all()`, which for one row takes as long as the model's arithmetic.
-        if not np.logical_and.reduce(np.isfinite(values), axis=None):
-            raise NotFinite
+def _labels(y: Array) -> list[Any]:
+    """The labels as text, integers, floats and booleans of Python."""
+    kind = y.dtype.kind
+    if kind == "f":
+        return _finite(y)
+    if kind in "biu":
+        return list(y.tolist())
+    if kind == "U":
+        labels = list(y.tolist())
+        _check_text("".join(labels))
+        return labels
+    if kind in "OT":
+        return [_label(value) for value in y.tolist()]
+    raise WrongType(f"the model's answer is of the type {y.dtype}, which a result cannot hold")
+
+
+def _label(value: Any) -> Any:
+    """One label of an array of objects."""
+    if isinstance(value, np.floating):
+        value = float(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        raise NotFinite
+    if kind is int and not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise WrongType("the model's answer is an integer of more than 64 bits")
+    if kind is str:
+        _check_text(value)
+    elif kind not in (int, float, bool):
+        raise WrongType(f"the model's answer is of the type {kind.__name__}, not a label or number")
+    return value
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:  # half of a surrogate pair
+        raise WrongType("the model's answer is a text that is no Unicode") from e
+
+
+def _probabilities(proba: Array) -> list[list[float]]:
+    if proba.dtype.kind in "biuO":
+        try:
+            proba = proba.astype(np.float64)
+        except (TypeError, ValueError) as e:
+            raise WrongType("the model's probabilities are no numbers") from e
+    if proba.dtype.kind != "f":
+        raise WrongType(f"the model's probabilities are of the type {proba.dtype}")
+    return _finite(proba)
+
+
+def _finite(values: Array) -> list[Any]:
+    """An array of floats as those of Python; raises NotFinite."""
+    if values.dtype.itemsize > 8:  # a long double is no float of Python
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float64)
+    # The same as `all()`, which for one row takes as long as the model's arithmetic.
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):
+        raise NotFinite
+    return list(values.tolist())
 
 
 class Joint(NamedTuple):

@@ -88,6 +88,11 @@ def _is_installed(module: str) -> bool:
     )
 
 
+def example_row(card: Card) -> list[Any]:
+    """A row that the model should answer, from the middle of what its features allow."""
+    return [_value(feature, 0.5) for feature in card.features]
+
+
 def has_several_outputs(model: Any, card: Card) -> bool:
     """Whether the model returns several values for a row."""
     # No attribute shows it for every estimator, so the model predicts a row. If that row fails

@@ -7,6 +7,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -19,8 +21,9 @@ from infra.broker import admin, connection
 from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
+from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
-from infra.process.status import REPORT_SECONDS, Lag, State, Status, StatusFile
+from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
@@ -40,6 +43,7 @@ class Resource(Protocol):
     """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
+    reason: str | None  # why it waits, in the states "waiting" and "paused"
     model: str | None
 
     async def open(self, cluster: str) -> None:
@@ -89,8 +93,8 @@ class Application(faust.App):  # type: ignore[misc]
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
-        self._reporter = StatusReporter(self)
         try:
+            self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
             await self.resource.open(cluster)
@@ -107,7 +111,11 @@ class Application(faust.App):  # type: ignore[misc]
     @override
     async def on_started(self) -> None:
         """Also start the watchdog and the regular garbage collection."""
-        watchdog = Watchdog(self.settings.stall_timeout, lambda why: end(why, os.EX_TEMPFAIL))
+        watchdog = Watchdog(
+            self.settings.stall_timeout,
+            lambda why: end(why, os.EX_TEMPFAIL),
+            waits=lambda: self.resource.state == "paused",
+        )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
         self.add_future(collect_regularly())
@@ -140,18 +148,42 @@ class Application(faust.App):  # type: ignore[misc]
 
 
 class StatusReporter:
-    """Writes the application's status file once a second."""
+    """Writes the application's status file once a second, as far as the disk has room."""
 
     def __init__(self, app: Application) -> None:
+        """Raises ConfigError if this account may not write to the folder."""
         self._app = app
-        self._file = StatusFile(app.settings.status, app.conf.id)
+        self._file: StatusFile | None = None
+        self._is_silent = False
         self._progress, self._since = -1, time.time()
+        self._write(self._status(time.time()))
         self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
         while True:
-            self._file.write(self._status(time.time()))
             await asyncio.sleep(REPORT_SECONDS)
+            try:
+                self._write(self._status(time.time()))
+            except ConfigError as e:
+                end(str(e), os.EX_CONFIG)
+
+    def _write(self, status: Status) -> None:
+        folder = self._app.settings.status
+        try:
+            if self._file is None:
+                self._file = StatusFile(folder, self._app.conf.id)
+            self._file.write(status)
+            self._is_silent = False
+        except OSError as e:
+            if not may_pass(e):
+                file = Path(os.fsdecode(e.filename or folder))
+                advice = cure(file, ANOTHER_FOLDER)
+                raise ConfigError(
+                    f"no status file in {folder}: {file}: {e.strerror}; {advice}"
+                ) from e
+            if not self._is_silent:
+                logger.error("no status file in %s: %s", folder, e.strerror)
+            self._is_silent = True
 
     def _status(self, now: float) -> Status:
         app = self._app
@@ -160,6 +192,7 @@ class StatusReporter:
             host=socket.gethostname(),
             pid=os.getpid(),
             state=app.resource.state,
+            reason=app.resource.reason,
             model=app.resource.model,
             at=now,
         )
@@ -180,7 +213,9 @@ class StatusReporter:
     def stop(self) -> None:
         """Stop, and remove the file."""
         self._reporting.cancel()
-        self._file.remove()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.remove()
 
 
 class RepeatFilter(logging.Filter):

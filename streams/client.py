@@ -157,7 +157,8 @@ class Client:
         """Publish one task and await its own result.
 
         `digest` is `codec.input_digest(X)`, if the caller has it. Raises ResultTimeout after
-        `timeout` seconds, and IdConflict if the result is that of another task with this id.
+        `timeout` seconds, UnreadableResult if what came is not a result, and IdConflict if it is
+        that of another task with this id.
         """
         await self.tail()
         task_id = task_id or new_id()
@@ -172,7 +173,7 @@ class Client:
         """Await the result of a task that was published earlier, by anyone.
 
         Reads `results` from its beginning, because the answer may be there already.
-        Raises ResultTimeout after `timeout` seconds.
+        Raises ResultTimeout after `timeout` seconds, and UnreadableResult.
         """
         # Expected first: a reader that is at work may read it before `tail` returns.
         with self._listener.expected(task_id) as future:

@@ -57,6 +57,15 @@ def decode_result(value: bytes) -> Result:
     return result
 
 
+def is_result(value: bytes | None) -> bool:
+    """Whether a record's value is a result."""
+    try:
+        decode_result(value or b"")
+    except DECODE_ERRORS:
+        return False
+    return True
+
+
 def decode_results(values: Sequence[bytes]) -> list[Result] | None:
     """The result in each of the values, by one decode for all, at half the cost of one for each.
 

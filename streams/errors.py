@@ -5,8 +5,11 @@ ClientError
 ├── UnknownOutcome       the broker did not confirm the task in time
 ├── TaskTooLarge         the task does not fit into one message
 ├── ResultTimeout        no result yet; the task is accepted
+├── UnreadableResult     the task's record in `results` is not a result
 └── IdConflict           the id belongs to another task
-StoreError               a file that is not a projection, or cannot be opened
+StoreError               a file that is not a projection, or cannot be used
+├── NoProjection         there is none yet
+└── StoreBusy            locked, or the disk is full: it may end by itself
 OffsetGap                a chunk does not begin at the stored offset
 LogReplaced              a partition ends before the offset that was read
 """
@@ -36,12 +39,30 @@ class ResultTimeout(ClientError):
         self.task_id = task_id
 
 
+class UnreadableResult(ClientError):
+    """The task's record in `results` is not a result, and no other one follows."""
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(
+            f"the result of task {task_id} cannot be read ({reason}); to publish the task again "
+            "once its worker is mended: petal reconcile"
+        )
+
+
 class IdConflict(ClientError):
     """The id belongs to another task, whose result stays."""
 
 
 class StoreError(Exception):
-    """A file that is not a projection, or cannot be opened."""
+    """A file that is not a projection, or cannot be used."""
+
+
+class NoProjection(StoreError):
+    """There is no database yet, or one without tables."""
+
+
+class StoreBusy(StoreError):
+    """The projection cannot be used at this moment: it is locked, or the disk is full."""
 
 
 class OffsetGap(Exception):

@@ -14,6 +14,7 @@ from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from infra.topics import RESULTS
 from streams.codec import DECODE_ERRORS, decode_result
+from streams.errors import UnreadableResult
 from streams.events import Result
 from streams.records import OffsetPolicy
 
@@ -35,6 +36,8 @@ class Listener:
         self._next: dict[TopicPartition, int] = {}  # the offset to read
         self._logs = LogIds(settings)
         self._log = ""  # to which the offsets belong
+        # Of awaited tasks, by partition: why a record of theirs is not a result.
+        self._unreadable: dict[TopicPartition, dict[bytes, str]] = {}
 
     async def open(self, from_beginning: bool) -> None:
         """Read the log from its end or its beginning on; the latter also if it was read before.
@@ -72,7 +75,10 @@ class Listener:
 
     @contextmanager
     def expected(self, task_id: str) -> Iterator[asyncio.Future[Result | None]]:
-        """The result of a task, as soon as it is read; None after `give_up`."""
+        """The result of a task, as soon as it is read; None after `give_up`.
+
+        The future raises UnreadableResult if the task's only record is not a result.
+        """
         key = task_id.encode()
         future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
         if self._given_up:
@@ -130,12 +136,23 @@ class Listener:
         """Deliver all records at once, and go back to those that are late."""
         for record in records:
             if record.key in self._waiting:
-                self._decode(record.key, record.value)
+                self._decode(tp, record.key, record.value)
         expected = self._next.get(tp, records[0].offset)
         reading = self._policy.read(tp, expected, records, consumer.highwater(tp))
         self._next[tp] = reading.next
         if reading.seek is not None:
             consumer.seek(tp, reading.seek)
+        end = consumer.highwater(tp)
+        if tp in self._unreadable and (end is None or reading.next >= end):
+            self._deliver_unreadable(self._unreadable.pop(tp))
+
+    def _deliver_unreadable(self, reasons: dict[bytes, str]) -> None:
+        """End the waits for results that cannot be read; no readable ones followed in the log."""
+        for key, reason in reasons.items():
+            error = UnreadableResult(key.decode(), reason)
+            for future in self._waiting.pop(key, []):
+                if not future.done():
+                    future.set_exception(error)
 
     async def _read_new_log(self, consumer: AIOKafkaConsumer) -> None:
         """Read the topic from its beginning if it was recreated since the last look."""
@@ -160,14 +177,14 @@ class Listener:
                 self._next[tp] = 0
                 await consumer.seek_to_beginning(tp)
 
-    def _decode(self, key: bytes, value: bytes | None) -> None:
+    def _decode(self, tp: TopicPartition, key: bytes, value: bytes | None) -> None:
         try:
             result = decode_result(value or b"")
-        except DECODE_ERRORS:
-            return  # not a result; the sink keeps it as unreadable
-        if result.id.encode() != key:
+        except DECODE_ERRORS as e:  # the sink keeps it as unreadable
+            self._unreadable.setdefault(tp, {})[key] = str(e)[:200]
             return
-        _deliver(self._waiting.pop(key), result)
+        if result.id.encode() == key:
+            _deliver(self._waiting.pop(key), result)
 
 
 def _deliver(futures: Iterable[asyncio.Future[Result | None]], result: Result | None) -> None:

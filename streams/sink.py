@@ -7,8 +7,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from infra import config
 from infra.broker.log_id import LogIds, is_same_log
@@ -17,10 +17,11 @@ from infra.process.status import State
 from infra.topics import RESULTS, SINK_GROUP
 from streams import application
 from streams.application import Application
+from streams.errors import StoreBusy, StoreError
 from streams.projection.blocks import Contents
 from streams.projection.buffer import Buffer, BufferedChunk
 from streams.projection.lock import WriterLock
-from streams.projection.store import Applied, Store
+from streams.projection.store import Store
 
 STANDBY_POLL_SECONDS = 0.5
 WATCH_SECONDS = 1.0
@@ -29,16 +30,7 @@ SAFE_SQLITE = (3, 51, 3)
 
 logger = logging.getLogger("petalstream")
 
-
-def is_transient(error: sqlite3.OperationalError) -> bool:
-    """Whether an error of SQLite may end by itself: a lock, a full disk, an I/O error."""
-    # The lower byte is the kind; the rest is its detail, such as SQLITE_IOERR_WRITE.
-    return error.sqlite_errorcode & 0xFF in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-    )
+T = TypeVar("T")
 
 
 class Projection:
@@ -50,6 +42,7 @@ class Projection:
     def __init__(self, settings: Settings, logs: LogIds) -> None:
         self.state: State = "starting"
         self.model: str | None = None
+        self.reason: str | None = None  # why it waits
         self._settings = settings
         self._logs = logs
         self._lock = WriterLock(settings.database)
@@ -60,11 +53,13 @@ class Projection:
         """Open the database; raises StoreError.
 
         While another sink writes the database, this one stands by, to take over when that ends.
+        While the database is locked or the disk is full, it waits.
         """
-        if not self._lock.try_acquire():
+        if not await self._when_possible(self._lock.try_acquire, "waiting"):
             self.state = "standby"
             logger.info("standing by: another sink writes %s", self._settings.database)
-            while not self._lock.try_acquire():  # noqa: ASYNC110 - the lock is another process's
+            while not await self._when_possible(self._lock.try_acquire, "waiting"):
+                self.state = "standby"
                 await asyncio.sleep(STANDBY_POLL_SECONDS)
         if sqlite3.sqlite_version_info < SAFE_SQLITE:
             # sqlite.org/wal.html#walresetbug
@@ -72,9 +67,18 @@ class Projection:
                 "SQLite %s can corrupt a database that two processes write (fixed in 3.51.3); "
                 "only the sink may write %s", sqlite3.sqlite_version, self._settings.database
             )  # fmt: skip
-        self._store = Store(self._settings.database, await self._logs.confirm(RESULTS))
+        log = await self._logs.confirm(RESULTS)
+        self._store = await self._when_possible(
+            lambda: Store(self._settings.database, log), "waiting"
+        )
         self._watching = asyncio.create_task(self._watch())
         self.state = "ready"
+
+    async def close(self) -> None:
+        """Fold the write-ahead log into the file, after all chunks are acknowledged."""
+        if self.state == "ready":
+            self._watching.cancel()
+            await asyncio.to_thread(self._store.close)
 
     async def _watch(self) -> None:
         """End the process when the file is moved or deleted: its rows would be lost to readers."""
@@ -111,6 +115,8 @@ class Projection:
                 await self._store_all(await self._of_this_log(chunks))
                 for chunk in chunks:  # Kafka's offset is only a hint here
                     chunk.event.ack()
+        except StoreError as e:
+            application.end(str(e), os.EX_CONFIG)
         except Exception as e:  # the outermost edge: without an ack the chunks are reread
             application.fail("storing results", e)
 
@@ -124,28 +130,35 @@ class Projection:
         return [c for chunk in chunks if is_same_log((c := chunk.contents).log.split("#")[0], log)]
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
-        """One transaction. While the database is locked or full, retry the same chunks; the
-        transport stops fetching meanwhile."""
-        backoff = FIRST_BACKOFF_SECONDS
-        while (applied := await self._try_store(parts, backoff)) is None:
-            self.state = "paused"
-            await asyncio.sleep(backoff)
-            backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
-        if self.state == "paused":
-            self.state = "ready"
-            logger.warning("the database can be written again")
+        """One transaction. The transport stops fetching while it waits."""
+        applied = await self._when_possible(lambda: self._store.apply_all(parts), "paused")
+        self.state = "ready"
         if applied.conflicts:
             logger.warning("id_conflict: %d results for ids of other tasks", applied.conflicts)
 
-    async def _try_store(self, parts: Sequence[Contents], backoff: float) -> Applied | None:
-        """None after a transient error."""
-        try:
-            return await asyncio.to_thread(self._store.apply_all, parts)
-        except sqlite3.OperationalError as e:
-            if not is_transient(e):
-                raise
-            logger.error("the database cannot be written (%s); retry in %g s", e, backoff)
-            return None
+    async def _when_possible(self, attempt: Callable[[], T], waiting: State) -> T:
+        """The value of `attempt`, repeated while the database is locked or the disk is full.
+
+        The state is `waiting` meanwhile. Each reason is logged once.
+        """
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                value = await asyncio.to_thread(attempt)
+            except StoreBusy as e:
+                self._wait_for(str(e), waiting)
+            else:
+                if self.reason is not None:
+                    logger.warning("the database can be written again")
+                    self.reason = None
+                return value
+            await asyncio.sleep(backoff)
+            backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
+
+    def _wait_for(self, reason: str, waiting: State) -> None:
+        if reason != self.reason:
+            logger.error("the database cannot be written, the sink waits: %s", reason)
+        self.reason, self.state = reason, waiting
 
 
 def create_app(settings: Settings) -> Application:
@@ -162,6 +175,10 @@ def create_app(settings: Settings) -> Application:
                 await projection.handle(event)
             except Exception as e:  # Faust would skip the chunk, which must be reread
                 application.fail("storing results", e)
+
+    @app.on_before_shutdown.connect
+    async def close(_app: Any, **_: Any) -> None:
+        await projection.close()
 
     return app
 

@@ -39,6 +39,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
         self.model: str | None = None
+        self.reason: str | None = None
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
         self._finishing: set[asyncio.Task[None]] = set()

@@ -16,6 +16,9 @@ from api.errors import BadRequest
 from model.predict import Array
 
 BYTES = "BYTES"
+# The elements of a tensor's data as JSON Schema.
+VALUE = {"anyOf": [{"type": kind} for kind in ("number", "string", "boolean", "null")]}
+NESTED_VALUE = {"anyOf": [*VALUE["anyOf"], {"type": "array", "items": VALUE}]}
 _LENGTH = struct.Struct("<I")
 
 

@@ -4,6 +4,7 @@ So would Starlette's routing and exception handling, which the middleware bypass
 """
 
 import logging
+import time
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
@@ -21,7 +22,7 @@ from api.errors import (
     Unprocessable,
     WrongContentType,
 )
-from api.inference.request import InferenceRequest, ParsedRequest, parse
+from api.inference.request import InferenceRequest, ParsedRequest, example, parse
 from api.inference.response import EncodedResponse, InferenceResponse
 from api.inference.servable import Servable
 from api.operation import JSON, Content, Operation
@@ -69,7 +70,7 @@ class InferenceEndpoint:
     operation = Operation(
         MODELS,
         {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: RESPONSE_SIZE})},
-        Content({JSON: InferenceRequest, BINARY: bytes}),
+        Content({JSON: InferenceRequest, BINARY: bytes}, examples={JSON: example}),
         (
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
@@ -82,7 +83,7 @@ class InferenceEndpoint:
     ) -> None:
         """`body_seconds`: how long the body of a request may take to arrive."""
         self._repository = repository
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._body_seconds = body_seconds
         self.routes = tuple(Route(f"{path}/infer", self, methods=["POST"]) for path in PATHS)
 
@@ -99,30 +100,36 @@ class InferenceEndpoint:
         """Answer one request with a model of the repository; raises RequestError."""
         # Held until the answer, so requests in progress finish on a model that is unloaded.
         params = scope["path_params"]
+        received = time.perf_counter()
         servable = self._repository.find(params["model"], params.get("version"))
         try:
             servable.batcher.check_room()
             headers = read_headers(scope["headers"])
             data = await body.receive_all(receive, self._body_seconds, headers.length)
+            received = time.perf_counter()
             request = self._parse(servable, data, headers.json_size)
+            decoded = time.perf_counter()
             prediction = await servable.batcher.submit(request.X)
+            predicted = time.perf_counter()
         except ClientDisconnect:
             return
         except (RequestError, PredictError) as e:
-            servable.metrics.failure += 1
+            servable.metrics.failed(time.perf_counter() - received)
             if isinstance(e, RequestError):
                 raise
             logger.warning("%s cannot answer: %s", servable.card.id, e)
             raise Unprocessable("the model cannot answer for these rows", e.code) from e
         response = servable.encoder.encode(request, prediction)
-        servable.metrics.success += 1
+        encoded = time.perf_counter()
+        rows = len(prediction.y)
+        servable.metrics.answered(rows, received, decoded, predicted, encoded)
         await send(_start(response))
         await send({"type": "http.response.body", "body": response.body})
 
     def _parse(self, servable: Servable, data: bytes, json_size: int | None) -> ParsedRequest:
-        if json_size is None and (usual := servable.fast_parser.parse(data, self._max_rows)):
+        if json_size is None and (usual := servable.fast_parser.parse(data, self.max_rows)):
             return usual
-        return parse(data, servable.card, self._max_rows, json_size)
+        return parse(data, servable.card, self.max_rows, json_size)
 
 
 def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:

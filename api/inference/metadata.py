@@ -10,7 +10,7 @@ from model.card import Card, Label
 PREDICT = "predict"
 PREDICT_PROBA = "predict_proba"
 PLATFORM = "sklearn"
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 ANY = -1  # a dimension of any length
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.inference.datatypes import to_binary
+from api.inference.datatypes import VALUE, to_binary
 from api.inference.metadata import PREDICT, PREDICT_PROBA, label_datatype
 from api.inference.request import ParsedRequest
 from model.card import Card
@@ -26,7 +26,7 @@ class OutputTensor(Struct, omit_defaults=True):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any] | UnsetType = UNSET
+    data: Annotated[list[Any], Meta(extra_json_schema={"items": VALUE})] | UnsetType = UNSET
     parameters: BinaryData | UnsetType = UNSET
 
 

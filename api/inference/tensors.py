@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Raw, Struct, field
 
 from api.errors import BadRequest, quote
-from api.inference.datatypes import BYTES, DATATYPES, from_binary
+from api.inference.datatypes import BYTES, DATATYPES, NESTED_VALUE, from_binary
 from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow
@@ -43,7 +43,7 @@ class InputTensor(Struct):
     shape: Annotated[list[Size], Meta(min_length=1, max_length=2)]
     datatype: str
     # By a factory, because a JSON Schema cannot hold a default of this type.
-    data: Annotated[Raw, Meta(extra_json_schema={"type": "array"})] = field(
+    data: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": NESTED_VALUE})] = field(
         default_factory=lambda: NO_DATA
     )
     parameters: InputParameters | None = None

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from api.errors import BadRequest, Stopping, Unavailable
 from api.tasks.sse import encode, event_stream
-from streams.errors import StoreError
+from streams.errors import NoProjection, StoreError
 from streams.projection.reader import Reader, to_result
 
 HEARTBEAT_SECONDS = 15.0  # proxies close a connection that is silent for 30 to 60
@@ -63,11 +63,11 @@ def read_projection(database: Path, read: Callable[[Reader], Any]) -> Any:
 
     Opens the database for each call, so a database that was rebuilt is seen at once.
     """
-    if not database.exists():
-        return None
     try:
         with Reader(database) as reader:
             return read(reader)
+    except NoProjection:
+        return None
     except (StoreError, sqlite3.Error) as e:
         logger.warning("cannot read results: %s", e)
         raise Unavailable("the results cannot be read at this moment") from e

@@ -10,6 +10,7 @@ from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
+from model.trial import example_row
 from streams.events import Row, TableRow, TaskId, new_id
 
 MAX_WAIT_SECONDS = 60
@@ -38,6 +39,16 @@ class NewTask(msgspec.Struct):
     X: list[list[Value]]
     model: str | None
     is_id_given: bool
+
+
+def example(card: Card) -> dict[str, Any]:
+    """The body of a task of one row."""
+    return {"X": [example_row(card)]}
+
+
+def example_lines(card: Card) -> str:
+    """The body of two tasks, one in each line."""
+    return 2 * (json.dumps(example(card), ensure_ascii=False) + "\n")
 
 
 def parse(data: bytes, card: Card, max_rows: int) -> NewTask:

@@ -20,6 +20,7 @@ from api.errors import (
     Unavailable,
     Unconfirmed,
     Unprocessable,
+    UnreadableAnswer,
     WrongContentType,
 )
 from api.operation import JSON, Content, Operation
@@ -33,6 +34,8 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    example,
+    example_lines,
     parse,
     wait_wanted,
 )
@@ -46,6 +49,7 @@ from streams.errors import (
     ResultTimeout,
     TaskTooLarge,
     UnknownOutcome,
+    UnreadableResult,
 )
 from streams.events import Result, TaskId, is_id
 from streams.projection.reader import to_result
@@ -126,7 +130,10 @@ class Tasks:
 
     @Operation(
         TAG,
-        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
+        body=Content(
+            {JSON: (NumericTask, MixedTask), jsonl.MEDIA: str},
+            examples={JSON: example, jsonl.MEDIA: example_lines},
+        ),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),
@@ -138,6 +145,7 @@ class Tasks:
             TooMuch,
             WrongContentType,
             Unprocessable,
+            UnreadableAnswer,
             Unconfirmed,
         ),
         headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
@@ -181,6 +189,8 @@ class Tasks:
             raise Unconfirmed(message, task.id) from e
         except TaskTooLarge as e:
             raise TooMuch(str(e)) from e
+        except UnreadableResult as e:
+            raise UnreadableAnswer(str(e)) from e
         except IdConflict as e:
             raise Conflict(task.id) from e
 

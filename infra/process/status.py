@@ -4,6 +4,7 @@ A process holds a lock on its file while it lives. So a reader can distinguish a
 silent one without process ids, which the system reuses.
 """
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -13,11 +14,16 @@ from typing import Literal
 
 import msgspec
 
+from infra.files import cure
+
+ANOTHER_FOLDER = "set PETAL_STATUS to another directory"
 REPORT_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 STALLED_SECONDS = 15.0
 
-State = Literal["starting", "standby", "rebalancing", "paused", "ready"]
+# "waiting" before its start is complete, "paused" after it: the process goes on by itself once
+# what it needs can be used.
+State = Literal["starting", "standby", "waiting", "rebalancing", "paused", "ready"]
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -35,6 +41,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     state: State
+    reason: str | None = None  # why it waits
     model: str | None = None  # of a worker, once it is loaded and its digest checked
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work
@@ -58,14 +65,15 @@ _decode = msgspec.json.Decoder(Status).decode
 class StatusFile:
     """The file of this process, which removes it at a normal end.
 
-    Constructing one removes the files that dead processes left.
+    Constructing one removes the files that dead processes left. All methods raise OSError.
     """
 
     def __init__(self, folder: Path, group: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*.json"):
-            if _is_left(path):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # of another account
+                if _is_left(path):
+                    path.unlink(missing_ok=True)
         self._path = folder / f"{group}-{socket.gethostname()}-{os.getpid()}.json"
         new = self._path.with_suffix(".new")
         self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -103,25 +111,45 @@ def _is_left(path: Path) -> bool:
 
 
 def read_all(folder: Path) -> list[Status]:
-    """The last status of each living process, by name."""
+    """The last status of each living process whose file this account may read, by name."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        if _is_left(path):
-            continue
         try:
-            found.append(_decode(path.read_bytes()))
-        except (FileNotFoundError, msgspec.DecodeError):  # it has just ended, or is writing
+            if not _is_left(path):
+                found.append(_decode(path.read_bytes()))
+        # It has just ended, or is writing, or belongs to another account: see `unreadable`.
+        except (FileNotFoundError, PermissionError, msgspec.DecodeError):
             continue
     return found
+
+
+def unreadable(folder: Path) -> list[str]:
+    """What of a folder this account may not read, a sentence each."""
+    try:
+        files = [folder / name for name in os.listdir(folder) if name.endswith(".json")]
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        return [f"{folder} cannot be read ({e.strerror}); {cure(folder, ANOTHER_FOLDER)}"]
+    return [
+        f"{file} cannot be read; {cure(file, ANOTHER_FOLDER)}"
+        for file in sorted(files)
+        if file.exists() and not os.access(file, os.R_OK)
+    ]
 
 
 def faults(statuses: Sequence[Status], group: str, now: float) -> list[str]:
     """The reasons why one group's processes on this machine do not work; empty if they do."""
     ours = [s for s in statuses if s.group == group]
     if not any(s.state == "ready" for s in ours):
-        states = ", ".join(f"{s.name} is {s.state}" for s in ours)
+        states = ", ".join(map(_state, ours))
         return [f"no process of {group} is ready" + (f": {states}" if states else "")]
     return list(_each(ours, now))
+
+
+def _state(status: Status) -> str:
+    reason = f" ({status.reason})" if status.reason else ""
+    return f"{status.name} is {status.state}{reason}"
 
 
 def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
@@ -131,8 +159,8 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
     for s in statuses:
         if now - s.at > SILENT_SECONDS:
             yield f"{s.name} has been silent for {now - s.at:.0f} s"
-        elif s.state in ("rebalancing", "paused"):
-            yield f"{s.name} is {s.state}"
+        elif s.state in ("rebalancing", "paused", "waiting"):
+            yield _state(s)
         elif s.pending and now - s.progress_at > STALLED_SECONDS:
             yield f"{s.name}: {s.lag} records wait, no progress for {now - s.progress_at:.0f} s"
 

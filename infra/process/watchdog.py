@@ -20,14 +20,20 @@ class Watched(Protocol):
 
 class Watchdog:
     """Calls `end` with a reason after `timeout` seconds without progress while work is pending,
-    or without a turn of the event loop.
+    or without a turn of the event loop. While `waits()`, the work is not expected to progress.
 
     A thread checks the loop, because a blocked loop cannot check itself.
     """
 
-    def __init__(self, timeout: float, end: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        end: Callable[[str], object],
+        waits: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._timeout = timeout
         self._end = end
+        self._waits = waits
         self._beat = time.monotonic()
 
     def start(self) -> None:
@@ -52,6 +58,8 @@ class Watchdog:
                 if consumer.progress == progress:
                     consumer.reread_dropped()
                 progress, since = consumer.progress, now
+            elif self._waits():
+                since = now
             elif now - since > self._timeout:
                 self._end(f"no progress for {now - since:.0f} s with work pending")
                 return

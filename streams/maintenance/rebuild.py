@@ -9,6 +9,7 @@ from infra.config import Settings
 from infra.topics import RESULTS
 from streams.maintenance.scan import Progress, open_log
 from streams.projection.blocks import read
+from streams.projection.faults import explained
 from streams.projection.lock import WriterLock
 from streams.projection.reader import Reader
 from streams.projection.store import Applied, Store
@@ -24,19 +25,22 @@ class Rebuilt(NamedTuple):
 async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
     """Rebuild `settings.database` from `results`.
 
-    Raises StoreError while a sink holds the database, BrokerUnavailable, and LogReplaced.
+    Raises StoreError while a sink holds the database or if its files cannot be written,
+    BrokerUnavailable, and LogReplaced.
     """
     path = settings.database
     part = path.with_name(path.name + ".rebuild")
     with WriterLock(path):
-        _remove(part)
+        with explained(part, write=True):
+            _remove(part)
         try:
             rebuilt = await _replay(settings, part, progress)
         except BaseException:
             _remove(part)
             raise
-        _remove(path, only_journals=True)
-        part.replace(path)
+        with explained(path, write=True):
+            _remove(path, only_journals=True)
+            part.replace(path)
     return rebuilt
 
 

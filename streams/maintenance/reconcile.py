@@ -1,7 +1,7 @@
 """Find tasks that were never answered, and publish them again."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,12 +9,13 @@ import msgspec
 from infra.broker import connection
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from streams.codec import decode_result, decode_results, is_result
 from streams.maintenance.dead_letters import source_of
 from streams.maintenance.scan import open_log
 
 
 class Unanswered(NamedTuple):
-    """A task without a result or a dead letter, as its record in `tasks` has it."""
+    """A task without a readable result or a dead letter, as its record in `tasks` has it."""
 
     partition: int
     key: bytes | None
@@ -26,7 +27,7 @@ async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
     """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
     before_ms = (time.time() - older_than) * 1000
     async with open_log(settings, RESULTS) as log:
-        answered = {r.key async for part in log.chunks() for r in part.records}
+        answered = {task_id async for part in log.chunks() for task_id in _answered(part.records)}
     async with open_log(settings, DEAD_LETTERS) as log:
         dead = {source_of(r) async for part in log.chunks() for r in part.records}
     found = []
@@ -37,10 +38,18 @@ async def unanswered(settings: Settings, older_than: float) -> list[Unanswered]:
                 if (
                     r.timestamp < before_ms
                     and (part.partition, r.offset) not in dead
-                    and task_id.encode() not in answered
+                    and task_id not in answered
                 ):
                     found.append(Unanswered(part.partition, r.key, r.value, task_id))
     return found
+
+
+def _answered(records: Sequence[Any]) -> Iterator[str]:
+    """The ids of tasks that have a result which can be read."""
+    values = [record.value or b"" for record in records]
+    if (results := decode_results(values)) is None:
+        results = [decode_result(value) for value in values if is_result(value)]
+    return (result.id for result in results)
 
 
 class _Identified(msgspec.Struct):

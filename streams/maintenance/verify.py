@@ -1,11 +1,13 @@
 """Compare the log with the database."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from infra.config import Settings
 from infra.topics import RESULTS
-from streams.codec import DECODE_ERRORS, decode_result
+from streams.codec import DECODE_ERRORS, decode_result, decode_results, is_result
 from streams.errors import StoreError
+from streams.events import is_id
 from streams.maintenance.scan import Progress, open_log
 from streams.projection.reader import Reader, to_result
 from streams.records import Chunk
@@ -14,10 +16,12 @@ from streams.records import Chunk
 class Verified(NamedTuple):
     """The differences between `results` and the database: task ids, or places of records.
 
-    `missing`: records that are in no table. `different`: rows that differ from their records.
+    `missing`: records that are in no table, and the tasks in `unreadable`. `different`: rows that
+    differ from their records.
     `extra`: rows of this log whose records are absent, although the log still has their offsets.
     `pending`: records that the sink has not read yet. `expired`: rows older than the log.
     `conflicts`: results of tasks that came with the id of another task; the first one's stays.
+    `unreadable`: ids of tasks whose only records in `results` are not results.
     """
 
     records: int
@@ -28,6 +32,7 @@ class Verified(NamedTuple):
     expired: int
     consistent: bool
     conflicts: int
+    unreadable: list[str]
 
     @property
     def agrees(self) -> bool:
@@ -44,6 +49,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
     missing: list[str] = []
     different: list[str] = []
     extra: list[str] = []
+    doubtful: set[str] = set()
     with Reader(settings.database) as reader:
         async with open_log(settings, RESULTS) as log:
             log_id = reader.log_id(log.id)
@@ -56,6 +62,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 known = [r for r in chunk.records if r.offset < stored.get(chunk.partition, 0)]
                 pending += len(chunk.records) - len(known)
                 if known:
+                    doubtful |= _find_unreadable(known)
                     found = _compare(reader, log_id, chunk._replace(records=known))
                     for ids, more in zip((missing, different, extra), found, strict=True):
                         ids += more
@@ -63,9 +70,30 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 progress(done, log.records)
             expired = reader.count_below(log_id, log.starts)
         audit = reader.audit()
+        unreadable = sorted(task_id for task_id in doubtful if reader.get(task_id) is None)
     return Verified(
-        done, missing, different, extra, pending, expired, audit.consistent, audit.conflicts
+        done,
+        missing + [task_id for task_id in unreadable if task_id not in missing],
+        different,
+        extra,
+        pending,
+        expired,
+        audit.consistent,
+        audit.conflicts,
+        unreadable,
     )
+
+
+def _find_unreadable(records: Sequence[Any]) -> set[str]:
+    """The ids of tasks that have a record which is not a result."""
+    if decode_results([record.value or b"" for record in records]) is not None:
+        return set()
+    keys = (
+        record.key.decode("latin-1")
+        for record in records
+        if record.key and not is_result(record.value)
+    )
+    return {key for key in keys if is_id(key)}
 
 
 def _compare(reader: Reader, log_id: int, chunk: Chunk) -> tuple[list[str], list[str], list[str]]:

@@ -28,6 +28,7 @@ from streams.events import Failure, Position, Result, Timings
 from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoder, InvalidTask
 from streams.records import Columns
 
+MAX_QUEUE_MS = 1e13  # 317 years: a task whose `at` is before that has no time of creation
 KeyValue = tuple[bytes, bytes]  # of a record to publish
 
 
@@ -114,10 +115,13 @@ class ResultBuilder:
 
     def add_error(self, offset: int, task: InvalidTask) -> None:
         """Add the result of a task without labels."""
+        failure = task.failure
+        # The sentence may repeat half of a surrogate pair, which Python's reader of JSON takes.
+        message = failure.message.encode("utf-8", "replace").decode()
         result = Result(
             v=1,
             id=task.task_id,
-            error=task.failure,
+            error=Failure(failure.code, message),
             input=task.digest,
             model=self._model,
             worker=self._worker,
@@ -159,14 +163,15 @@ def _columns(
     digests: Sequence[str],
     offsets: Sequence[int],
 ) -> ResultColumns:
-    queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
+    with np.errstate(over="ignore"):  # `at` may be any number, such as -1e305
+        queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
     return ResultColumns(
         ids=[task.id.encode() for task in tasks],
         y=split(predicted.y, counts),
         proba=None if predicted.proba is None else split(predicted.proba, counts),
         input=digests,
         offsets=offsets,
-        queue_ms=queued.clip(0).round(3).tolist(),
+        queue_ms=queued.clip(0, MAX_QUEUE_MS).round(3).tolist(),
     )
 
 

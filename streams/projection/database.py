@@ -7,7 +7,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from streams.errors import StoreError
+from streams.errors import NoProjection
+from streams.projection.faults import explained, has_unapplied_changes
 from streams.projection.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_file
 
 WRITER_PRAGMAS = (
@@ -34,51 +35,67 @@ PRAGMA user_version={SCHEMA_VERSION};
 {SCHEMA}
 COMMIT;
 """
+NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 ROWS_AT_ONCE = 500  # SQLite takes 32,766 values at once
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The database for its one writer, created if need be; raises StoreError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = _connect(str(path), path, isolation_level=None, check_same_thread=False)
-    with closing_on_error(db, f"{path} cannot be used as a projection"):
-        check_file(db, path)
-        for pragma in WRITER_PRAGMAS:
-            db.execute(f"PRAGMA {pragma}")
-        db.executescript(CREATE)
+    """The database for its one writer, created if need be.
+
+    Raises StoreBusy while it is locked or the disk is full, and StoreError if a person must act.
+    """
+    with explained(path, write=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        with closing_on_error(db):
+            check_file(db, path)
+            for pragma in WRITER_PRAGMAS:
+                db.execute(f"PRAGMA {pragma}")
+            db.executescript(CREATE)
     return db
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """The database for reading beside its writer; raises StoreError."""
-    if not path.exists():
-        raise StoreError(f"there is no database at {path}; the sink creates it (make up)")
-    db = _connect(path.absolute().as_uri() + "?mode=ro", path, uri=True)
-    with closing_on_error(db, f"{path} cannot be read"):
-        db.execute("PRAGMA query_only=ON")
-        check_file(db, path)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'result_key'").fetchone():
-            raise StoreError(f"{path} holds no results yet")
+    """The database for reading beside its writer; raises StoreError, or StoreBusy."""
+    with explained(path):
+        if not path.exists():
+            raise NoProjection(f"there is no database at {path}; the sink creates it (make up)")
+        db = _connect_reader(path)
+        with closing_on_error(db):
+            db.execute("PRAGMA query_only=ON")
+            check_file(db, path)
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'result_key'").fetchone():
+                raise NoProjection(f"{path} holds no results yet")
     return db
 
 
-def _connect(name: str, path: Path, **options: Any) -> sqlite3.Connection:
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads.
+
+    To read a database beside a writer takes the -shm file. Where it is missing and this account
+    may not create it, there is no writer, and the file alone is the database.
+    """
+    address = path.absolute().as_uri() + "?mode=ro"
+    db = sqlite3.connect(address, uri=True)
     try:
-        db: sqlite3.Connection = sqlite3.connect(name, **options)
+        db.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as e:
-        raise StoreError(f"{path} cannot be opened as a database: {e}") from e
+        db.close()
+        if e.sqlite_errorcode & 0xFF not in NOT_WRITABLE or has_unapplied_changes(path):
+            raise
+        return sqlite3.connect(address + "&immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
     return db
 
 
 @contextmanager
-def closing_on_error(db: sqlite3.Connection, problem: str) -> Iterator[None]:
-    """Close the connection if the block fails; an error of SQLite becomes a StoreError."""
+def closing_on_error(db: sqlite3.Connection) -> Iterator[None]:
+    """Close the connection if the block fails."""
     try:
         yield
-    except sqlite3.DatabaseError as e:
-        db.close()
-        raise StoreError(f"{problem}: {e}") from e
-    except StoreError:
+    except BaseException:
         db.close()
         raise
 

@@ -6,6 +6,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from streams.errors import StoreError
+from streams.projection.faults import explained
 
 
 class WriterLock:
@@ -17,7 +18,6 @@ class WriterLock:
     """
 
     def __init__(self, database: Path) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
         self._database = database
         self._lock = FileLock(
             database.with_name(database.name + ".writer.lock"),
@@ -28,11 +28,13 @@ class WriterLock:
         )
 
     def try_acquire(self) -> bool:
-        """Take the lock unless another process has it."""
-        try:
-            self._lock.acquire()
-        except Timeout:
-            return False
+        """Take the lock unless another process has it; raises StoreError, or StoreBusy."""
+        with explained(self._database, write=True):
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                return False
         return True
 
     def release(self) -> None:

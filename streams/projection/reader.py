@@ -1,5 +1,6 @@
 """Read the SQLite projection, beside the sink that writes it."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from itertools import groupby, islice
@@ -13,6 +14,7 @@ from streams.codec import decode_result
 from streams.events import Result
 from streams.projection.blocks import BLOCK_ROWS
 from streams.projection.database import open_reader
+from streams.projection.faults import explained
 from streams.projection.logs import newest, number_of
 from streams.projection.schema import MAX_OFFSET, position_of
 
@@ -49,15 +51,20 @@ class Reader:
     """Reads the projection; safe beside the writer. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Raises StoreError if there is no projection at `path`, or an empty one."""
+        """Raises NoProjection if there is none at `path`, or an empty one, and StoreError."""
+        self._path = path
         self._connection = open_reader(path)
         self._db = sqlite_utils.Database(self._connection)
 
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raises an error of SQLite that is about the file as a StoreError."""
         self.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            with explained(self._path):
+                raise error
 
     def close(self) -> None:
         self._connection.close()

@@ -22,6 +22,7 @@ from streams.errors import OffsetGap
 from streams.projection.backfill import copy_expired
 from streams.projection.blocks import Contents, read
 from streams.projection.database import closing_on_error, insert, open_writer, transaction
+from streams.projection.faults import explained
 from streams.projection.logs import enter, enter_newest, further, newest, number_of
 from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
@@ -79,12 +80,12 @@ class Store:
     """
 
     def __init__(self, path: Path, log: str) -> None:
-        """Open or create the database; raises StoreError."""
+        """Open or create the database; raises StoreError, or StoreBusy."""
         # A rebalance asks for offsets in one thread while another applies a chunk.
         self._lock = threading.Lock()
         self._path = path
         self._db = open_writer(path)
-        with closing_on_error(self._db, f"{path} cannot be used as a projection"):
+        with explained(path, write=True), closing_on_error(self._db):
             self._log, self._name = enter_newest(self._db, log)
             self._index = TaskIndex(self._db)
             self._file = _identity(path)
@@ -130,9 +131,10 @@ class Store:
 
         Records below the stored offset are skipped, and chunks that name another log than the
         followed one; raises OffsetGap if a chunk begins above it. Of several results of one task,
-        the first that was stored stays.
+        the first that was stored stays. Raises StoreBusy while the database is locked or the disk
+        is full, and StoreError if a person must act.
         """
-        with self._lock:
+        with self._lock, explained(self._path, write=True):
             self._index.reserve(sum(len(part.offsets) for part in parts))
             with transaction(self._db):
                 return self._apply_all(parts)
@@ -215,6 +217,6 @@ class Store:
         These are all rows of former logs and, of this log, those below `starts`, the first
         offset of each partition. Only for a store that holds nothing yet.
         """
-        with self._lock:
+        with self._lock, explained(self._path, write=True):
             self._name, rows = copy_expired(self._db, self._name, old, starts)
             return rows

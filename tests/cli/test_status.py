@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from infra.process.status import Lag, Status, StatusFile, faults, read_all, uncovered
-from tests.processes import Pipeline, wait_until
+from tests.processes import ROOT, Pipeline, clean_environ, wait_until
 
 NOW = 1_000_000.0
 
@@ -31,6 +33,11 @@ def worker(pid: int, **fields: Any) -> Status:
         ([worker(1, state="starting")], "petal-worker h-1 is starting"),
         ([worker(1), worker(2, state="rebalancing")], "petal-worker h-2 is rebalancing"),
         ([worker(1), worker(2, state="paused")], "petal-worker h-2 is paused"),
+        ([worker(1, state="waiting", reason="x is locked")], "h-1 is waiting (x is locked)"),
+        (
+            [worker(1), worker(2, state="paused", reason="full")],
+            "petal-worker h-2 is paused (full)",
+        ),
         ([worker(1), worker(2, at=NOW - 9)], "petal-worker h-2 has been silent for 9 s"),
         ([worker(1, pending=True, progress_at=NOW - 20)], "2 records wait, no progress for 20 s"),
         ([worker(1), worker(2, model="iris@2")], "different models: iris@1, iris@2"),
@@ -64,6 +71,28 @@ def test_a_file_has_the_last_status_and_is_removed_with_its_process(tmp_path: Pa
     assert not left.exists()
     file.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_files_of_another_account_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "status"
+    file = StatusFile(folder, "petal-worker")
+    file.write(worker(1))
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom infra.process import status\n"
+        "folder = Path('.')\nos.chdir(sys.argv[1])\nos.setgroups([])\nos.setuid(65534)\n"
+        "print(status.read_all(folder), *status.unreadable(folder), sep='\\n')\n"
+        "status.StatusFile(folder, 'petal-sink')"
+    )
+    folder.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=ROOT, env=clean_environ(), capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    [name] = [p.name for p in folder.iterdir() if p.name.startswith("petal-worker")]
+    cure = f"run this as root, the owner of {name}, or set PETAL_STATUS to another directory"
+    assert (done.stdout, done.stderr) == (f"[]\n{name} cannot be read; {cure}\n", "")
+    file.remove()
 
 
 def ask(pipeline: Pipeline, *options: str) -> tuple[int, dict[str, Any]]:

@@ -7,8 +7,11 @@ from aiokafka import TopicPartition
 
 from infra.config import Settings
 from infra.topics import RESULTS
+from streams.codec import encode
+from streams.errors import UnreadableResult
 from streams.listener import Listener
 from streams.records import OffsetPolicy
+from tests.streams.projection.records import result
 
 TP = TopicPartition(RESULTS, 0)
 
@@ -98,3 +101,44 @@ def test_callers_present_and_future_get_nothing_after_the_reader_gave_up() -> No
                 return [await before, await after]
 
     assert asyncio.run(delivered()) == [None, None]
+
+
+BROKEN = b'{"v":1,"y":[null]}'
+
+
+def outcome_of(end: int, *batches: list[bytes]) -> str:
+    """What a caller that waits for a task gets from values with its id as their key."""
+    answer = result(0)
+    key = answer.id.encode()
+    consumer = Consumer()
+    consumer.end = end
+
+    async def run() -> str:
+        listener = listener_at(0, "kafka")
+        with listener.expected(answer.id) as future:
+            offset = 0
+            for batch in batches:
+                values = [encode(answer) if value == b"good" else value for value in batch]
+                records = [Record(offset + n, key, value) for n, value in enumerate(values)]
+                offset += len(batch)
+                listener._take(consumer, TP, records)
+            if not future.done():
+                return "waits"
+            try:
+                return str((await future) == answer)
+            except UnreadableResult as e:
+                return str(e).replace(answer.id, "ID")
+
+    return asyncio.run(run())
+
+
+def test_a_caller_whose_only_record_is_not_a_result_gets_a_sentence() -> None:
+    assert outcome_of(1, [BROKEN]).startswith("the result of task ID cannot be read (")
+    assert outcome_of(2, [BROKEN], [BROKEN]).startswith("the result of task ID cannot be read (")
+
+
+def test_a_record_that_is_not_a_result_may_be_followed_by_one() -> None:
+    assert outcome_of(2, [BROKEN]) == "waits"
+    assert outcome_of(2, [BROKEN], [b"good"]) == "True"
+    assert outcome_of(2, [BROKEN, b"good"]) == "True"
+    assert outcome_of(1, [b"good"]) == "True"

@@ -59,13 +59,15 @@ def publish(settings: Settings, rows: Sequence[Sequence[float]]) -> dict[str, li
     return asyncio.run(run())
 
 
-def produce(settings: Settings, values: Sequence[tuple[bytes | None, bytes | None]]) -> None:
-    """Write raw (key, value) records to `tasks`, as a stranger would."""
+def produce(
+    settings: Settings, values: Sequence[tuple[bytes | None, bytes | None]], topic: str = TASKS
+) -> None:
+    """Write raw (key, value) records to a topic, as a stranger would."""
 
     async def run() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
             for key, value in values:
-                await producer.send_and_wait(TASKS, value, key=key)
+                await producer.send_and_wait(topic, value, key=key)
 
     asyncio.run(run())
 

@@ -57,6 +57,18 @@ def test_progress_or_idleness_is_no_reason_to_end(moves: bool, work: bool) -> No
     assert (consumer.reread > 0) == (not work), "an idle consumer rereads dropped records"
 
 
+def test_work_that_waits_for_something_else_is_no_reason_to_end() -> None:
+    reasons: list[str] = []
+
+    async def run() -> None:
+        watchdog = Watchdog(TIMEOUT, reasons.append, waits=lambda: True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(watchdog.watch(Consumer(moves=False, work=True)), 4 * TIMEOUT)
+
+    asyncio.run(run())
+    assert reasons == []
+
+
 def test_a_blocked_loop_is_a_reason_to_end() -> None:
     reasons: list[str] = []
     watchdog = Watchdog(TIMEOUT, reasons.append)

@@ -61,3 +61,35 @@ def test_verify_agrees_with_a_true_projection_and_names_what_was_changed(
     printed = pipeline.run("verify")
     assert printed.returncode == 1
     assert f"missing\t{gone}" in printed.stdout
+
+
+def test_a_task_whose_only_answer_cannot_be_read_is_missing_until_it_is_answered(
+    pipeline: Pipeline,
+) -> None:
+    settings = settings_of(pipeline)
+    sink = pipeline.sink()
+    [task_id] = publish(settings, rows_for(1))
+    value = (
+        b'{"v":1,"id":"%b","y":[null],"model":"m@1","worker":"w","task":{"partition":0,"offset":0},'
+        b'"ms":{"queue":null,"infer":0.0}}' % task_id.encode()
+    )
+    produce(settings, [(task_id.encode(), value)], topic=RESULTS)
+    done = pipeline.run("wait", task_id, "--timeout", "30")
+    assert done.returncode == 65
+    assert done.stderr.startswith(f"petal: the result of task {task_id} cannot be read (")
+    wait_until(lambda: verified(pipeline)[1]["pending"] == 0, 30, "the sink has read it")
+    code, found = verified(pipeline)
+    assert (code, found["missing"], found["unreadable"]) == (1, [task_id], [task_id])
+    assert "1 of the missing have a record in results that cannot be read" in (
+        pipeline.run("verify").stdout
+    )
+    # It stands in `tasks` still, so that a worker answers it; reconcile would publish it again.
+    listed = json.loads(
+        pipeline.run("reconcile", "--older-than", "0s", "--dry-run", "--json").stdout
+    )
+    assert listed["tasks"] == [task_id]
+    pipeline.worker(ready=False)
+    wait_for_rows(settings, 1)
+    code, found = verified(pipeline)
+    assert (code, found["missing"], "unreadable" in found) == (0, [], False)
+    assert sink.stop() == 0

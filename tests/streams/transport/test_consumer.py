@@ -108,6 +108,7 @@ class Nothing:
     """The subject of an application that is never started."""
 
     state: State = "starting"
+    reason: str | None = None
     model: str | None = None
 
     async def open(self, _cluster: str) -> None:
