@@ -4,11 +4,13 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.structs import OffsetAndMetadata
 
 from infra import topics
 from infra.broker import connection, embedded, topic_configs
@@ -84,6 +86,20 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
     finally:
         await admin.close()
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+async def committed(
+    settings: Settings, group: str, topic: Topic
+) -> Mapping[int, OffsetAndMetadata]:
+    """What a group has committed of a topic's partitions; raises KafkaError, OSError."""
+    admin = connection.new_admin(settings)
+    try:
+        await admin.start()
+        tps = [TopicPartition(topic.name, p) for p in range(topic.partitions)]
+        found = await admin.list_consumer_group_offsets(group, partitions=tps)
+    finally:
+        await admin.close()
+    return {tp.partition: one for tp, one in found.items() if one.offset >= 0}
 
 
 async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replication: int) -> None:
