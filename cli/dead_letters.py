@@ -34,7 +34,9 @@ def list_letters(limit: int, as_json: bool) -> None:
             continue
         source = "?" if letter.source is None else "tasks[{}]:{}".format(*letter.source)
         size = "no value" if letter.value is None else f"{len(letter.value)} bytes"
-        click.echo(f"{letter.offset}\t{letter.reason}\t{source}\t{found['at']}\t{size}")
+        click.echo(
+            f"{letter.offset}\t{output.plain(letter.reason)}\t{source}\t{found['at']}\t{size}"
+        )
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters show 0")
@@ -47,9 +49,9 @@ def show(offset: int, raw: bool) -> None:
         sys.stdout.buffer.write(letter.value or b"")
         return
     for name, value in _document(letter).items():
-        click.echo(f"{name + ':':10}{_escaped(str(value))}")
+        click.echo(f"{name + ':':10}{output.plain(str(value))}")
     text = (letter.value or b"").decode("utf-8", "backslashreplace")
-    click.echo(f"{'value:':10}{_escaped(text[:MAX_CHARACTERS])}")
+    click.echo(f"{'value:':10}{output.plain(text[:MAX_CHARACTERS])}")
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters replay 0 --yes")
@@ -104,7 +106,3 @@ def _document(letter: "Letter") -> dict[str, object]:
         "key": None if letter.key is None else letter.key.decode("utf-8", "replace"),
         "bytes": None if letter.value is None else len(letter.value),
     }
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -49,7 +49,7 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
         for process in statuses:
             click.echo(_line(process))
         for fault in faults:
-            click.echo(f"not ready: {fault}", err=True)
+            click.echo(f"not ready: {output.plain(fault)}", err=True)
         if not faults:
             click.echo("ready")
     raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
@@ -80,5 +80,6 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    ends = "".join(f"\t{text}" for text in (process.model, process.reason) if text)
-    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"
+    ends = "".join(f"\t{output.plain(text)}" for text in (process.model, process.reason) if text)
+    name = output.plain(process.name)
+    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

@@ -44,7 +44,7 @@ def _show(found: "Verified") -> None:
     )
     for kind in ("missing", "different", "extra"):
         for name in getattr(found, kind)[:MAX_IDS]:
-            click.echo(f"{kind}\t{name}")
+            click.echo(f"{kind}\t{output.plain(name)}")
     if found.unreadable:
         click.echo(
             f"{len(found.unreadable)} of the missing have a record in results that cannot be read; "

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
-from aiokafka.errors import KafkaError
-from faust.app.base import BootStrategy
+from aiokafka.errors import InvalidSessionTimeoutError, KafkaError
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
+from infra import config
 from infra.broker import admin, connection
 from infra.broker.log_id import LogIds
-from infra.config import Settings
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
@@ -51,13 +51,20 @@ class Resource(Protocol):
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
 
-class _NoWeb(BootStrategy):  # type: ignore[misc]
-    """Never serves Faust's web pages: they are open to all, on all interfaces.
+class _NoWeb(faust.Settings):  # type: ignore[misc]
+    """Faust's settings without its web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true and its banner
+    names the address.
     """
 
-    enable_web = False
+    @property
+    def web_enabled(self) -> bool:
+        return False
+
+    @web_enabled.setter
+    def web_enabled(self, _: bool) -> None:
+        pass
 
 
 class Application(faust.App):  # type: ignore[misc]
@@ -67,12 +74,12 @@ class Application(faust.App):  # type: ignore[misc]
     `projection`: see `streams.transport.driver.Transport`.
     """
 
-    BootStrategy = _NoWeb
+    Settings = _NoWeb
 
     def __init__(
         self,
         group: str,
-        settings: Settings,
+        settings: config.Settings,
         resource: Resource,
         logs: LogIds,
         projection: Projection | None = None,
@@ -144,6 +151,13 @@ class Application(faust.App):  # type: ignore[misc]
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
+        elif isinstance(reason, InvalidSessionTimeoutError):
+            seconds = self.settings.session_timeout
+            end(
+                f"{variable('session_timeout')}={seconds:g} is not a session time-out that the "
+                "broker allows (group.min.session.timeout.ms to group.max.session.timeout.ms)",
+                os.EX_CONFIG,
+            )
         else:
             fail("the Kafka client", reason)
 

@@ -8,8 +8,11 @@ from aiokafka import TopicPartition, errors
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
+
+GROUP_CHECK_SECONDS = 1.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -94,3 +97,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def refresh_metadata(self) -> None:
         """Ask for the topics' leaders again."""
         await self._ensure_consumer()._client.force_metadata_update()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_group(self) -> None:
+        """End the process with the error for which aiokafka no longer asks for partitions.
+
+        aiokafka raises it from calls that Faust makes only when it has partitions.
+        """
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            if self._consumer is not None and not self.should_stop:
+                try:
+                    self._consumer._coordinator.check_errors()
+                except errors.KafkaError as e:
+                    self.consumer.app._crash(e)  # `crash` would log a traceback first
