@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra import config
-from infra.broker import admin, connection
+from infra.broker import admin, connection, embedded
 from infra.broker.log_id import LogIds
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
@@ -30,6 +30,7 @@ from infra.topics import MAX_RESULT_BYTES, RESULTS
 from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.transport import exclusive, fetcher
+from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
 
@@ -44,7 +45,7 @@ class Resource(Protocol):
     """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
-    reason: str | None  # why it waits, in the states "waiting" and "paused"
+    reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
     model: str | None
 
     async def open(self, cluster: str) -> None:
@@ -74,8 +75,6 @@ class Application(faust.App):  # type: ignore[misc]
     `projection`: see `streams.transport.driver.Transport`.
     """
 
-    Settings = _NoWeb
-
     def __init__(
         self,
         group: str,
@@ -84,6 +83,7 @@ class Application(faust.App):  # type: ignore[misc]
         logs: LogIds,
         projection: Projection | None = None,
     ) -> None:
+        self.Settings = _NoWeb  # read by the next line
         super().__init__(group, **_faust_settings(settings))
         self.logs = logs
         self.settings = settings
@@ -105,6 +105,7 @@ class Application(faust.App):  # type: ignore[misc]
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
+            self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -115,6 +116,18 @@ class Application(faust.App):  # type: ignore[misc]
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())
+
+    def _attempt_settings(self, cluster: str) -> AttemptSettings | None:
+        if self.transport.projection is not None:  # the group's offsets are not its position
+            return None
+        settings = self.settings
+        window = settings.commit_every + IN_HAND_CHUNKS * settings.chunk_records
+        return AttemptSettings(
+            folder=settings.status,
+            group=self.conf.id,
+            embedded=embedded.is_embedded(cluster),
+            window=window,
+        )
 
     @override
     async def on_started(self) -> None:

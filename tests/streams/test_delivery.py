@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidTimestampError, MessageSizeTooLargeError
 
 from infra.broker.admin import prepare
 from infra.config import Settings
@@ -191,7 +192,7 @@ def test_where_one_batch_of_a_chunk_is_refused_the_whole_chunk_is_read_again(
     first = watched.worker(ready=False)
     wait_until(lambda: first.exit_code is not None, 60, "the worker ends")
     assert first.exit_code == 75
-    told = "petalstream: publishing results failed: MessageSizeTooLargeError"
+    told = "petalstream: publishing results failed: TopicAuthorizationFailedError"
     assert told in first.output.splitlines()[-1]
     accepted = [task_of(r) for r in read_topic(settings, RESULTS)]
     assert 0 < len(accepted) < 5
@@ -202,3 +203,20 @@ def test_where_one_batch_of_a_chunk_is_refused_the_whole_chunk_is_read_again(
         [*accepted, *(place for place, one in published.items() if one.value != UNREADABLE)]
     )
     assert {published[source_of(letter)].value for letter in letters} == {UNREADABLE}
+
+
+@pytest.mark.parametrize("code", [MessageSizeTooLargeError.errno, InvalidTimestampError.errno])
+def test_where_one_batch_of_a_chunk_is_refused_for_what_is_in_it_the_worker_goes_on(
+    watched: Pipeline, wire: Wire, code: int
+) -> None:
+    settings = settings_of(watched)
+    published = publish(settings, {1: "SBUBBS"})
+    wire.refuse_a_further_batch(code)
+    worker = watched.worker(ready=False)
+    results, letters = wait_for_ends(settings, len(published))
+    assert wire.has_refused
+    readable = {place for place, one in published.items() if one.value != UNREADABLE}
+    assert set(map(task_of, results)) == readable
+    assert {decode_result(r.value).error for r in results} == {None}
+    assert {published[source_of(letter)].value for letter in letters} == {UNREADABLE}
+    assert worker.exit_code is None
