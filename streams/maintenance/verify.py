@@ -9,12 +9,12 @@ from infra.broker.admin import committed, pipeline_topics
 from infra.config import Settings
 from infra.topics import RESULTS, SINK_GROUP
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, is_result
+from streams.commit_metadata import is_of_log
 from streams.errors import StoreError
 from streams.events import is_id
 from streams.maintenance.scan import Progress, open_log
 from streams.projection.reader import Reader, to_result
 from streams.records import Chunk
-from streams.transport.commit_metadata import is_of_log
 
 
 class Verified(NamedTuple):

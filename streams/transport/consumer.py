@@ -33,11 +33,11 @@ from mode.utils.futures import notify
 from typing_extensions import override
 
 from infra.broker.log_id import LogIds, is_same_log
+from streams import commit_metadata
+from streams.commit_metadata import CommitMetadata
 from streams.records import Chunk, OffsetPolicy, Reading
-from streams.transport import commit_metadata
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.attempts import Attempts
-from streams.transport.commit_metadata import CommitMetadata
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0

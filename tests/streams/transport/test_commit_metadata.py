@@ -1,6 +1,6 @@
 import pytest
 
-from streams.transport.commit_metadata import CommitMetadata, decode, encode, is_of_log
+from streams.commit_metadata import CommitMetadata, decode, encode, is_of_log
 
 
 def test_metadata_survives_the_broker() -> None:
