@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+from api.docs.openapi import REPEATED_NAMES
 from cli import exit_codes
 from cli.predict import predict as predict_command
 from infra import config
@@ -364,15 +365,16 @@ def over_binary_rest(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
 def over_tasks(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     found = []
     for case in cases:
-        reply = service(house).call(
-            "POST", "/tasks", f'{{"X": {case.X}}}'.encode(), prefer="wait=30"
-        )
-        found.append(
-            Outcome(reply.json["y"], reply.json["proba"])
-            if reply.status == 200
-            else of_http_error(reply)
-        )
+        found.append(over_http(house, f'{{"X": {case.X}}}'.encode()))
     return found
+
+
+def over_http(house: Pipeline, body: bytes) -> Outcome:
+    """The outcome of a body of `POST /tasks`."""
+    reply = service(house).call("POST", "/tasks", body, prefer="wait=30")
+    if reply.status != 200:
+        return of_http_error(reply)
+    return Outcome(reply.json["y"], reply.json["proba"])
 
 
 def of_result(result: Result) -> Outcome:
@@ -382,14 +384,18 @@ def of_result(result: Result) -> Outcome:
 
 
 def over_kafka(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
-    """Records of a producer that is not ours."""
+    return of_records(house, [f'"X":{case.X}' for case in cases])
+
+
+def of_records(house: Pipeline, fields: Sequence[str]) -> list[Outcome]:
+    """The results of records of a producer that is not ours, with these fields for `X`."""
     settings = config.load(house.env)
-    ids = [new_id() for _ in cases]
+    ids = [new_id() for _ in fields]
 
     async def run() -> list[Result]:
         async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
-            for task_id, case in zip(ids, cases, strict=True):
-                value = f'{{"v":1,"id":"{task_id}","X":{case.X},"at":1.0}}'
+            for task_id, X in zip(ids, fields, strict=True):
+                value = f'{{"v":1,"id":"{task_id}",{X},"at":1.0}}'
                 await producer.send(TASKS, value.encode(), key=task_id.encode())
         async with Client(settings) as client:
             return await asyncio.gather(*(client.wait(task_id, 30) for task_id in ids))
@@ -508,6 +514,28 @@ def test_the_prompt_loop_over_rest_answers_as_the_model_in_this_process(
     assert (done.returncode, done.stderr) == (0, "")
     found = [of_document(line).y for line in done.stdout.splitlines()]
     assert found == [expected[case.X].y for case in cases]
+
+
+def test_of_a_repeated_name_the_last_value_counts_at_every_door(
+    house: Pipeline, expected: dict[str, Outcome]
+) -> None:
+    for path in ("/openapi.json", "/asyncapi.json"):
+        document = service(house).call("GET", path).json
+        assert document["info"]["description"].endswith(REPEATED_NAMES)
+    first, last = Case(x(size="-3.5"), {}), Case(x(size="1e308"), {})
+    assert expected[first.X].proba != expected[last.X].proba
+    fields = f'"X": {first.X}, "X": {last.X}'
+    [in_queue] = of_records(house, [fields])
+    tensors = zip(
+        *(json_tensors(case).decode().split('"data": ') for case in (first, last)), strict=True
+    )
+    repeated = '"data": '.join(
+        a if n == 0 else f'{a.partition("]")[0]}], "data": {b}' for n, (a, b) in enumerate(tensors)
+    )
+    found = [in_queue, over_http(house, f"{{{fields}}}".encode()), infer(house, repeated.encode())]
+    for outcome in found:
+        assert outcome.y == expected[last.X].y
+        np.testing.assert_allclose(outcome.proba, expected[last.X].proba, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("code", REFUSED)
