@@ -63,12 +63,11 @@ class Total:
 
 
 class Parts:
-    """Seconds of all answered requests, from a whole body to a response, and their parts."""
+    """The seconds of each part of all answered requests, from a whole body to a response."""
 
-    __slots__ = ("computed", "decoded", "encoded", "last", "rows", "seconds", "waited")
+    __slots__ = ("computed", "decoded", "encoded", "last", "rows", "waited")
 
     def __init__(self) -> None:
-        self.seconds = 0.0
         self.decoded = 0.0
         self.waited = 0.0  # for the prediction, which is a part of it
         self.computed = 0.0
@@ -81,8 +80,8 @@ class ModelMetrics:
     """The counters of one version of a model."""
 
     __slots__ = (
-        "batches", "compute", "executions", "failure", "failure_seconds", "parts", "queue", "rows",
-        "success",
+        "batches", "compute", "failure", "failure_seconds", "parts", "queue", "rows", "success",
+        "unlisted",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -93,8 +92,8 @@ class ModelMetrics:
         self.queue = Durations()
         self.compute = Durations()
         self.parts = Parts()
-        self.executions = 0  # predictions that answered at least one request
-        self.batches: dict[int, Total] = {}  # by their rows
+        self.batches: dict[int, Total] = {}  # that answered at least one request, by their rows
+        self.unlisted = Total()  # batches of further sizes
 
     def predicted(self, requests: int, rows: int, queue: float, compute: float) -> None:
         """Count one batch of rows: the seconds that it waited and those of its prediction.
@@ -104,17 +103,21 @@ class ModelMetrics:
         self.rows += rows
         self.queue.observe(queue)
         self.compute.observe(compute)
-        if not requests:
-            return
-        self.executions += 1
-        self.parts.computed += requests * compute
-        total = self.batches.get(rows)
-        if total is None:
-            if len(self.batches) == MAX_BATCH_SIZES:
-                return
-            total = self.batches[rows] = Total()
-        total.count += 1
-        total.seconds += compute
+        if requests:
+            self.parts.computed += requests * compute
+            total = self.batches.get(rows) or self._total(rows)
+            total.count += 1
+            total.seconds += compute
+
+    def _total(self, rows: int) -> Total:
+        if len(self.batches) == MAX_BATCH_SIZES:
+            return self.unlisted
+        return self.batches.setdefault(rows, Total())
+
+    @property
+    def executions(self) -> int:
+        """The predictions that answered at least one request."""
+        return sum(total.count for total in (*self.batches.values(), self.unlisted))
 
     def answered(
         self, rows: int, received: float, decoded: float, predicted: float, encoded: float
@@ -126,7 +129,6 @@ class ModelMetrics:
         parts.decoded += decoded - received
         parts.waited += predicted - decoded
         parts.encoded += encoded - predicted
-        parts.seconds += encoded - received
         parts.last = encoded
 
     def failed(self, seconds: float) -> None:

@@ -76,7 +76,7 @@ def statistics(servables: Iterable[Servable]) -> Statistics:
 
 def _of(name: str, version: str, metrics: ModelMetrics) -> ModelStatistics:
     parts = metrics.parts
-    count, seconds = metrics.success, parts.seconds
+    count, seconds = metrics.success, parts.decoded + parts.waited + parts.encoded
     inference = InferenceStatistics(
         success=_duration(count, seconds),
         fail=_duration(metrics.failure, metrics.failure_seconds),
