@@ -106,7 +106,7 @@ def test_the_examples_are_answered(service: Service, document: Any) -> None:
 
 
 def test_the_examples_are_those_of_the_model_that_is_served(artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app: Any = create_app(Settings(model=artifact)).app
     features = (
         Feature(name="size", minimum=20.0, maximum=200.0),
         Feature(name="kind", type="text", categories=("flat", "house", "hut")),
