@@ -56,9 +56,11 @@ def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
     card = _valid(card, path)
     _check(model, card, path)
     data = _pickled(model, path)
-    if fault := trial.unpickle_fault(model, data) or trial.answer_fault(
-        joblib.load(io.BytesIO(data)), card, sample
-    ):
+    if fault := trial.unpickle_fault(model, data):
+        raise ArtifactError(f"{path} cannot be served: {fault}")
+    read_back = _unpickled(data, path, "mend how its classes are pickled")
+    _check(read_back, card, path)
+    if fault := trial.answer_fault(read_back, card, sample):
         raise ArtifactError(f"{path} cannot be served: {fault}")
     pinned = msgspec.structs.replace(card, sha256=digest(data), libraries=libraries())
     encoded = _encode(pinned, path)
@@ -152,14 +154,16 @@ def load(path: Path | str) -> Loaded:
             f"{path} was saved with scikit-learn {trained_with}, the installed version is "
             f"{sklearn.__version__}; {_retrain(card)}"
         )
-    try:
-        model = joblib.load(io.BytesIO(data))
-    except Exception as e:  # a pickle can raise anything
-        raise ArtifactError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); {_retrain(card)}"
-        ) from e
+    model = _unpickled(data, path, _retrain(card))
     _check(model, card, path)
     return Loaded(model, card)
+
+
+def _unpickled(data: bytes, path: Path, cure: str) -> Any:
+    try:
+        return joblib.load(io.BytesIO(data))
+    except Exception as e:  # a pickle can raise anything
+        raise ArtifactError(f"{path} cannot be read ({type(e).__name__}: {e}); {cure}") from e
 
 
 def _read(path: Path) -> tuple[Card, bytes]:
