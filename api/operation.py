@@ -13,6 +13,7 @@ from api.errors import RequestError
 from model.card import Card
 
 JSON = "application/json"
+CODING = {"Content-Encoding": "`gzip`, if the body is compressed"}
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from types import FrameType
 from typing import Any, cast
 
@@ -63,7 +64,9 @@ async def _loop(via: str, given: Format, timeout: float, as_json: bool) -> int:
     first_failure = os.EX_OK
     if not interactive:
         _end_script_on_interrupt(backend)
-    async with backend:
+    async with AsyncExitStack() as stack:
+        async with output.waiting("connecting"):
+            await stack.enter_async_context(backend)
         async for row in prompted(card) if interactive else _read(card, given):
             try:
                 if isinstance(row, Exception):

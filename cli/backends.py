@@ -58,10 +58,10 @@ class LocalBackend(_Backend):
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        from model.predict import matrix, predict
+        from model.predict import matrix, predictor
 
         model, card = self._loaded
-        y, proba = predict(model, matrix([row], card.numeric))
+        y, proba = predictor(model, card)(matrix([row], card.numeric))
         return output.from_prediction(y, proba, card.classes, card.id)
 
 
@@ -126,8 +126,8 @@ class RestBackend(_Backend):
                 {
                     "name": feature.name,
                     "shape": [1, 1],
-                    "datatype": "FP64" if feature.type == "number" else "BYTES",
-                    "data": [value],
+                    "datatype": "BYTES" if feature.type == "text" else "FP64",
+                    "data": [float(value) if isinstance(value, bool) else value],
                 }
                 for feature, value in zip(self._card.features, row, strict=True)
             ]

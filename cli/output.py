@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -109,10 +109,16 @@ async def waiting(what: str) -> AsyncIterator[None]:
 
 async def _spin(what: str) -> None:
     await asyncio.sleep(SPINNER_SECONDS)
+    with spinner(what):
+        await asyncio.Event().wait()
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show a spinner on stderr if that is a terminal."""
     terminal = console(stderr=True)
-    if terminal.is_terminal:
-        with terminal.status(what):
-            await asyncio.Event().wait()
+    with terminal.status(what) if terminal.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -33,12 +34,8 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
     sink its database, that each partition is assigned, and that waiting work makes progress. With
     --only, partitions may be assigned to other machines.
     """
-    deadline = time.monotonic() + wait
-    while True:
-        statuses, faults = _read(only)
-        if not faults or time.monotonic() >= deadline:
-            break
-        time.sleep(POLL_SECONDS)
+    with output.spinner("waiting until ready") if wait else nullcontext():
+        statuses, faults = _read_until_ready(only, time.monotonic() + wait)
     if as_json:
         import msgspec
         from msgspec import structs
@@ -53,6 +50,14 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
         if not faults:
             click.echo("ready")
     raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
+
+
+def _read_until_ready(only: str | None, deadline: float) -> "tuple[list[Status], list[str]]":
+    while True:
+        statuses, faults = _read(only)
+        if not faults or time.monotonic() >= deadline:
+            return statuses, faults
+        time.sleep(POLL_SECONDS)
 
 
 def _read(only: str | None) -> "tuple[list[Status], list[str]]":

@@ -6,7 +6,7 @@ The variable of a setting `name` is `PETAL_NAME`. The defaults run everything on
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -104,6 +104,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_rate: Annotated[
         float, Meta(ge=0, le=1e9, description="requests/s of each API key, on average; 0: no limit")
     ] = 0.0
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="origins whose pages may use the REST service, `https://host,…`; `*`: any"
+        ),
+    ] = ""
+    api_keep_alive: Annotated[
+        Seconds,
+        Meta(description="seconds that an idle connection stays open; more than a proxy's own"),
+    ] = 75.0
     api_receive_timeout: Annotated[
         Seconds,
         Meta(description="seconds for a client to send a request's head, and seconds for its body"),
@@ -187,6 +197,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.broker or f"127.0.0.1:{self.embedded_port}"
 
     @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`, in lower case."""
+        return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
+
+    @property
     def producer_idempotence(self) -> bool:
         """Whether producers are idempotent; the embedded broker refuses such producers."""
         return bool(self.broker) if self.idempotence is None else self.idempotence
@@ -211,6 +226,14 @@ def _check_broker(broker: str) -> None:
         host, _, port = server.strip().rpartition(":")
         if not host or "/" in host or not port.isdigit() or not 1 <= int(port) <= 65535:
             raise ConfigError(f"{variable('broker')} must be host:port[,host:port…]")
+
+
+def _check_origins(origins: Iterable[str]) -> None:
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
+            raise ConfigError(
+                f"{variable('cors_origins')}: {origin!r} is not an origin such as https://host:port"
+            )
 
 
 def _check_days(settings: Settings) -> None:
@@ -245,6 +268,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     values = {known[k]: _convert(known[k], v, kinds[known[k]]) for k, v in given.items() if v}
     settings = Settings(**values)
     _check_broker(settings.broker)
+    _check_origins(settings.allowed_origins)
     _check_days(settings)
     return settings
 

@@ -14,7 +14,7 @@ import numpy as np
 from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow, PredictError, WrongShape
-from model.predict import matrix, predict
+from model.predict import matrix, predictor
 
 PROJECT = Path(__file__).resolve().parents[1]
 UNPICKLE = "import io, joblib, sys; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
@@ -160,15 +160,18 @@ def _value(feature: Feature, place: float) -> Any:
     if feature.type == "text":
         texts = feature.categories or ("a", "1", "")
         return texts[round(place * (len(texts) - 1))]
+    if feature.type == "boolean":
+        return place > 0
     low = 0.0 if feature.minimum is None else feature.minimum
     high = low + 1.0 if feature.maximum is None else feature.maximum
-    return low + place * (high - low)
+    value = low + place * (high - low)
+    return round(value) if feature.type == "integer" else value
 
 
 def _fault_of(model: Any, X: Rows, card: Card) -> PredictError | None:
     try:
         with np.errstate(all="ignore"):
-            predict(model, matrix(X, card.numeric))
+            predictor(model, card)(matrix(X, card.numeric))
     except PredictError as e:
         return e
     return None
@@ -179,9 +182,13 @@ def _is_certain(card: Card, fault: PredictError) -> bool:
 
     The values may be the reason if the card does not say which ones the model takes.
     """
-    known = all(
-        f.categories if f.type == "text" else None not in (f.minimum, f.maximum)
-        for f in card.features
-    )
+    known = all(map(_is_known, card.features))
     takes_no_table = isinstance(fault.__cause__, AttributeError | TypeError)
     return known or takes_no_table or isinstance(fault, WrongShape)
+
+
+def _is_known(feature: Feature) -> bool:
+    """Whether the card names values of the feature."""
+    if feature.type == "text":
+        return bool(feature.categories)
+    return feature.type == "boolean" or None not in (feature.minimum, feature.maximum)

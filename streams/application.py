@@ -45,7 +45,7 @@ class Resource(Protocol):
     """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
-    reason: str | None  # why it waits, in the states "waiting" and "paused"
+    reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
     model: str | None
 
     async def open(self, cluster: str) -> None:

@@ -16,6 +16,7 @@ from opentelemetry.trace import Span
 from infra import config
 from infra.broker.log_id import LogIds
 from infra.config import Settings
+from infra.process.memory import end_first
 from infra.process.status import State
 from infra.topics import DEAD_LETTERS, MAX_VALUE_BYTES, RESULTS, TASKS, WORKER_GROUP
 from infra.tracing import Tracing
@@ -36,6 +37,7 @@ from streams.transport.producer import Message, Outgoing
 # A chunk that takes longer leaves the event loop; below, a second thread would only add
 # contention for the GIL.
 SLOW_SECONDS = 0.1
+OOM_SCORE = 500  # above the broker's and the sink's
 
 logger = logging.getLogger("petalstream")
 
@@ -58,6 +60,7 @@ class Inference:
     async def open(self, _cluster: str) -> None:
         """Load the model; raises ArtifactError or ConfigError."""
         settings = self._settings
+        end_first(OOM_SCORE)
         loaded = artifact.load(settings.model)
         worker = f"{socket.gethostname()}-{os.getpid()}"
         self._processor = Processor(loaded, worker, settings.max_rows)
@@ -101,6 +104,7 @@ class Inference:
         """Process the records of a chunk in a child process, one after the other."""
         try:
             chunk: Chunk = event.value
+            self.reason = f"tries records of {chunk.topic}[{chunk.partition}] one by one"
             begun = time.time_ns()
             try:
                 outcomes = [await self._process_alone(event, record) for record in chunk.records]
@@ -109,6 +113,7 @@ class Inference:
                 outcomes = [await self._process(chunk)]
             deliveries, spans = await self._send(chunk, join(outcomes), producer, begun)
             await self._finish(event, deliveries, spans)
+            self.reason = None
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
             application.fail("answering tasks one by one", e)
 

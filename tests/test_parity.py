@@ -1,6 +1,8 @@
 """One rule for a valid row: each door gives the same answer, or the same code and sentence.
 
-The model has a required and a nullable number, a required and a nullable category, and a text.
+The model has a required and a nullable number, a required and a nullable category, a text, a whole
+number and a boolean. It was fitted on None for a missing category, and makes a text of each whole
+number and boolean.
 Every case is JSON, as it is sent. A door that cannot express a case is left out of it, with the
 reason.
 """
@@ -31,7 +33,6 @@ from model import artifact, rows
 from model.artifact import Loaded
 from model.card import Feature
 from model.errors import InvalidRow
-from model.predict import matrix, predict
 from model.train import make_card
 from streams.client import Client
 from streams.events import Result, new_id
@@ -46,6 +47,8 @@ FEATURES = (
     Feature(name="colour", type="text", categories=("red", "green", "blue")),
     Feature(name="pattern", type="text", categories=("dots", "stripes"), nullable=True),
     Feature(name="note", type="text"),
+    Feature(name="postcode", type="integer"),
+    Feature(name="new", type="boolean"),
 )
 NAMES = [feature.name for feature in FEATURES]
 MAX_ROWS = 100_000  # the default of the setting
@@ -78,7 +81,7 @@ class Outcome(NamedTuple):
 def x(**changes: str) -> str:
     """The JSON of one row, valid but for `changes`: JSON by feature."""
     values = {"size": "2.5", "weight": "1.5", "colour": '"red"', "pattern": '"dots"'}
-    row = {**values, "note": '"ball"', **changes}
+    row = {**values, "note": '"ball"', "postcode": "80331", "new": "true", **changes}
     return f"[[{', '.join(row.values())}]]"
 
 
@@ -90,7 +93,6 @@ def several(*tables: str) -> str:
 TYPED = dict.fromkeys(
     [PREDICT, ASK], "a typed value is a text, and a number where the feature is one"
 )
-STRIPPED = dict.fromkeys([PREDICT, ASK], "spaces around a typed value are removed")
 NO_SPACES = {ASK: "spaces and commas separate the values of a line"}
 NO_EMPTY = {ASK: "a line has no empty values"}
 EMPTY_TEXT = {PREDICT: "an empty argument for a text is an empty text", **NO_EMPTY}
@@ -122,10 +124,16 @@ ANSWERED = [
     Case(x(note='"soft ball"'), NO_SPACES),
     Case(x(note='"soft,ball"'), NO_SPACES),
     Case(x(note=r'"soft\nball"'), NO_SPACES),
-    Case(x(note='" ball "'), STRIPPED),
+    Case(x(note='" ball "'), NO_SPACES),
     Case(x(note=r'"soft\u0000ball"'), NO_NUL),
     Case(x(note='"--help"'), NO_OPTION),
+    *(Case(x(postcode=n), {}) for n in (
+        "80331.0", "8.0331e4", "10115", "10115.0", "0", "-1", "-0.0", "9007199254740991",
+    )),
+    *(Case(x(new=v), {}) for v in ("false", "1", "0", "1.0", "0.0")),
     Case(several(x(), x(size="7", weight="null")), ONE_ROW),
+    Case(several(x(postcode="10115"), x(pattern="null", new="false")),
+         {**ONE_ROW, **BINARY_NULL}),
 ]  # fmt: skip
 
 HUGE = "1" + "0" * 400
@@ -155,17 +163,38 @@ REFUSED = {
         *(Case(x(note=v), {**BINARY_TYPE, **TYPED}) for v in ("-2.5", "false", "12345678901")),
         Case(x(size='"abc"', colour='"pink"'), BINARY_TYPE),
         Case(several(x(), x(size="null")), {**BINARY_NULL, **ONE_ROW}),
+        *(
+            Case(x(postcode=v), {})
+            for v in (
+                "80331.5",
+                "1e-9",
+                "9007199254740992",
+                "9007199254740993",
+                "-1e16",
+                "1e300",
+            )
+        ),
+        Case(x(postcode='"80331"'), {**BINARY_TYPE, **TYPED}),
+        *(Case(x(postcode=v), {**BINARY_TYPE, **TYPED}) for v in ("true", "false", "{}")),
+        Case(x(postcode="null"), {**BINARY_NULL, **NO_EMPTY}),
+        *(Case(x(new=v), {}) for v in ("2", "-1", "0.5", "1e300", "NaN")),
+        *(Case(x(new=v), BINARY_TYPE) for v in ('"yes"', '"t"')),
+        Case(x(new='"true"'), {**BINARY_TYPE, **TYPED}),
+        Case(x(new="[]"), NESTED),
+        Case(x(new="null"), {**BINARY_NULL, **NO_EMPTY}),
+        Case(several(x(), x(postcode="80331.5")), ONE_ROW),
     ],
     "not_finite": [
         *(Case(x(size=v), {}) for v in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", HUGE)),
         Case(x(weight="NaN"), BINARY_NULL),
         *(Case(x(weight=v), {}) for v in ("Infinity", "1e999")),
+        *(Case(x(postcode=v), {}) for v in ("NaN", "Infinity", "1e999", HUGE)),
         Case(several(x(), x(), x(size="NaN")), ONE_ROW),
         Case(x(size="NaN", colour='"pink"'), {}),
     ],
     "unknown_category": [
         *(Case(x(colour=v), {}) for v in ('"pink"', '"Red"', '"größe"', f'"{"x" * 100}"')),
-        Case(x(colour='"red "'), STRIPPED),
+        Case(x(colour='"red "'), NO_SPACES),
         Case(x(colour='""'), NO_EMPTY),
         Case(x(pattern='"zigzag"'), {}),
         Case(x(pattern='""'), EMPTY_MISSING),
@@ -194,25 +223,28 @@ def written(value: Any) -> str:
 def typed(case: Case) -> list[str]:
     """The only row of a case as a person types it."""
     [row] = tokens(case)
-    return ["" if value is None else value for value in row]
+    return ["" if v is None else written(v) if isinstance(v, bool) else v for v in row]
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """A classifier of a mixed table."""
     numbers = make_pipeline(SimpleImputer(), FunctionTransformer(np.arctan))
+    texts = OneHotEncoder()  # refuses a text that the training data lack, such as `80331.0`
     encode = make_column_transformer(
         (numbers, [0, 1]),
         (OneHotEncoder(), [2, 3]),
         (HashingVectorizer(n_features=8, analyzer="char"), 4),
+        (make_pipeline(FunctionTransformer(np.vectorize(str)), texts), [5, 6]),
         sparse_threshold=0,
     )
     table = [
         [n / 3, None if n % 4 == 0 else n % 7, ("red", "green", "blue")[n % 3],
-         ("dots", "stripes", None)[n % 5 % 3], "toy " * (n % 3)]
+         ("dots", "stripes", None)[n % 5 % 3], "toy " * (n % 3),
+         (80331, 10115, 0, -1, 2**53 - 1)[n % 5], n % 7 < 3]
         for n in range(60)
     ]  # fmt: skip
-    X = matrix(table, numeric=False)
+    X = np.array(table, dtype=object)
     model = make_pipeline(encode, LogisticRegression(max_iter=1000))
     model.fit(X, ["cat" if n % 3 == 1 or n > 40 else "bear" for n in range(60)])
     path = tmp_path_factory.mktemp("toys") / "toys.joblib"
@@ -242,7 +274,17 @@ def in_process(toys: Loaded, case: Case) -> Outcome:
         rows.check(toys.card, X)
     except InvalidRow as e:
         return Outcome(sentence=str(e), code=e.code)
-    return Outcome(*predict(toys.model, matrix(X, toys.card.numeric)))
+    return as_fitted(toys, X)
+
+
+def as_fitted(toys: Loaded, X: list[list[Any]]) -> Outcome:
+    """What the model itself answers for valid rows of JSON, given as its training data were."""
+    kinds = (float, float, str, str, str, int, bool)
+    table = [
+        [None if v is None else kind(v) for kind, v in zip(kinds, row, strict=True)] for row in X
+    ]
+    rows = np.array(table, dtype=object)
+    return Outcome(toys.model.predict(rows).tolist(), toys.model.predict_proba(rows).tolist())
 
 
 @pytest.fixture(scope="module")
@@ -251,23 +293,27 @@ def expected(toys: Loaded) -> dict[str, Outcome]:
     return {case.X: in_process(toys, case) for case in CASES}
 
 
-def datatype(feature: Feature) -> str:
-    return "FP64" if feature.type == "number" else "BYTES"
+def datatype(feature: Feature, column: Sequence[Any] = ()) -> str:
+    """The datatype of a column of `tokens`; a tensor of BOOL has no numbers."""
+    if feature.type == "boolean" and set(map(type, column)) == {bool}:
+        return "BOOL"
+    return "BYTES" if feature.type == "text" else "FP64"
 
 
 def json_tensors(case: Case) -> bytes:
     table = tokens(case)
     inputs = [
         f'{{"name": "{feature.name}", "shape": [{len(table)}, 1], '
-        f'"datatype": "{datatype(feature)}", "data": [{", ".join(map(written, column))}]}}'
+        f'"datatype": "{datatype(feature, column)}", '
+        f'"data": [{", ".join(map(written, column))}]}}'
         for feature, column in zip(FEATURES, zip(*table, strict=True), strict=True)
     ]
     return f'{{"inputs": [{", ".join(inputs)}]}}'.encode()
 
 
 def packed(value: Any) -> bytes:
-    if value is None or isinstance(value, Token):
-        return struct.pack("<d", float(value or "nan"))
+    if value is None or isinstance(value, Token | bool):
+        return struct.pack("<d", float("nan" if value is None else value))
     text: bytes = value.encode()
     return struct.pack("<I", len(text)) + text
 
@@ -451,6 +497,17 @@ def test_a_door_refuses_every_invalid_row_with_the_code_and_sentence_of_the_rule
     cases = list(filter(door.can_express, REFUSED[code]))
     wanted = [expected[case.X] for case in cases]
     assert [door.outcomes[case.X] for case in cases] == wanted
+
+
+def test_the_prompt_loop_over_rest_answers_as_the_model_in_this_process(
+    house: Pipeline, expected: dict[str, Outcome]
+) -> None:
+    cases = [case for case in ANSWERED if ASK not in case.left_out]
+    lines = "".join(" ".join(typed(case)) + "\n" for case in cases)
+    done = house.run("ask", "--json", "--via", "rest", stdin=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [of_document(line).y for line in done.stdout.splitlines()]
+    assert found == [expected[case.X].y for case in cases]
 
 
 @pytest.mark.parametrize("code", REFUSED)

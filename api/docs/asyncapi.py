@@ -12,7 +12,7 @@ from msgspec import Struct
 from api.docs.openapi import tidy
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS
-from streams.events import Result, TableTask, Task, TaskId
+from streams.events import BooleanTask, Result, TableTask, Task, TaskId
 
 Document = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Channel(NamedTuple):
 
 
 CHANNELS = (
-    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask)),
+    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask, BooleanTask)),
     Channel(
         RESULTS,
         "One result for each task, in the partition with the task's number.",
@@ -65,7 +65,7 @@ CHANNELS = (
 
 def document(settings: Settings, version: str) -> Document:
     """The document of the topics, with the partitions and replicas of the settings."""
-    types = [Task, TableTask, Result, DeadLetterHeaders, TraceHeaders]
+    types = [Task, TableTask, BooleanTask, Result, DeadLetterHeaders, TraceHeaders]
     _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
     ((key,), _) = msgspec.json.schema_components([TaskId])
     return {

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     RequestError,
@@ -25,7 +26,7 @@ from api.errors import (
 from api.inference.request import InferenceRequest, ParsedRequest, example, parse
 from api.inference.response import EncodedResponse, InferenceResponse
 from api.inference.servable import Servable
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.serving.repository import Repository
 from model.errors import PredictError
 
@@ -46,6 +47,7 @@ class Headers(NamedTuple):
 
     length: bytes
     json_size: int | None
+    compressed: bool
 
 
 def path_params(scope: Scope) -> dict[str, str] | None:
@@ -75,7 +77,7 @@ class InferenceEndpoint:
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
         ),
-        headers={JSON_SIZE_NAME: REQUEST_SIZE},
+        headers={JSON_SIZE_NAME: REQUEST_SIZE, **CODING},
     )  # fmt: skip
 
     def __init__(
@@ -107,7 +109,10 @@ class InferenceEndpoint:
             headers = read_headers(scope["headers"])
             data = await body.receive_all(receive, self._body_seconds, headers.length)
             received = time.perf_counter()
-            request = self._parse(servable, data, headers.json_size)
+            json_size = headers.json_size
+            if headers.compressed or not data.startswith(b'{"'):
+                data, json_size = decode(data, headers)
+            request = self._parse(servable, data, json_size)
             decoded = time.perf_counter()
             prediction = await servable.batcher.submit(request.X)
             predicted = time.perf_counter()
@@ -134,19 +139,30 @@ class InferenceEndpoint:
 
 def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
     """The headers of an inference request; raises WrongContentType or BadRequest."""
-    length, json_size = b"", None
+    length, json_size, compressed = b"", None, False
     for name, value in headers:  # ASGI: the names are in lower case
         if name == b"content-length":
             length = value
         elif name == b"content-type":
             body.check_type(value, (body.JSON, body.BINARY))
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise WrongContentType("the body must not be compressed")
+        elif name == b"content-encoding":
+            compressed = is_gzip(*(v for n, v in headers if n == b"content-encoding"))
         elif name == JSON_SIZE:
             if not value.isdigit() or len(value) > 12:
                 raise BadRequest("Inference-Header-Content-Length must be a number of bytes")
             json_size = int(value)
-    return Headers(length, json_size)
+    return Headers(length, json_size, compressed)
+
+
+def decode(data: bytes, headers: Headers) -> tuple[bytes, int | None]:
+    """A body without compression and byte order mark, and the size of its JSON without that mark.
+
+    Raises BadRequest or BodyTooLarge.
+    """
+    whole = body.decompress(data) if headers.compressed else data
+    plain = body.skip_bom(whole)
+    json_size = headers.json_size
+    return plain, json_size and json_size - (len(whole) - len(plain))
 
 
 def _start(response: EncodedResponse) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class InputTensor(Struct):
 
 Binary = Mapping[str, memoryview]  # by the name of its tensor
 
+_AS_TASKS = {"FP16", "FP32", "FP64", BYTES}  # their values are floats and texts already
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _INDICES = re.compile(r" - at `\$\[(\d+)\](?:\[(\d+)\])?`$")
 
@@ -115,10 +116,19 @@ def to_matrix(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> Arra
     if not card.numeric:
         values = X.astype(object, copy=False).tolist()
         _check(card, values)
-        return matrix(values, numeric=False)
+        X = matrix(values, numeric=False)
+        return X if {each.datatype for each in inputs} <= _AS_TASKS else _as_floats(X, card)
     with _refused():
         rows.check_array(card.features, X)
     return X.astype(np.float64, copy=False)
+
+
+def _as_floats(X: Array, card: Card) -> Array:
+    """All numbers as floats, as tasks have them, whatever the datatypes of the tensors."""
+    for n, feature in enumerate(card.features):
+        if feature.type != "text":
+            X[:, n] = X[:, n].astype(np.float64)
+    return X
 
 
 def _columns(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> list[Columns]:
@@ -169,7 +179,9 @@ def _typed(columns: Columns) -> Array:
     datatype = columns.tensor.datatype
     for feature in columns.features:
         if (feature.type == "text") != (datatype == BYTES):
-            wanted = f"{feature.name} is a {feature.type}"
+            wanted = (
+                f"{feature.name} is {'an' if feature.type == 'integer' else 'a'} {feature.type}"
+            )
             raise BadRequest(f"{columns.place}: {wanted}, the datatype is {datatype}")
     if columns.binary is not None:
         return _from_binary(columns.binary, columns)

@@ -11,7 +11,7 @@ from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
 from model.trial import example_row
-from streams.events import Row, TableRow, TaskId, new_id
+from streams.events import BooleanRow, Row, TableRow, TaskId, new_id
 
 MAX_WAIT_SECONDS = 60
 
@@ -28,6 +28,14 @@ class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /tasks` for a model with text or missing values."""
 
     X: list[TableRow]
+    id: TaskId | None = None
+    model: str | None = None
+
+
+class TaskWithBooleans(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /tasks` for a model with a boolean column."""
+
+    X: list[BooleanRow]
     id: TaskId | None = None
     model: str | None = None
 
@@ -70,7 +78,8 @@ def parse(data: bytes, card: Card, max_rows: int) -> NewTask:
 
 
 def _decode(data: bytes, card: Card, max_rows: int) -> Any:
-    kind: Any = NumericTask if card.numeric else MixedTask
+    table = TaskWithBooleans if card.has_booleans else MixedTask
+    kind: Any = NumericTask if card.numeric else table
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as e:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     Conflict,
@@ -23,7 +24,7 @@ from api.errors import (
     UnreadableAnswer,
     WrongContentType,
 )
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.tasks import jsonl, sse
 from api.tasks.connection import Connection
@@ -34,6 +35,7 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    TaskWithBooleans,
     example,
     example_lines,
     parse,
@@ -131,7 +133,7 @@ class Tasks:
     @Operation(
         TAG,
         body=Content(
-            {JSON: (NumericTask, MixedTask), jsonl.MEDIA: str},
+            {JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str},
             examples={JSON: example, jsonl.MEDIA: example_lines},
         ),
         answers={
@@ -148,7 +150,10 @@ class Tasks:
             UnreadableAnswer,
             Unconfirmed,
         ),
-        headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
+        headers={
+            "Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s",
+            **CODING,
+        },
     )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
@@ -160,8 +165,13 @@ class Tasks:
         """
         wait = wait_wanted(request)
         if jsonl.is_jsonl(request):
+            compressed = is_gzip(*body.codings(request))
             await self._connected()
-            return jsonl.JsonLines(lambda line: self._answer(line, wait), self._receive_timeout)
+            return jsonl.JsonLines(
+                lambda line: self._answer(line, wait),
+                self._receive_timeout,
+                compressed,
+            )
         outcome = await self._answer(await body.read(request), wait)
         headers = {"Location": f"/tasks/{outcome.id}"}
         if wait is not None:

@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 
 def value_of(feature: Feature, text: str, decimal: str | None = None) -> Value:
     """A feature's value from the text of a cell; raises InvalidRow."""
-    number = feature.type == "number"
+    number = feature.type != "text"
     is_missing = (text.strip() if number else text) in MISSING
     if is_missing and feature.nullable and text not in feature.categories:
         return None
@@ -188,7 +188,7 @@ class LayoutFinder:
         if self._decimal is not None or delimiter not in ("\t", ";", "|"):
             return self._decimal or "."
         pairs = zip(self._card.features, cells, strict=True)
-        numbers = [cell for feature, cell in pairs if feature.type == "number"]
+        numbers = [cell for feature, cell in pairs if feature.type != "text"]
         with_commas = [cell for cell in numbers if "," in cell]
         if any("." in cell and _is_like_a_number(cell) for cell in numbers):
             return "."
@@ -220,7 +220,7 @@ class LayoutFinder:
 
         Its names would tell in which order the values are, so these are not guessed.
         """
-        checked = [f.type == "number" or bool(f.categories) for f in self._card.features]
+        checked = [f.type != "text" or bool(f.categories) for f in self._card.features]
         for delimiter, cells in splits.items():
             if delimiter == SPACES or len(cells) != len(checked) or sum(checked) < 2:
                 continue

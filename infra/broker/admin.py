@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from infra import topics
 from infra.broker import connection
-from infra.config import Settings
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import Topic
 
@@ -93,6 +99,11 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replicati
     )
     for name, code, message in ((e[0], e[1], e[-1]) for e in response.topic_errors):
         # Several processes start at once, and another one may have created the topic.
+        if code in (InvalidReplicationFactorError.errno, InvalidPartitionsError.errno):
+            raise TopicMismatch(
+                f"the broker refuses {variable('replication')}={replication} or "
+                f"{variable('partitions')} of topic {name!r}: {message}"
+            )
         if code not in (0, TopicAlreadyExistsError.errno):
             raise for_code(code)(f"topic {name}: {message}")
 

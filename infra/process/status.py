@@ -41,7 +41,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     state: State
-    reason: str | None = None  # why it waits
+    reason: str | None = None  # why it waits, or is slow
     model: str | None = None  # of a worker, once it is loaded and its digest checked
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work

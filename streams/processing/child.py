@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from threadpoolctl import threadpool_limits
 
+from infra.process.memory import end_first
 from infra.process.parent import end_with_parent
 from model import artifact
 from model.errors import ArtifactError
@@ -28,6 +29,7 @@ from streams.processing.processor import ERRORS, KeyValue, Processed, Processor
 from streams.records import Columns
 
 LENGTH_BYTES = 4
+OOM_SCORE = 1000
 
 
 class Job(Struct):
@@ -112,13 +114,10 @@ def _take_pipes() -> Pipe:
 
 
 def _limit_memory(budget: int) -> None:
-    """Let this process take `budget` more bytes; more is a MemoryError, or ends it.
-
-    Without a limit of its own, it is the first one that the kernel ends when memory is short.
-    """
+    """Let this process take `budget` more bytes; more is a MemoryError, or ends it."""
+    end_first(OOM_SCORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = pages * resource.getpagesize() + budget

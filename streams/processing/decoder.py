@@ -15,10 +15,10 @@ from model.card import Card
 from model.errors import InvalidRow
 from model.rows import check, check_count
 from streams.codec import DECODE_ERRORS, input_digest
-from streams.events import Failure, TableTask, Task, are_ids, is_id
+from streams.events import BooleanTask, Failure, TableTask, Task, are_ids, is_id
 from streams.records import Columns
 
-AnyTask = Task | TableTask
+AnyTask = Task | TableTask | BooleanTask
 
 
 class UnreadableTask(Exception):
@@ -68,8 +68,9 @@ class Decoder:
         self._card = card
         self._max_rows = max_rows
         self._width = len(card.features)
-        self._numeric = card.numeric
-        kind: Any = Task if card.numeric else TableTask
+        self._takes_any_number = card.takes_any_number
+        table = BooleanTask if card.has_booleans else TableTask
+        kind: Any = Task if card.numeric else table
         self._decode_task = msgspec.json.Decoder(kind).decode
         self._decode_tasks = msgspec.json.Decoder(list[kind]).decode
 
@@ -101,7 +102,7 @@ class Decoder:
         return batch
 
     def _are_valid(self, X: Sequence[Sequence[Any]]) -> bool:
-        if self._numeric:  # the decoder has checked types and finiteness
+        if self._takes_any_number:  # the decoder has checked types and finiteness
             return set(map(len, X)) == {self._width}
         try:
             check(self._card, X)

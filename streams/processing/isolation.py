@@ -31,6 +31,7 @@ from streams.processing.processor import Processed, Processor
 
 START_SECONDS = 120.0  # to import scikit-learn and load the model
 END_SECONDS = 5.0
+IDLE_SECONDS = 30.0
 TICK_SECONDS = 1.0
 MAX_ENDS = (
     2  # of a child at a record: the first one may be another's fault, as a kill for memory is
@@ -74,11 +75,16 @@ def default_memory() -> int:
 
 
 class Isolation:
-    """Starts its child at the first record. `timeout` is in seconds, for each record."""
+    """Starts its child at the first record, and ends it `idle` seconds after the last one.
 
-    def __init__(self, job: Job, timeout: float) -> None:
+    `timeout` is in seconds, for each record.
+    """
+
+    def __init__(self, job: Job, timeout: float, idle: float = IDLE_SECONDS) -> None:
         self._job = job
         self._timeout = timeout
+        self._idle = idle
+        self._ending: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._child: asyncio.subprocess.Process | None = None
 
@@ -89,14 +95,26 @@ class Isolation:
 
         `on_tick` is called every second until then.
         """
-        async with _ticking(on_tick), self._one_at_a_time:
-            for left in reversed(range(MAX_ENDS)):
-                outcome = await self._ask(await self._started(), order)
-                if isinstance(outcome, SetAside):
-                    await self._kill()
-                    if left and outcome.code == "crashed":
-                        continue
-                return outcome
+        self._stay()
+        try:
+            async with _ticking(on_tick), self._one_at_a_time:
+                return await self._process(order)
+        finally:
+            self._stay()
+            self._ending = asyncio.create_task(self._end_idle())
+
+    def _stay(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+
+    async def _process(self, order: Order) -> Processed | SetAside:
+        for left in reversed(range(MAX_ENDS)):
+            outcome = await self._ask(await self._started(), order)
+            if isinstance(outcome, SetAside):
+                await self._kill()
+                if left and outcome.code == "crashed":
+                    continue
+            return outcome
         raise AssertionError  # the last turn has returned
 
     async def _ask(self, child: asyncio.subprocess.Process, order: Order) -> Processed | SetAside:
@@ -152,8 +170,15 @@ class Isolation:
                 child.kill()
             await child.wait()
 
+    async def _end_idle(self) -> None:
+        """Give back the memory of a second model."""
+        await asyncio.sleep(self._idle)
+        async with self._one_at_a_time:
+            await self._kill()
+
     async def close(self) -> None:
         """End the child, after `process` has returned or was cancelled."""
+        self._stay()
         await self._kill()
 
 

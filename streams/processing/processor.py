@@ -6,7 +6,6 @@ letter.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,8 +19,8 @@ from model.predict import (
     Joint,
     Prediction,
     matrix,
-    predict,
     predict_together,
+    predictor,
     split,
 )
 from streams.codec import (
@@ -71,7 +70,7 @@ class Processor:
         self._card = loaded.card
         self._worker = worker
         self._decoder = Decoder(loaded.card, max_rows)
-        self._predict = partial(predict, loaded.model)
+        self._predict = predictor(loaded.model, loaded.card)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
     def estimate_seconds(self, columns: Columns) -> float:

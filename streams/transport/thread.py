@@ -86,7 +86,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Ask for the topics' leaders again."""
         await self._ensure_consumer()._client.force_metadata_update()
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _watch_group(self) -> None:
         """End the process with the error for which aiokafka no longer asks for partitions.
 

@@ -40,6 +40,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "api_keys": ("a-key-of-some-length", "a-key-of-some-length"),
     "api_keys_file": ("/run/secrets/keys", Path("/run/secrets/keys")),
     "api_rate": ("100", 100.0),
+    "cors_origins": ("https://lab.example", "https://lab.example"),
+    "api_keep_alive": ("5", 5.0),
     "api_receive_timeout": ("5", 5.0),
     "api_tls_certificate": ("/etc/petal/chain.pem", Path("/etc/petal/chain.pem")),
     "api_tls_key": ("/etc/petal/key.pem", Path("/etc/petal/key.pem")),

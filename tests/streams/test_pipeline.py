@@ -121,6 +121,27 @@ def test_a_session_time_out_that_the_broker_refuses_ends_worker_and_sink_with_a_
         assert "Traceback" not in process.output
 
 
+@pytest.mark.skipif(
+    os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker allows any number"
+)
+def test_more_replicas_than_brokers_are_refused_with_the_name_of_the_setting(
+    pipeline: Pipeline,
+) -> None:
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings_of(pipeline).bootstrap)
+        await admin.start()
+        await admin.delete_topics([DEAD_LETTERS])
+        await admin.close()
+
+    asyncio.run(delete())
+    pipeline.env["PETAL_REPLICATION"] = "3"
+    done = wait_until(
+        lambda: (done := pipeline.run("status")).returncode == 78 and done, 30, "the refusal"
+    )
+    assert done.stderr.startswith("petal: the broker refuses PETAL_REPLICATION=3")
+    assert done.stderr.count("\n") == 1
+
+
 def test_two_workers_share_the_tasks_and_every_client_gets_its_own_answer(
     pipeline: Pipeline, loaded: Loaded
 ) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from api.app import create_app
 from api.docs import openapi
 from api.docs.openapi import Undescribed, described
+from api.middleware.stack import MiddlewareStack
 from infra.config import Settings
 from model.artifact import Loaded
 from model.card import Card, Feature
@@ -26,7 +27,7 @@ from tests.service import Service
 
 
 def test_the_document_has_every_route_and_nothing_else(document: Any, artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app: Any = create_app(Settings(model=artifact)).app
     routes = {
         (route.path, method.lower())
         for route in app.routes
@@ -106,13 +107,14 @@ def test_the_examples_are_answered(service: Service, document: Any) -> None:
 
 
 def test_the_examples_are_those_of_the_model_that_is_served(artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app = create_app(Settings(model=artifact))
+    assert isinstance(app, MiddlewareStack)
     features = (
         Feature(name="size", minimum=20.0, maximum=200.0),
         Feature(name="kind", type="text", categories=("flat", "house", "hut")),
     )
     card = Card(name="rent", kind="regressor", features=features, libraries={}, sha256="0" * 64)
-    paths = openapi.document(app.routes, "1", card)["paths"]
+    paths = openapi.document(app.app.routes, "1", card)["paths"]
     body = paths["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]
     assert body["example"]["inputs"] == [
         {"name": "size", "shape": [1], "datatype": "FP64", "data": [110.0]},
@@ -216,7 +218,7 @@ def test_a_route_without_a_description_is_found() -> None:
 
 
 def test_operation_ids_are_unique(artifact: Path) -> None:
-    app = create_app(Settings(model=artifact)).app
+    app: Any = create_app(Settings(model=artifact)).app
     ids = [openapi.operation_id(each) for each in described(app.routes)]
     assert len(set(ids)) == len(ids) > 10
 

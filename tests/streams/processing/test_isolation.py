@@ -101,6 +101,22 @@ def test_a_record_that_ends_or_blocks_the_child_is_set_aside_and_the_next_one_is
     assert len(ticks) > 3, "a watchdog would see no progress"
 
 
+def test_a_child_that_is_not_needed_any_more_ends(killer: tuple[Path, Loaded]) -> None:
+    path, loaded = killer
+
+    async def run() -> None:
+        job = Job(os.getpid(), str(path), loaded.card.sha256, "host-1", 10, MEMORY)
+        isolation = Isolation(job, 2.0, idle=0.1)
+        for _ in range(2):
+            await isolation.process(order([1.0, 2.0]))
+            async with asyncio.timeout(10):
+                while psutil.Process().children():
+                    await asyncio.sleep(0.02)
+        await isolation.close()
+
+    asyncio.run(run())
+
+
 def test_a_child_that_does_not_start_is_no_records_fault(killer: tuple[Path, Loaded]) -> None:
     async def work(isolation: Isolation) -> None:
         with pytest.raises(IsolationFailed, match="exit code 78"):
