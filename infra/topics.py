@@ -25,6 +25,10 @@ MAX_VALUE_BYTES = 4_000_000
 OVERHEAD_BYTES = 4096  # of a batch's header, and of a record's own fields
 _DAY_MS = 86_400_000
 
+MAX_BYTES_CONFIG = "max.message.bytes"
+# Retention goes by the time of a record. That must be the broker's: a producer's may be of 1970.
+TIMESTAMP_CONFIG = "message.timestamp.type"
+
 
 class Topic(NamedTuple):
     """A topic as it must exist on the broker; `config` holds Kafka's topic configs."""
@@ -39,7 +43,8 @@ def _config(days: float, max_bytes: int) -> dict[str, str]:
     # In max.message.bytes Kafka counts the overhead too.
     return {
         "retention.ms": str(retention),
-        "max.message.bytes": str(max_bytes + OVERHEAD_BYTES),
+        MAX_BYTES_CONFIG: str(max_bytes + OVERHEAD_BYTES),
+        TIMESTAMP_CONFIG: "LogAppendTime",
     }
 
 

@@ -27,7 +27,8 @@ from tests.service import Service
 
 
 def test_the_document_has_every_route_and_nothing_else(document: Any, artifact: Path) -> None:
-    app: Any = create_app(Settings(model=artifact)).app
+    app = create_app(Settings(model=artifact))
+    assert isinstance(app, MiddlewareStack)
     routes = {
         (route.path, method.lower())
         for route in app.routes
@@ -218,7 +219,8 @@ def test_a_route_without_a_description_is_found() -> None:
 
 
 def test_operation_ids_are_unique(artifact: Path) -> None:
-    app: Any = create_app(Settings(model=artifact)).app
+    app = create_app(Settings(model=artifact))
+    assert isinstance(app, MiddlewareStack)
     ids = [openapi.operation_id(each) for each in described(app.routes)]
     assert len(set(ids)) == len(ids) > 10
 

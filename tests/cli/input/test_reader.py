@@ -194,6 +194,28 @@ def test_text_has_quotes_delimiters_and_line_breaks() -> None:
     ]
 
 
+def test_a_line_without_a_delimiter_is_an_error_where_texts_may_have_spaces() -> None:
+    found = rows(HOUSES, "1 flat x\n1,flat,x y\n")
+    assert found == [
+        "line 1: no comma, semicolon, tab or bar separates its values",
+        [1, "flat", "x y"],
+    ]
+
+
+def test_whole_numbers_and_booleans_are_read_as_numbers_are() -> None:
+    model = card(
+        Feature(name="postcode", type="integer"),
+        Feature(name="new", type="boolean", nullable=True),
+        Feature(name="size"),
+    )
+    found = rows(model, " 80331 ;True;2,5\n80331,0; NA ;1,5\n80331,5;0;1,5\n")
+    assert found == [
+        [80331, True, 2.5],
+        [80331, None, 1.5],
+        "line 3: postcode: 80331.5 is not a whole number",
+    ]
+
+
 def test_a_quote_that_is_not_closed_costs_only_its_line() -> None:
     lines = "".join(f'{n},flat,"text {n}"\n' for n in range(3000))
     found = rows(HOUSES, f'1,flat,"open\n{lines}2,flat,"open too\n3,flat,x\n')
