@@ -168,6 +168,19 @@ def test_empty_values_and_the_words_for_missing_ones_are_null_where_the_model_al
     assert rows(HOUSES, lines) == [[None, "NA" if word == "NA" else None, "x"] for word in words]
 
 
+def test_spaces_around_a_number_do_not_count_and_those_of_a_text_belong_to_it() -> None:
+    jobs = card(
+        Feature(name="age"),
+        Feature(name="job", type="text", categories=(" Private", "Private")),
+        Feature(name="note", type="text"),
+    )
+    assert rows(jobs, "39 , Private, x \n 40,Private,  \n") == [
+        [39, " Private", " x "],
+        [40, "Private", "  "],
+    ]
+    assert rows(REVIEWS, "  two  \n") == [["  two  "]]
+
+
 def test_free_text_that_may_not_be_missing_stays_what_it_is() -> None:
     assert rows(HOUSES, "1,flat,NA\n2,flat,\n") == [[1, "flat", "NA"], [2, "flat", ""]]
 
