@@ -145,6 +145,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
         self.in_progress = 0  # requests
+        self._lines: dict[tuple[str], int] = defaultdict(int)
         self._models: dict[tuple[str, str], ModelMetrics] = defaultdict(ModelMetrics)
         self._requests: dict[tuple[str, str, str], int] = defaultdict(int)
         self._seconds: dict[tuple[str, str], Durations] = defaultdict(Durations)
@@ -164,6 +165,10 @@ class Metrics:
         """Count bytes that were refused before they were a request."""
         self._requests[OTHER, OTHER, str(status)] += 1
 
+    def line_refused(self, status: int) -> None:
+        """Count a line of JSON lines that is refused, by the status of a request with it alone."""
+        self._lines[(str(status),)] += 1
+
     def collect(self) -> Iterator[Metric]:
         """All metrics; prometheus-client calls this."""
         name = "rest_server_requests"
@@ -172,6 +177,8 @@ class Metrics:
             "rest_server_request_duration_seconds", "from head to last byte", ("method", "path"),
             self._seconds.items(),
         )  # fmt: skip
+        about = "JSON lines of requests that are refused"
+        yield _counter("rest_server_lines_refused", about, ("status_code",), self._lines.items())
         about = "requests being answered"
         yield GaugeMetricFamily("rest_server_requests_in_progress", about, self.in_progress)
         yield self._count("request_success", "requests answered", lambda m: m.success)

@@ -132,7 +132,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head, self._overhead = len(data), 0
         self._unset_keepalive_if_required()
         self._feed(data)
-        if self._is_ending():
+        if self._refused or self.transport.closing:
             return
         if self._overhead > MAX_HEAD_BYTES or (self._in_head and self._head > MAX_HEAD_BYTES):
             self.refuse(431, TOO_LARGE)
@@ -241,14 +241,14 @@ class LimitedProtocol(HttpToolsProtocol):
     @override
     def on_response_complete(self) -> None:
         """Also parses what was held, after the next request in the queue has begun."""
-        if self._reads_body() and self.cycle.scope["state"].get(LAST):
+        if self.cycle.more_body and self._reads_body() and self.cycle.scope["state"].get(LAST):
             self.transport.close()
         self._completing = True
         super().on_response_complete()
         self._completing = False
-        if self._waiting:
+        if self._held or self._waiting:
             self._count_waiting()
-        self.flow.resume_reading()
+            self.flow.resume_reading()
 
     def _may_read(self) -> bool:
         """Whether more can be read, after parsing what is held."""
@@ -335,7 +335,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._running is not None and self._running is self.cycle and self.cycle.more_body
 
     def _is_ending(self) -> bool:
-        return self._refused or self.transport.is_closing()
+        return self._refused or self.transport.closing or self.parser is None
 
     def _is_sending(self) -> bool:
         """Whether the client may be sending what will not be read."""

@@ -30,6 +30,8 @@ def verify(as_json: bool) -> None:
             del document["undecodable"]
         if not found.unreadable:
             del document["unreadable"]
+        if not found.elsewhere:
+            del document["elsewhere"]
         click.echo(output.to_json(document))
     else:
         _show(found)
@@ -53,6 +55,11 @@ def _show(found: "Verified") -> None:
         click.echo(
             f"{len(found.unreadable)} of the missing have a record in results that cannot be read; "
             "to publish their tasks again, once the worker is mended: petal reconcile"
+        )
+    if found.elsewhere:
+        click.echo(
+            f"{found.elsewhere} of the pending were stored in another database, or in a later copy "
+            "of this one; stop every other sink, and a sink of this database stores them here too"
         )
     if found.conflicts:
         click.echo(f"{found.conflicts} results with the id of another task (id_conflict)")

@@ -32,6 +32,10 @@ CHUNK_BYTES = 8_000_000  # after decompression, after which no further batch is 
 KEPT_BYTES = 65_536  # of what cannot be read, kept as evidence
 _DAY_MS = 86_400_000
 
+MAX_BYTES_CONFIG = "max.message.bytes"
+# Retention goes by the time of a record. That must be the broker's: a producer's may be of 1970.
+TIMESTAMP_CONFIG = "message.timestamp.type"
+
 
 class Topic(NamedTuple):
     """A topic as it must exist on the broker; `config` holds Kafka's topic configs."""
@@ -46,7 +50,8 @@ def _config(days: float, max_bytes: int) -> dict[str, str]:
     # In max.message.bytes Kafka counts the overhead too.
     return {
         "retention.ms": str(retention),
-        "max.message.bytes": str(max_bytes + OVERHEAD_BYTES),
+        MAX_BYTES_CONFIG: str(max_bytes + OVERHEAD_BYTES),
+        TIMESTAMP_CONFIG: "LogAppendTime",
     }
 
 

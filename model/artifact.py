@@ -60,7 +60,8 @@ def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
     data = _pickled(model, path)
     if fault := trial.unpickle_fault(model, data):
         raise ArtifactError(f"{path} cannot be served: {fault}")
-    copy = joblib.load(io.BytesIO(data))
+    copy = _unpickled(data, path, "mend how its classes are pickled")
+    _check(copy, card, path)
     card = settle(copy, card)
     if fault := trial.answer_fault(copy, card, sample):
         raise ArtifactError(f"{path} cannot be served: {fault}")
@@ -156,14 +157,16 @@ def load(path: Path | str) -> Loaded:
             f"{path} was saved with scikit-learn {trained_with}, the installed version is "
             f"{sklearn.__version__}; {_retrain(card)}"
         )
-    try:
-        model = joblib.load(io.BytesIO(data))
-    except Exception as e:  # a pickle can raise anything
-        raise ArtifactError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); {_retrain(card)}"
-        ) from e
+    model = _unpickled(data, path, _retrain(card))
     _check(model, card, path)
     return Loaded(model, card)
+
+
+def _unpickled(data: bytes, path: Path, cure: str) -> Any:
+    try:
+        return joblib.load(io.BytesIO(data))
+    except Exception as e:  # a pickle can raise anything
+        raise ArtifactError(f"{path} cannot be read ({type(e).__name__}: {e}); {cure}") from e
 
 
 def _read(path: Path) -> tuple[Card, bytes]:

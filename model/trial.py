@@ -18,6 +18,7 @@ from model.predict import matrix, predictor
 
 PROJECT = Path(__file__).resolve().parents[1]
 UNPICKLE = "import io, joblib, sys; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
+UNPICKLE_SECONDS = 60.0
 ONE_TEXT = (
     "; if its first step takes a list of texts, as TfidfVectorizer does, wrap this step: "
     "make_column_transformer((TfidfVectorizer(), 0))"
@@ -40,16 +41,26 @@ def unpickle_fault(model: Any, data: bytes) -> str | None:
         )
     if not sys.executable or all(map(_is_installed, names)):
         return None
-    command = [sys.executable, "-W", "ignore", "-c", UNPICKLE]
-    done = subprocess.run(command, cwd=PROJECT, input=data, capture_output=True, check=False)
-    if not done.returncode:
-        return None
-    lines = done.stderr.decode(errors="replace").splitlines()
-    reason = next(filter(None, reversed(lines)), f"exit code {done.returncode}")
-    return (
+    reason = _failure_in_new_process(data)
+    return reason and (
         f"a new process cannot unpickle it ({reason}); put the module into the project's folder, "
         "install it, or add its folder to PYTHONPATH"
     )
+
+
+def _failure_in_new_process(data: bytes) -> str | None:
+    command = [sys.executable, "-W", "ignore", "-c", UNPICKLE]
+    try:
+        done = subprocess.run(
+            command, cwd=PROJECT, input=data, capture_output=True, check=False,
+            timeout=UNPICKLE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"it takes longer than {UNPICKLE_SECONDS:g} s; a module may do more than define"
+    if not done.returncode:
+        return None
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return next(filter(None, reversed(lines)), f"exit code {done.returncode}")
 
 
 class _Globals(pickle.Pickler):
@@ -114,17 +125,15 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
             rows.check(card, tried[0])
         except InvalidRow as e:
             return f"its card does not allow the sample: {e}"
-    faults = []
-    for X in tried:
-        fault = _fault_of(model, X, card)
-        if fault is None:
-            return None
-        faults.append(fault)
-    if sample is None and not _is_certain(card, faults[-1]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values that nobody asked for
+        faults = [_fault_of(model, X, card) for X in tried]
+    fault = faults[-1]
+    if None in faults or fault is None or (sample is None and not _is_certain(card, fault)):
         return None
     is_one_text = [feature.type for feature in card.features] == ["text"]
     row = f"a row such as {tried[-1][0]}"
-    return f"it does not answer {row} ({faults[-1]}){ONE_TEXT if is_one_text else ''}"
+    return f"it does not answer {row} ({fault}){ONE_TEXT if is_one_text else ''}"
 
 
 def _sample_rows(sample: Any) -> Rows:
@@ -160,12 +169,11 @@ def _value(feature: Feature, place: float) -> Any:
 
 
 def _fault_of(model: Any, X: Rows, card: Card) -> PredictError | None:
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # about values that nobody asked for
-        try:
+    try:
+        with np.errstate(all="ignore"):
             predictor(model, card)(matrix(X, card.numeric))
-        except PredictError as e:
-            return e
+    except PredictError as e:
+        return e
     return None
 
 

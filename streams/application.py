@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
-from aiokafka.errors import InvalidSessionTimeoutError
+from aiokafka.errors import InvalidSessionTimeoutError, KafkaError
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from typing_extensions import override
@@ -26,9 +26,10 @@ from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
-from infra.topics import MAX_RESULT_BYTES
+from infra.topics import MAX_RESULT_BYTES, RESULTS
 from model.errors import ArtifactError
 from streams.errors import StoreError
+from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
@@ -139,8 +140,23 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly())
         self.add_future(self.logs.watch())
+        if self.transport.projection is not None:
+            self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _refuse_to_share(self) -> None:
+        """End the process if another sink of its group writes another database."""
+        session = self.settings.session_timeout
+        foreign = await exclusive.wait_until_refused(self.consumer, RESULTS, session)
+        with suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(self.consumer.leave(), REPEAT_SECONDS)
+        end(
+            f"another sink of the group {self.conf.id} stores the partitions {foreign} in another "
+            f"database, so {self.settings.database} would get only the rest; "
+            "stop one of the two sinks",
+            os.EX_CONFIG,
+        )
 
     @override
     def _crash(self, reason: BaseException) -> None:
@@ -234,6 +250,7 @@ class StatusReporter:
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
+            foreign=consumer.foreign_partitions(RESULTS) or [] if app.transport.projection else [],
         )
 
     def stop(self) -> None:

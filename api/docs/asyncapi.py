@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from api.docs.openapi import tidy
+from api.docs.openapi import REPEATED_NAMES, tidy
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS
 from streams.events import BooleanTask, Result, TableTask, Task, TaskId
@@ -76,7 +76,8 @@ def document(settings: Settings, version: str) -> Document:
         "info": {
             "title": "petalstream",
             "version": version,
-            "description": "Tasks for a scikit-learn model and their results, on Kafka.",
+            "description": "Tasks for a scikit-learn model and their results, on Kafka. "
+            f"{REPEATED_NAMES}",
         },
         "defaultContentType": "application/json",
         "channels": {channel.topic: _channel(channel, settings) for channel in CHANNELS},

@@ -19,6 +19,7 @@ from model.card import Card
 Document = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{name}"
+REPEATED_NAMES = "If an object of JSON repeats a name, its last value counts."
 BEARER = "key"
 GUARDED: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, TooMany)
 ERROR_HEADERS = {
@@ -70,7 +71,7 @@ def document(routes: Iterable[BaseRoute], version: str, card: Card | None = None
             "title": "petalstream",
             "version": version,
             "description": "A scikit-learn model over HTTP: predictions at once, by the Open "
-            "Inference Protocol, or through a task queue.",
+            f"Inference Protocol, or through a task queue. {REPEATED_NAMES}",
         },
         "paths": paths,
         "components": {

@@ -246,6 +246,8 @@ class LayoutFinder:
                 f"the commas in {line.strip()[:40]!r} may be decimal signs or delimiters; give "
                 "--decimal , or --delimiter ,"
             )
+        if not splits:  # spaces may be part of a free text
+            return UnreadableLine("no comma, semicolon, tab or bar separates its values")
         delimiter = min(splits, key=lambda d: (len(splits[d]) != width, d == SPACES))
         try:
             layout = self.plain(delimiter)

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 4
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS log(
   id INTEGER PRIMARY KEY,
-  cluster TEXT NOT NULL UNIQUE  -- the id of its cluster and of its topic
+  cluster TEXT NOT NULL UNIQUE
 ) STRICT;
 CREATE TABLE IF NOT EXISTS projection_offset(
   log INTEGER NOT NULL REFERENCES log(id),

@@ -22,9 +22,9 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from infra.broker.log_id import is_same_log
+from streams import commit_metadata
+from streams.commit_metadata import CommitMetadata
 from streams.records import Reading
-from streams.transport import commit_metadata
-from streams.transport.commit_metadata import CommitMetadata
 from streams.transport.thread import ConsumerThread
 
 MAX_ENDS = 2

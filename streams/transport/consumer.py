@@ -34,11 +34,11 @@ from typing_extensions import override
 
 from infra.broker.fetcher import readable_end
 from infra.broker.log_id import LogIds, is_same_log
+from streams import commit_metadata
+from streams.commit_metadata import CommitMetadata
 from streams.records import Chunk, OffsetPolicy, Reading
-from streams.transport import commit_metadata
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.attempts import Attempts
-from streams.transport.commit_metadata import CommitMetadata
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0
@@ -233,6 +233,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         following: int | None = self._passed.get(tp, self._read_offset[tp])
         return following
 
+    def foreign_partitions(self, topic: str) -> list[int] | None:
+        """The partitions of the topic that another member of the group reads; None: not known."""
+        known = self._thread.partitions_of(topic)
+        if not known or not self.flow_active or self.app.rebalancing:
+            return None
+        return sorted(set(known) - {tp.partition for tp in self.assignment()})
+
+    def leads(self) -> bool:
+        """Whether this member leads its group."""
+        return bool(self._thread.leads())
+
+    async def leave(self) -> None:
+        """Leave the group, because the process ends."""
+        await self._thread.leave_group()
+
     def reread_dropped(self) -> None:
         """Go back to the end of the delivered records, if the log claims to continue there.
 
@@ -283,14 +298,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def resume_offsets(self, tps: Sequence[TP]) -> Mapping[TP, int]:
         """Where to begin in each partition: at the offset committed for this log, or its start."""
         committed = await self._thread.committed(tps)
-        ours = {tp: c.offset for tp, c in committed.items() if self._is_ours(c.metadata)}
+        ours = {
+            tp: c.offset
+            for tp, c in committed.items()
+            if commit_metadata.is_of_log(c.metadata, self._log)
+        }
         others = [tp for tp in tps if tp not in ours]
         return {**ours, **(await self._thread.earliest_offsets(*others) if others else {})}
-
-    def _is_ours(self, metadata: str) -> bool:
-        """Whether committed metadata names this log, or none, as the embedded broker's does."""
-        log = commit_metadata.decode(metadata).log
-        return not log or is_same_log(log, self._log)
 
     @override
     async def _drain_messages(self, fetcher: Any) -> None:

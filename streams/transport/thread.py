@@ -1,7 +1,7 @@
 """Faust's consumer thread, in the event loop that the application runs in."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition, errors
@@ -85,6 +85,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         ):
             return False
         return True
+
+    def partitions_of(self, topic: str) -> Collection[int]:
+        """The partitions that the topic has; empty if that is not known."""
+        return self._ensure_consumer()._client.cluster.partitions_for_topic(topic) or ()
+
+    def leads(self) -> bool:
+        """Whether this member assigns the group's partitions."""
+        return self._ensure_consumer()._coordinator._group_subscription is not None
+
+    async def leave_group(self) -> None:
+        """Give the partitions back at once, before the process ends."""
+        await self._ensure_consumer()._coordinator._maybe_leave_group()
 
     async def refresh_metadata(self) -> None:
         """Ask for the topics' leaders again."""

@@ -308,6 +308,27 @@ def test_a_category_is_found_without_regard_to_case_and_accents(
     child.expect_exact(answer)
 
 
+def test_a_category_with_a_space_in_front_is_an_argument_a_line_and_a_choice(
+    shell: Pipeline, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    model = Echo().fit([[" Private", "x"]], [" Private x"])
+    features = [
+        Feature(name="job", type="text", categories=("Public", " Private")),
+        Feature(name="note", type="text"),
+    ]
+    path = tmp_path / "jobs.joblib"
+    artifact.save(model, make_card("jobs", model, features), path)
+    shell.env["PETAL_MODEL"] = str(path)
+    assert shell.run("predict", " Private", " x ").stdout == " Private  x \n"
+    assert shell.run("ask", stdin=" Private, x \n").stdout == " Private  x \n"
+    child = terminal()
+    child.expect_exact(" Private")
+    child.send("priv" + ENTER)
+    child.expect_exact("note")
+    child.send(" y" + ENTER)
+    child.expect_exact(" Private  y")
+
+
 def test_a_text_that_finds_no_category_is_not_taken(
     cities: Pipeline, terminal: Callable[..., Terminal]
 ) -> None:

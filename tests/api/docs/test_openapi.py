@@ -27,15 +27,16 @@ from tests.service import Service
 
 
 def test_the_document_has_every_route_and_nothing_else(document: Any, artifact: Path) -> None:
-    app: Any = create_app(Settings(model=artifact)).app
+    app = create_app(Settings(model=artifact))
+    assert isinstance(app, MiddlewareStack)
     routes = {
         (route.path, method.lower())
-        for route in app.routes
+        for route in app.app.routes
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}
     }
     told = {(path, method) for path, methods in document["paths"].items() for method in methods}
-    assert len(app.routes) > 10
+    assert len(app.app.routes) > 10
     assert told == routes
 
 
@@ -218,8 +219,9 @@ def test_a_route_without_a_description_is_found() -> None:
 
 
 def test_operation_ids_are_unique(artifact: Path) -> None:
-    app: Any = create_app(Settings(model=artifact)).app
-    ids = [openapi.operation_id(each) for each in described(app.routes)]
+    app = create_app(Settings(model=artifact))
+    assert isinstance(app, MiddlewareStack)
+    ids = [openapi.operation_id(each) for each in described(app.app.routes)]
     assert len(set(ids)) == len(ids) > 10
 
 

@@ -168,6 +168,19 @@ def test_empty_values_and_the_words_for_missing_ones_are_null_where_the_model_al
     assert rows(HOUSES, lines) == [[None, "NA" if word == "NA" else None, "x"] for word in words]
 
 
+def test_spaces_around_a_number_do_not_count_and_those_of_a_text_belong_to_it() -> None:
+    jobs = card(
+        Feature(name="age"),
+        Feature(name="job", type="text", categories=(" Private", "Private")),
+        Feature(name="note", type="text"),
+    )
+    assert rows(jobs, "39 , Private, x \n 40,Private,  \n") == [
+        [39, " Private", " x "],
+        [40, "Private", "  "],
+    ]
+    assert rows(REVIEWS, "  two  \n") == [["  two  "]]
+
+
 def test_free_text_that_may_not_be_missing_stays_what_it_is() -> None:
     assert rows(HOUSES, "1,flat,NA\n2,flat,\n") == [[1, "flat", "NA"], [2, "flat", ""]]
 
@@ -178,6 +191,28 @@ def test_text_has_quotes_delimiters_and_line_breaks() -> None:
         [1, "flat", 'a, "b"'],
         [2, "house", "two\r\nlines"],
         [3, "flat", '5" wide'],
+    ]
+
+
+def test_a_line_without_a_delimiter_is_an_error_where_texts_may_have_spaces() -> None:
+    found = rows(HOUSES, "1 flat x\n1,flat,x y\n")
+    assert found == [
+        "line 1: no comma, semicolon, tab or bar separates its values",
+        [1, "flat", "x y"],
+    ]
+
+
+def test_whole_numbers_and_booleans_are_read_as_numbers_are() -> None:
+    model = card(
+        Feature(name="postcode", type="integer"),
+        Feature(name="new", type="boolean", nullable=True),
+        Feature(name="size"),
+    )
+    found = rows(model, " 80331 ;True;2,5\n80331,0; NA ;1,5\n80331,5;0;1,5\n")
+    assert found == [
+        [80331, True, 2.5],
+        [80331, None, 1.5],
+        "line 3: postcode: 80331.5 is not a whole number",
     ]
 
 
