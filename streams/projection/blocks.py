@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode
-from streams.events import Result
+from streams.events import Result, is_id
 from streams.records import Chunk
 
 ID_LENGTH = 36
@@ -17,11 +17,12 @@ UNREADABLE_KEPT = 65_536  # bytes of an unreadable value that are kept as eviden
 
 
 class UnreadableRecord(NamedTuple):
-    """A record that is not a result: why, and the beginning of its value."""
+    """A record that is not a result: why, the beginning of its value, and whose result it is."""
 
     offset: int
     reason: str
     value: bytes | None
+    task_id: str | None
 
 
 class Block(NamedTuple):
@@ -108,9 +109,7 @@ def _read_singly(chunk: Chunk) -> Contents:
     good = [(record, result) for record, result in found if isinstance(result, Result)]
     results = [result for _, result in good]
     unreadable = [
-        UnreadableRecord(record.offset, reason, record.value and record.value[:UNREADABLE_KEPT])
-        for record, reason in found
-        if isinstance(reason, str)
+        _unreadable(record, reason) for record, reason in found if isinstance(reason, str)
     ]
     records = [record for record, _ in good]
     return _contents(chunk, records, results, [encode(r) for r in results], unreadable)
@@ -134,6 +133,12 @@ def _contents(
         unreadable,
         chunk.log,
     )
+
+
+def _unreadable(record: Any, reason: str) -> UnreadableRecord:
+    value = record.value and record.value[:UNREADABLE_KEPT]
+    key = (getattr(record, "key", None) or b"").decode("latin-1")
+    return UnreadableRecord(record.offset, reason, value, key if is_id(key) else None)
 
 
 def _read_one(value: bytes | None) -> Result | str:
