@@ -14,7 +14,7 @@ demo: setup ## ask one question through every stage, send 1,000 tasks from 4 cli
 .PHONY: up
 up: setup ## run broker, 2 workers, sink and API until Ctrl-C
 	@echo "API: http://127.0.0.1:$${PETAL_API_PORT:-8000}/v2    ask: $(BIN)/petal ask --via queue    stop: Ctrl-C"
-	@honcho start -c worker=2
+	@python -m infra.terminal honcho start -c worker=2
 
 .PHONY: test
 test: .venv/ready ## run all tests, with a real broker and real processes
@@ -23,7 +23,9 @@ test: .venv/ready ## run all tests, with a real broker and real processes
 .PHONY: test-kafka
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
-		tests/streams/test_delivery.py tests/chaos/test_runs.py
+		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
+		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py \
+		tests/infra/broker/test_topic_configs.py tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
@@ -78,7 +80,8 @@ help: ## list the targets
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "installing $$(grep -c '^[a-z]' requirements.lock) packages into .venv"
+	.venv/bin/pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -1,13 +1,18 @@
 """`python -m api`: uvicorn with the REST service, the settings, and the limits that it lacks."""
 
+import errno
+import logging
 import os
 import resource
+import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
+from typing_extensions import override
+from uvicorn.lifespan.on import LifespanOn
 
 from api.middleware.auth import is_loopback, read_keys
 from api.server import limited
@@ -16,6 +21,8 @@ from infra.errors import ConfigError
 
 GRACE_SECONDS = 3  # at a stop, for responses in progress; honcho kills after 5
 MAX_FILES = 65_536
+OWN = "petalstream: "  # a failure of the start that is a sentence begins so
+NO_SUCH_ADDRESS = "is no address of this machine"
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -33,8 +40,8 @@ def options(settings: Settings) -> dict[str, Any]:
             f"set both {variable('api_tls_certificate')} and {variable('api_tls_key')}, or neither"
         )
     return {
-        "host": settings.api_host.strip("[]"),
-        "port": settings.api_port,
+        "timeout_keep_alive": settings.api_keep_alive,
+        "ws": "none",
         "ssl_certfile": certificate,
         "ssl_keyfile": key,
         "server_header": False,
@@ -69,16 +76,102 @@ def max_connections() -> int:
     return max(1, limit - max(32, limit // 10))
 
 
-def main() -> None:
-    """Serve until a signal; settings that are not safe end it with one line and exit code 78."""
+def listeners(settings: Settings) -> list[socket.socket]:
+    """A bound socket for each address of `api_host`; raises ConfigError if there is none.
+
+    They do not listen before the models are loaded.
+    """
+    host, port = settings.api_host.strip("[]"), settings.api_port
     try:
-        settings = load()
-        arguments = options(settings)
-    except ConfigError as e:
-        print(f"petalstream: {e}", file=sys.stderr)
-        raise SystemExit(os.EX_CONFIG) from e
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as e:
+        raise ConfigError(f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}") from e
+    sockets, absent = [], None
+    for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+        try:
+            sockets.append(_bind(family, address))
+        except OSError as e:
+            if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise ConfigError(_reason(settings, e)) from e
+            absent = e
+    if not sockets and absent is not None:
+        raise ConfigError(_reason(settings, absent)) from absent
+    return sockets
+
+
+def _bind(family: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # its IPv4 address has a socket of its own
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _reason(settings: Settings, error: OSError) -> str:
+    host, port = settings.api_host, settings.api_port
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"another process listens on {host}:{port}; set {variable('api_port')}"
+        case errno.EACCES:
+            return f"{variable('api_port')}={port}: this account may not listen on that port"
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
+            return f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}"
+    return f"cannot listen on {host}:{port}: {error.strerror}"
+
+
+class Lifespan(LifespanOn):
+    """Keeps why the start failed for `main`; uvicorn's own logs it in two lines."""
+
+    failure: str | None = None
+
+    @override
+    async def send(self, message: Any) -> None:
+        """Also notes a failure, after which nothing more is logged here."""
+        if message["type"] == "lifespan.startup.failed":
+            self.failure, message = message["message"], {"type": message["type"]}
+            self.logger = logging.Logger("silent", logging.CRITICAL)
+        await super().send(message)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal; raises ConfigError or SystemExit if the service cannot start."""
+    arguments = options(settings)
+    sockets = listeners(settings)
     protocol = limited(settings.api_receive_timeout, max_connections())
-    uvicorn.run("api.app:app", http=protocol, **arguments)
+    config = uvicorn.Config("api.app:app", http=protocol, **arguments)
+    config.load()
+    config.lifespan_class = Lifespan
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets)
+    except OSError as e:  # two processes may bind the same port, and one of them listens
+        raise ConfigError(_reason(settings, e)) from e
+    except KeyboardInterrupt:
+        return
+    finally:
+        failure = getattr(getattr(server, "lifespan", None), "failure", None)
+        if failure is not None:
+            _end(failure)
+
+
+def _end(failure: str) -> NoReturn:
+    """Report why the start failed; a traceback is a bug of ours."""
+    print(failure.rstrip(), file=sys.stderr)
+    raise SystemExit(os.EX_CONFIG if failure.startswith(OWN) else os.EX_SOFTWARE)
+
+
+def main() -> None:
+    """Serve until a signal; what only a person can mend ends it with a line and exit code 78."""
+    try:
+        serve(load())
+    except ConfigError as e:
+        print(f"{OWN}{e}", file=sys.stderr)
+        raise SystemExit(os.EX_CONFIG) from e
 
 
 if __name__ == "__main__":

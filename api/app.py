@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 
 from api.docs.routes import Documents
 from api.inference.endpoint import InferenceEndpoint
@@ -18,8 +19,9 @@ from api.inference.servable import Servable
 from api.metrics import Metrics
 from api.middleware.auth import Auth, read_keys
 from api.middleware.logging import log_json
+from api.middleware.origin import Origins, with_cors
 from api.middleware.rate_limit import RateLimit
-from api.middleware.stack import MiddlewareStack
+from api.middleware.stack import Checks, MiddlewareStack
 from api.middleware.tracing import TracingMiddleware
 from api.responses import EXCEPTION_HANDLERS
 from api.serving.batcher import Limits
@@ -33,6 +35,9 @@ from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
 from infra.tracing import Tracing
 from model.artifact import Loaded
+from model.card import Card
+
+Application = MiddlewareStack | TracingMiddleware | CORSMiddleware
 
 
 @contextmanager
@@ -67,7 +72,7 @@ def serving(
     return serve
 
 
-def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | TracingMiddleware:
+def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     """The service, wired. Its lifespan reads files and opens connections; this does not.
 
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
@@ -80,9 +85,13 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | T
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
     feed = Feed(settings.database)
-    tasks = Tasks(lambda: repository.default.card, connection, feed, settings)
+
+    def card() -> Card:
+        return repository.default.card
+
+    tasks = Tasks(card, connection, feed, settings)
     routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
-    routes += Documents(routes, settings).routes()
+    routes += Documents(routes, settings, card).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -101,8 +110,11 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> MiddlewareStack | T
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
-    stack = MiddlewareStack(app, endpoint, Auth(routes), RateLimit(settings.api_rate), metrics)
-    return TracingMiddleware(stack) if settings.otel else stack
+    origins = settings.allowed_origins
+    checks = Checks(Auth(routes), RateLimit(settings.api_rate), Origins(origins))
+    stack = MiddlewareStack(app, endpoint, checks, metrics)
+    wrapped = TracingMiddleware(stack) if settings.otel else stack
+    return with_cors(wrapped, origins) if origins else wrapped
 
 
 _settings = load_or_exit()

@@ -2,18 +2,24 @@
 
 RequestError
 ├── BadRequest        400  cannot be read, or holds values that no model takes
+│   ├── Incomplete        400  the body that was announced did not come
+│   └── EmptyBody         400
 ├── Unauthorized      401  no key, or a wrong one
 ├── Forbidden         403  from another machine, and the service has no keys
+│   └── CrossSite         403  from a page of another site
 ├── UnknownModel      404
 ├── NotFound          404
 ├── TooSlow           408  the body did not come in time
 ├── Conflict          409  the id belongs to another task
 ├── TooMuch           413  body, rows or message too large
+│   └── BodyTooLarge      413  it is not read to its end
 ├── WrongContentType  415
+│   └── WrongCoding       415  the body is compressed, and not by gzip
 ├── Unprocessable     422  well-formed, but not for this model
 ├── TooMany           429  this key's requests are above their rate
 ├── UnreadableAnswer  502  what came for a task is not a result
 └── Unavailable       503  retry after `Retry-After` seconds
+    ├── NotLoaded         503  the model's file cannot be loaded
     ├── Overloaded        503  too many rows wait for the model
     ├── DeadlineExceeded  503  the model did not answer in time
     ├── Stopping          503  the service stops before the answer is ready
@@ -25,6 +31,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 RETRY_AFTER_SECONDS = 1
+CLOSE: Mapping[str, str] = {"Connection": "close"}
 MAX_ECHO = 100  # characters of a request that an error repeats
 
 
@@ -48,6 +55,21 @@ class BadRequest(RequestError):
     status = 400
 
 
+class Incomplete(BadRequest):
+    """The body that was announced did not come, so what follows on the connection is unclear."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+
+class EmptyBody(BadRequest):
+    """There is no body. Plain uvicorn may take one for the next request, so it is closed."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+    def __init__(self) -> None:
+        super().__init__("empty_body: send JSON")
+
+
 class Unauthorized(RequestError):
     """The request has no key, or a wrong one; send `Authorization: Bearer KEY`."""
 
@@ -59,12 +81,21 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """The request comes from another machine, and the service has no keys."""
+    """The request comes from a page of another site, or from another machine without a key."""
 
     status = 403
 
+    def __init__(
+        self, message: str = "without PETAL_API_KEYS only this machine may send requests"
+    ) -> None:
+        super().__init__(message)
+
+
+class CrossSite(Forbidden):
+    """A page of another site sends the request, and its origin is not allowed."""
+
     def __init__(self) -> None:
-        super().__init__("without PETAL_API_KEYS only this machine may send requests")
+        super().__init__("pages of other sites may not send this; PETAL_CORS_ORIGINS allows them")
 
 
 class UnknownModel(RequestError):
@@ -86,7 +117,7 @@ class TooSlow(RequestError):
     """The body did not come in time."""
 
     status = 408
-    headers: Mapping[str, str] | None = {"Connection": "close"}
+    headers: Mapping[str, str] | None = CLOSE
 
 
 class Conflict(RequestError):
@@ -104,10 +135,25 @@ class TooMuch(RequestError):
     status = 413
 
 
+class BodyTooLarge(TooMuch):
+    """The body is above its limit and is not read to its end."""
+
+    headers: Mapping[str, str] | None = CLOSE
+
+
 class WrongContentType(RequestError):
     """The content type is not one that this operation takes."""
 
     status = 415
+
+
+class WrongCoding(WrongContentType):
+    """The body is compressed in a way that cannot be read."""
+
+    headers: Mapping[str, str] | None = {"Accept-Encoding": "gzip"}
+
+    def __init__(self) -> None:
+        super().__init__("Content-Encoding: send the body as it is, or compressed once by gzip")
 
 
 class Unprocessable(RequestError):
@@ -140,6 +186,13 @@ class Unavailable(RequestError):
     headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class NotLoaded(Unavailable):
+    """The file of this model cannot be loaded; the error says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the model {quote(name)} is not loaded: {reason}")
+
+
 class Overloaded(Unavailable):
     """Too many rows wait for the model already; nothing was done."""
 
@@ -167,10 +220,7 @@ class Unconfirmed(Unavailable):
 class Stopping(Unavailable):
     """The service stops before the answer is ready."""
 
-    headers: Mapping[str, str] | None = {
-        "Retry-After": str(RETRY_AFTER_SECONDS),
-        "Connection": "close",
-    }
+    headers: Mapping[str, str] | None = {"Retry-After": str(RETRY_AFTER_SECONDS), **CLOSE}
 
     def __init__(self) -> None:
         super().__init__("the service is stopping; retry")

@@ -24,6 +24,7 @@ from starlette.types import Scope
 
 from api.operation import Content, Operation
 
+MAX_BATCH_SIZES = 1024  # that have statistics of their own: any number of rows is a size
 OTHER = "other"  # clients must not be able to create series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
@@ -51,23 +52,89 @@ class Durations:
         return list(zip(BOUNDS, accumulate(self._counts), strict=True))
 
 
+class Total:
+    """A count and seconds."""
+
+    __slots__ = ("count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+
+class Parts:
+    """The seconds of each part of all answered requests, from a whole body to a response."""
+
+    __slots__ = ("computed", "decoded", "encoded", "last", "rows", "waited")
+
+    def __init__(self) -> None:
+        self.decoded = 0.0
+        self.waited = 0.0  # for the prediction, which is a part of it
+        self.computed = 0.0
+        self.encoded = 0.0
+        self.rows = 0
+        self.last = 0.0  # when the last one was answered, by time.perf_counter
+
+
 class ModelMetrics:
     """The counters of one version of a model."""
 
-    __slots__ = ("compute", "failure", "queue", "rows", "success")
+    __slots__ = (
+        "batches", "compute", "failure", "failure_seconds", "parts", "queue", "rows", "success",
+        "unlisted",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.success = 0  # requests answered
         self.failure = 0  # requests for this model that got an error
+        self.failure_seconds = 0.0
         self.rows = 0
         self.queue = Durations()
         self.compute = Durations()
+        self.parts = Parts()
+        self.batches: dict[int, Total] = {}  # that answered at least one request, by their rows
+        self.unlisted = Total()  # batches of further sizes
 
-    def predicted(self, rows: int, queue: float, compute: float) -> None:
-        """Count one batch: its rows, the seconds it waited, the seconds of the prediction."""
+    def predicted(self, requests: int, rows: int, queue: float, compute: float) -> None:
+        """Count one batch of rows: the seconds that it waited and those of its prediction.
+
+        `requests` were answered by it.
+        """
         self.rows += rows
         self.queue.observe(queue)
         self.compute.observe(compute)
+        if requests:
+            self.parts.computed += requests * compute
+            total = self.batches.get(rows) or self._total(rows)
+            total.count += 1
+            total.seconds += compute
+
+    def _total(self, rows: int) -> Total:
+        if len(self.batches) == MAX_BATCH_SIZES:
+            return self.unlisted
+        return self.batches.setdefault(rows, Total())
+
+    @property
+    def executions(self) -> int:
+        """The predictions that answered at least one request."""
+        return sum(total.count for total in (*self.batches.values(), self.unlisted))
+
+    def answered(
+        self, rows: int, received: float, decoded: float, predicted: float, encoded: float
+    ) -> None:
+        """Count an answered request: its rows, and when each of its parts was ready."""
+        self.success += 1
+        parts = self.parts
+        parts.rows += rows
+        parts.decoded += decoded - received
+        parts.waited += predicted - decoded
+        parts.encoded += encoded - predicted
+        parts.last = encoded
+
+    def failed(self, seconds: float) -> None:
+        """Count a request that got an error after so many seconds."""
+        self.failure += 1
+        self.failure_seconds += seconds
 
 
 class Metrics:
@@ -78,6 +145,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
         self.in_progress = 0  # requests
+        self._lines: dict[tuple[str], int] = defaultdict(int)
         self._models: dict[tuple[str, str], ModelMetrics] = defaultdict(ModelMetrics)
         self._requests: dict[tuple[str, str, str], int] = defaultdict(int)
         self._seconds: dict[tuple[str, str], Durations] = defaultdict(Durations)
@@ -97,6 +165,10 @@ class Metrics:
         """Count bytes that were refused before they were a request."""
         self._requests[OTHER, OTHER, str(status)] += 1
 
+    def line_refused(self, status: int) -> None:
+        """Count a line of JSON lines that is refused, by the status of a request with it alone."""
+        self._lines[(str(status),)] += 1
+
     def collect(self) -> Iterator[Metric]:
         """All metrics; prometheus-client calls this."""
         name = "rest_server_requests"
@@ -105,6 +177,8 @@ class Metrics:
             "rest_server_request_duration_seconds", "from head to last byte", ("method", "path"),
             self._seconds.items(),
         )  # fmt: skip
+        about = "JSON lines of requests that are refused"
+        yield _counter("rest_server_lines_refused", about, ("status_code",), self._lines.items())
         about = "requests being answered"
         yield GaugeMetricFamily("rest_server_requests_in_progress", about, self.in_progress)
         yield self._count("request_success", "requests answered", lambda m: m.success)

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from api.errors import RequestError
+from model.card import Card
 
 JSON = "application/json"
+CODING = {"Content-Encoding": "`gzip`, if the body is compressed"}
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -20,12 +22,13 @@ class Content(Struct, frozen=True):
     """A body: by media type its type, or a tuple of alternative types.
 
     `headers` are those of the response, with their descriptions. A request may omit a body that
-    is `optional`.
+    is `optional`. `examples` make an example for the model with a card, by media type.
     """
 
     types: Mapping[str, Any]
     headers: Mapping[str, str] = {}
     optional: bool = False
+    examples: Mapping[str, Callable[[Card], Any]] = {}
 
 
 class Operation(Struct, frozen=True):

@@ -1,6 +1,8 @@
 """Responses of JSON, and Starlette's handlers of exceptions: `{"error": "…"}` with the status."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -8,9 +10,11 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive, Scope, Send
+from typing_extensions import override
 
-from api.errors import ErrorBody, RequestError, error_body
+from api.errors import BodyTooLarge, ErrorBody, RequestError, TooSlow, error_body
+from api.transport import LINGER_SECONDS, LINGERS
 
 CLIENT_GONE = 499  # nginx's status: the client closed the connection before the answer
 
@@ -22,9 +26,34 @@ def json_response(
     return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
 
 
+class LastResponse(Response):
+    """A response after which the connection closes, though the client may still be sending.
+
+    Plain uvicorn would close so fast that the client may lose the response: see
+    `LingeringTransport`. There the end of the response is what waits.
+    """
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the whole response at once, and ends it when the client stops sending."""
+        if scope["state"].get(LINGERS):
+            await super().__call__(scope, receive, send)
+            return
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body"})
+
+
 def error_response(error: RequestError) -> Response:
     """The response to a request that fails."""
-    return json_response(error_body(error), error.status, error.headers)
+    kind = LastResponse if isinstance(error, BodyTooLarge | TooSlow) else Response
+    body = msgspec.json.encode(error_body(error))
+    return kind(body, error.status, error.headers, media_type="application/json")
 
 
 def bug_response() -> Response:

@@ -1,24 +1,25 @@
-"""`petal ask`: the prompt loop."""
+"""`petal ask`: the prompt loop, or rows on standard input."""
 
 import asyncio
+import io
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from contextlib import AsyncExitStack
+from types import FrameType
+from typing import Any, cast
 
 import click
 
 from cli import backends, exit_codes, output
-from cli.backends import LOCAL, QUEUE, REST, TOPIC
-from cli.options import json_option, timeout_option
+from cli.backends import LOCAL, QUEUE, REST, TOPIC, Backend
+from cli.input.prompts import prompted
+from cli.input.reader import Format, Row, RowsReader
+from cli.options import decimal_option, delimiter_option, json_option, timeout_option
 from cli.output import Answer
 from infra import config
-from model import rows
-from model.card import Card, Feature, Value
-from model.errors import InvalidRow
-
-Row = list[Value]
+from model.card import Card
 
 
 @click.command(epilog="Example:  petal ask --via queue")
@@ -30,35 +31,48 @@ Row = list[Value]
     help="Send rows to the model in this process, the REST service, the topic (publish only), or "
     "the task queue.",
 )
+@delimiter_option
+@decimal_option
 @timeout_option
 @json_option
-def ask(via: str, timeout: float, as_json: bool) -> None:
+def ask(
+    via: str, delimiter: str | None, decimal: str | None, timeout: float, as_json: bool
+) -> None:
     """Ask for the value of each feature, print the label, and repeat.
 
-    To leave, give an empty value or press Ctrl-D or Ctrl-C. If standard input is not a terminal,
-    each line is one row. An error is printed on stderr, the remaining lines follow, and the exit
-    code is that of the first error.
+    To leave, give an empty value or press Ctrl-D or Ctrl-C. An empty value for a feature that may
+    be missing leaves it out. Prompts go to the terminal, answers to standard output.
+
+    If standard input is not a terminal, it is read as CSV, with quotes, and with or without a
+    header of the features' names in any order; without quoted or free text, spaces separate values
+    too. Empty values and NA are missing values where the model allows them. Each row gets one line
+    of output, in order. An error is printed on stderr with the number of its line, the remaining
+    lines follow, and the exit code is that of the first error: 2 for a line that is no row, 65 for
+    a line that cannot be read or a row that is refused, 69 or 75 for a service that is not there or
+    late.
     """
-    if not sys.stdin.isatty() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # A thread that reads a line cannot be cancelled; let Ctrl-C end a script like `cat`.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        code = asyncio.run(_loop(via, timeout, as_json))
+        code = asyncio.run(_loop(via, Format(delimiter, decimal), timeout, as_json))
     except KeyboardInterrupt:
-        code = os.EX_OK
+        code = exit_codes.INTERRUPTED
     raise click.exceptions.Exit(code)
 
 
-async def _loop(via: str, timeout: float, as_json: bool) -> int:
+async def _loop(via: str, given: Format, timeout: float, as_json: bool) -> int:
     backend, card = backends.choose(via, config.load())
     interactive = sys.stdin.isatty()
     first_failure = os.EX_OK
-    async with backend:
-        async for row in _prompted(card) if interactive else _lines(card):
+    if not interactive:
+        _end_script_on_interrupt(backend)
+    async with AsyncExitStack() as stack:
+        async with output.waiting("connecting"):
+            await stack.enter_async_context(backend)
+        async for row in prompted(card) if interactive else _read(card, given):
             try:
                 if isinstance(row, Exception):
                     raise row
-                answer = await backend.ask(row, timeout)
+                async with output.waiting("waiting for the answer"):
+                    answer = await backend.ask(row, timeout)
             except Exception as e:
                 code = exit_codes.code_of(e)
                 if code is None:
@@ -70,67 +84,35 @@ async def _loop(via: str, timeout: float, as_json: bool) -> int:
     return os.EX_OK if interactive else first_failure
 
 
+def _end_script_on_interrupt(backend: Backend) -> None:
+    """Let Ctrl-C end this process as it ends `cat`: a thread that reads cannot be cancelled."""
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        backend.report_interrupt()
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    # Not if SIGINT is ignored, as in a job that a shell runs in the background.
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, end)
+
+
 def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
     if as_json:
         return output.to_json(answer.document)
+    interactive = interactive and sys.stdout.isatty()
     if via == TOPIC and interactive:
         return f"published {answer.label}; its result: petal results {answer.label}"
     text = output.to_text(answer)
     return click.style(text, bold=True) if interactive else text
 
 
-async def _lines(card: Card) -> AsyncIterator[Row | Exception]:
+async def _read(card: Card, given: Format) -> AsyncIterator[Row | Exception]:
     """Rows from standard input, or the error of an invalid line."""
-    number = 0
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        number += 1
-        values = line.replace(",", " ").split()
-        if not values:
-            continue
-        try:
-            yield rows.parse(card, values)
-        except InvalidRow as e:
-            yield InvalidRow(e.code, f"line {number}: {e}")
-
-
-async def _prompted(card: Card) -> AsyncIterator[Row]:
-    """Rows from prompts, until the user leaves."""
-    click.echo(
-        f"{card.id}: one value for each feature; to leave: an empty value or Ctrl-C", err=True
-    )
-    while True:
-        row: Row = []
-        for feature in card.features:
-            text = await _prompt(feature)
-            if text is None:
-                return
-            row.append(rows.parse_value(feature, text))
+    reader = iter(RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note))
+    while (row := await asyncio.to_thread(next, reader, None)) is not None:
         yield row
 
 
-async def _prompt(feature: Feature) -> str | None:
-    """A valid text for the feature; None when the user leaves."""
-    import questionary
-
-    def valid(text: str) -> bool | str:
-        try:
-            rows.parse_value(feature, text)
-        except InvalidRow as e:
-            return not text.strip() or str(e)
-        return True
-
-    label = feature.name.replace("_", " ")
-    question: Any
-    if feature.categories:
-        # Without the search filter, typed keys are ignored and Enter takes the first choice.
-        question = questionary.select(
-            label, choices=list(feature.categories), use_search_filter=True, use_jk_keys=False
-        )
-    else:
-        hint = f" ({feature.hint})" if feature.hint else ""
-        question = questionary.text(f"{label}{hint}", validate=valid, qmark="")
-    try:
-        text: str = await question.unsafe_ask_async()
-    except (KeyboardInterrupt, EOFError):
-        return None
-    return text if text.strip() or feature.nullable else None
+def _note(sentence: str) -> None:
+    click.echo(f"petal: {output.plain(sentence)}", err=True)

@@ -1,6 +1,8 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -42,6 +44,9 @@ class _Backend:
     async def __aexit__(self, *_: object) -> None:
         return None
 
+    def report_interrupt(self) -> None:
+        """Say how to go on after Ctrl-C, if a task was sent."""
+
 
 class LocalBackend(_Backend):
     """The model in this process."""
@@ -53,10 +58,10 @@ class LocalBackend(_Backend):
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        from model.predict import matrix, predict
+        from model.predict import matrix, predictor
 
         model, card = self._loaded
-        y, proba = predict(model, matrix([row], card.numeric))
+        y, proba = predictor(model, card)(matrix([row], card.numeric))
         return output.from_prediction(y, proba, card.classes, card.id)
 
 
@@ -121,8 +126,8 @@ class RestBackend(_Backend):
                 {
                     "name": feature.name,
                     "shape": [1, 1],
-                    "datatype": "FP64" if feature.type == "number" else "BYTES",
-                    "data": [value],
+                    "datatype": "BYTES" if feature.type == "text" else "FP64",
+                    "data": [float(value) if isinstance(value, bool) else value],
                 }
                 for feature, value in zip(self._card.features, row, strict=True)
             ]
@@ -170,6 +175,8 @@ def _typed(label: Any, classes: tuple[Any, ...]) -> Any:
 class QueueBackend(_Backend):
     """The task queue: publish the task and await its own result."""
 
+    _sent: str | None = None  # the id of the task that waits
+
     async def __aenter__(self) -> Self:
         from streams.client import Client
 
@@ -180,8 +187,27 @@ class QueueBackend(_Backend):
     async def __aexit__(self, *_: object) -> None:
         await self._client.stop()
 
+    def report_interrupt(self) -> None:
+        if self._sent is not None:
+            output.report_interrupt(self._sent)
+
+    @contextmanager
+    def _sending(self) -> Iterator[str]:
+        """The id of a task that the block sends; Ctrl-C amid it says how to go on."""
+        from streams.events import new_id
+
+        self._sent = new_id()
+        try:
+            yield self._sent
+        except asyncio.CancelledError:
+            self.report_interrupt()
+            raise
+        finally:
+            self._sent = None
+
     async def ask(self, row: list[Value], timeout: float) -> Answer:
-        result = await self._client.ask([row], timeout)
+        with self._sending() as task_id:
+            result = await self._client.ask([row], timeout, task_id)
         if result.error is not None:
             raise RequestRefused(result.error.message, result.error.code)
         return output.from_document(msgspec.to_builtins(result), self._card.classes)
@@ -191,7 +217,8 @@ class TopicBackend(QueueBackend):
     """The message queue: only publish the task. The label is the task id."""
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        sent = await self._client.submit([row])
+        with self._sending() as task_id:
+            sent = await self._client.submit([row], task_id)
         return Answer(sent.id, None, sent._asdict())
 
 
@@ -216,7 +243,7 @@ def ask_once(name: str, settings: Settings, values: tuple[str, ...], timeout: fl
     row = rows.parse(card, values)
 
     async def run() -> Answer:
-        async with backend:
+        async with output.waiting("waiting for the answer"), backend:
             return await backend.ask(row, timeout)
 
     return asyncio.run(run())

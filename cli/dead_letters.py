@@ -33,8 +33,12 @@ def list_letters(limit: int, as_json: bool) -> None:
             click.echo(output.to_json(found))
             continue
         source = "?" if letter.source is None else "tasks[{}]:{}".format(*letter.source)
-        size = "no value" if letter.value is None else f"{len(letter.value)} bytes"
-        click.echo(f"{letter.offset}\t{letter.reason}\t{source}\t{found['at']}\t{size}")
+        size = "no value" if letter.value is None else f"{found['bytes']} bytes"
+        if letter.full_bytes is not None:
+            size += f", of which the first {len(letter.value or b'')} are kept"
+        click.echo(
+            f"{letter.offset}\t{output.plain(letter.reason)}\t{source}\t{found['at']}\t{size}"
+        )
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters show 0")
@@ -47,9 +51,9 @@ def show(offset: int, raw: bool) -> None:
         sys.stdout.buffer.write(letter.value or b"")
         return
     for name, value in _document(letter).items():
-        click.echo(f"{name + ':':10}{_escaped(str(value))}")
+        click.echo(f"{name + ':':10}{output.plain(str(value))}")
     text = (letter.value or b"").decode("utf-8", "backslashreplace")
-    click.echo(f"{'value:':10}{_escaped(text[:MAX_CHARACTERS])}")
+    click.echo(f"{'value:':10}{output.plain(text[:MAX_CHARACTERS])}")
 
 
 @dead_letters.command(epilog="Example:  petal dead-letters replay 0 --yes")
@@ -59,18 +63,25 @@ def show(offset: int, raw: bool) -> None:
 def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
     """Republish dead letters to `tasks`, bytes unchanged: those at OFFSETS, or --all.
 
-    A record that still cannot be read becomes a new dead letter.
+    A record that still cannot be read becomes a new dead letter. Where a letter holds only the head
+    of a large record, the whole record is taken from `tasks`, if it is still there.
     """
+    from streams.maintenance.dead_letters import whole
     from streams.maintenance.reconcile import publish_again
 
     if bool(offsets) == every:
         raise click.UsageError("give offsets, or --all")
-    letters = _letters() if every else _chosen(offsets)
+    chosen = _letters() if every else _chosen(offsets)
+    letters = asyncio.run(whole(config.load(), chosen)) if chosen else []
     records = [(letter.source[0], letter.key, letter.value) for letter in letters if letter.source]
     if not yes:
         _confirm(f"republish {len(records)} dead letters to tasks?")
     count = asyncio.run(publish_again(config.load(), records))
     click.echo(f"{count} republished")
+    if lost := len(chosen) - len(letters):
+        click.echo(
+            f"{lost} skipped: only their heads are kept, and tasks has them no more", err=True
+        )
     if skipped := len(letters) - len(records):
         click.echo(f"{skipped} skipped: their headers name no partition of tasks", err=True)
 
@@ -102,9 +113,12 @@ def _document(letter: "Letter") -> dict[str, object]:
         "task": letter.source and dict(zip(("partition", "offset"), letter.source, strict=True)),
         "at": stamp.isoformat(timespec="milliseconds"),
         "key": None if letter.key is None else letter.key.decode("utf-8", "replace"),
-        "bytes": None if letter.value is None else len(letter.value),
+        "bytes": _length(letter),
     }
 
 
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _length(letter: "Letter") -> int | None:
+    """Of the record's value, although a letter may hold only its head."""
+    if letter.full_bytes is not None or letter.value is None:
+        return letter.full_bytes
+    return len(letter.value)

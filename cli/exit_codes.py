@@ -3,6 +3,8 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.input.errors import UnreadableInput, UnreadableLine
+from cli.output import plain
 from cli.results import ResultNotFound
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from model.errors import ArtifactError, CardError, InvalidRow, PredictError
@@ -42,6 +44,8 @@ CODES: dict[type[Exception], int] = {
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,
     ResultNotFound: NOT_FOUND,
+    UnreadableLine: os.EX_DATAERR,
+    UnreadableInput: os.EX_DATAERR,
 }
 
 
@@ -52,8 +56,9 @@ def code_of(error: Exception) -> int | None:
 
 def sentence(error: Exception) -> str:
     """The error for people: its sentence, then its code in brackets or the command to go on."""
+    text = str(error)
     if isinstance(error, ResultTimeout):
-        return f"{error}; to wait longer: petal wait {error.task_id}"
+        text = f"{error}; to wait longer: petal wait {error.task_id}"
     if isinstance(error, InvalidRow | PredictError | RequestRefused):
-        return f"{error} ({error.code})"
-    return str(error)
+        text = f"{error} ({error.code})"
+    return plain(text)

@@ -2,6 +2,21 @@
 
 import click
 
+
+class Delimiter(click.ParamType):
+    """One character, or the name of one that a shell makes hard to type."""
+
+    name = "delimiter"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = {"tab": "\t", "\\t": "\t", "space": " "}.get(str(value), str(value))
+        if len(text) != 1 or text in '"\r\n':
+            self.fail(f"{text[:40]!r} is not one character, tab or space", param, ctx)
+        return text
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 timeout_option = click.option(
     "--timeout",
@@ -9,6 +24,18 @@ timeout_option = click.option(
     default=30.0,
     show_default=True,
     help="Seconds to wait for each result.",
+)
+delimiter_option = click.option(
+    "--delimiter",
+    type=Delimiter(),
+    help="What separates the values of a line on standard input: a character, tab or space. "
+    "Default: tab, ';', '|', ',' or spaces, whichever makes rows.",
+)
+decimal_option = click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="The decimal sign of numbers on standard input. Default: '.', or ',' if ';', '|' or tab "
+    "separates the values and the first number with a decimal sign has a comma.",
 )
 limit_option = click.option(
     "--limit",

@@ -1,9 +1,29 @@
-"""How answers are printed, and the progress bar of a long command."""
+"""How answers are printed, and what a terminal shows while a command works.
 
+Labels, names and sentences may come from other programs, so what is printed of them passes `plain`
+or `to_json`, and rich never reads them as markup.
+"""
+
+import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SPINNER_SECONDS = 0.5  # after which a wait is shown
+MAX_SHOWN = 5  # labels of one task that a terminal shows
+
+# Characters that move a cursor, end a line, or change the order of the others.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Answer(NamedTuple):
@@ -34,24 +54,79 @@ def from_document(document: dict[str, Any], classes: tuple[Any, ...]) -> Answer:
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """One line of JSON."""
-    return json.dumps(document, ensure_ascii=False)
+    """One line of JSON, with control characters escaped."""
+    text = json.dumps(document, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def to_text(answer: Answer) -> str:
     """The label, and its probability where the model has one."""
+    label = plain(answer.label)
     if answer.probability is None:
-        return str(answer.label)
-    return f"{answer.label}  (probability {answer.probability:.3f})"
+        return label
+    return f"{label}  (probability {answer.probability:.3f})"
+
+
+def plain(value: object) -> str:
+    """A value as one line of text, with control characters escaped as Python does."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
+def shortened(values: Sequence[Any]) -> list[str]:
+    """The first few of the values, and their number if there are more."""
+    shown = [plain(value) for value in values[:MAX_SHOWN]]
+    return shown if len(values) <= MAX_SHOWN else [*shown, f"… ({len(values):,} in all)"]
+
+
+def console(stderr: bool = False) -> "Console":
+    """A terminal on which data is never read as markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def report_interrupt(task_id: str) -> None:
+    """Say on stderr how to go on after Ctrl-C."""
+    if sys.stderr.isatty():
+        click.echo(err=True)  # the terminal shows ^C at the cursor
+    click.echo(
+        f"petal: interrupted; the task goes on, wait for its result: petal wait {task_id}",
+        err=True,
+    )
+
+
+@asynccontextmanager
+async def waiting(what: str) -> AsyncIterator[None]:
+    """Show a spinner on stderr if that is a terminal and the block takes a while."""
+    showing = asyncio.create_task(_spin(what))
+    try:
+        yield
+    finally:
+        showing.cancel()
+        with suppress(asyncio.CancelledError):
+            await showing
+
+
+async def _spin(what: str) -> None:
+    await asyncio.sleep(SPINNER_SECONDS)
+    with spinner(what):
+        await asyncio.Event().wait()
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show a spinner on stderr if that is a terminal."""
+    terminal = console(stderr=True)
+    with terminal.status(what) if terminal.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr if that is a terminal; yields its update(done, total)."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    terminal = console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         line = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)

@@ -44,4 +44,4 @@ class FeatureCommand(click.Command):
 def predict(values: tuple[str, ...], via: str, timeout: float, as_json: bool) -> None:
     """Print the model's label for one row of VALUES, one value for each feature."""
     answer = backends.ask_once(via, config.load(), values, timeout)
-    click.echo(output.to_json(answer.document) if as_json else str(answer.label))
+    click.echo(output.to_json(answer.document) if as_json else output.plain(answer.label))

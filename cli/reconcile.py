@@ -44,7 +44,7 @@ def reconcile(older_than: float, dry_run: bool, as_json: bool) -> None:
         return
     click.echo(f"{len(ids)} tasks without a result" + ("" if dry_run else ", republished"))
     for task_id in ids[:MAX_IDS] if dry_run else ():
-        click.echo(task_id)
+        click.echo(output.plain(task_id))
 
 
 async def _reconcile(older_than: float, dry_run: bool) -> list[str]:

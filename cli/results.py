@@ -9,6 +9,8 @@ import click
 from cli import options, output
 from infra import config
 
+MAX_WIDTH = 10_000  # columns; no terminal is as wide
+
 
 class ResultNotFound(Exception):
     """The database has no result for a task id."""
@@ -53,17 +55,23 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(row: dict[str, Any]) -> str:
+    """The labels of a result on one line; on a terminal only the first ones of many."""
     if "error" in row:
-        return f"error: {row['error']['code']}"
-    return ", ".join(map(str, row["y"]))
+        return output.plain(f"error: {row['error']['code']}")
+    return ", ".join(_listed(row["y"]))
+
+
+def _listed(values: list[Any]) -> list[str]:
+    return output.shortened(values) if sys.stdout.isatty() else list(map(output.plain, values))
 
 
 def _show_one(row: dict[str, Any]) -> None:
+    proba = row.get("proba")
     lines = {
         "task": row["id"],
         "answer": _label(row),
         "message": row.get("error", {}).get("message"),
-        "probabilities": row.get("proba"),
+        "probabilities": None if proba is None else f"[{', '.join(_listed(proba))}]",
         "model": row["model"],
         "worker": row["worker"],
         "asked at": "tasks, partition {partition}, offset {offset}".format(**row["task"]),
@@ -73,22 +81,33 @@ def _show_one(row: dict[str, Any]) -> None:
     }
     for name, value in lines.items():
         if value is not None:
-            click.echo(f"{name + ':':15}{value}")
+            click.echo(f"{name + ':':15}{output.plain(value)}")
 
 
 def _show_table(rows: list[dict[str, Any]]) -> None:
     if not sys.stdout.isatty():
         for row in rows:
-            click.echo("\t".join((row["id"], _label(row), row["worker"], row["answered_at"])))
+            worker = output.plain(row["worker"])
+            click.echo("\t".join((row["id"], _label(row), worker, row["answered_at"])))
         return
-    from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table("task", "answer", "worker", "partition", "offset", "answered at (UTC)")
-    for row in rows:
-        position = row["task"]
-        table.add_row(
-            row["id"], _label(row), row["worker"], str(position["partition"]),
-            str(position["offset"]), row["answered_at"][:23].replace("T", " "),
-        )  # fmt: skip
-    Console().print(table)
+    cells = [_cells(row) for row in rows]
+    for row_cells in cells:
+        table.add_row(*row_cells)
+    terminal = output.console()
+    wanted = Measurement.get(terminal, terminal.options.update(max_width=MAX_WIDTH), table)
+    if wanted.maximum <= terminal.width:
+        terminal.print(table)
+        return
+    for task_id, *others in cells:  # a table would cut the ids, which people copy
+        click.echo(f"{task_id}\n  {'  '.join(others)}")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    position = row["task"]
+    time = row["answered_at"][:23].replace("T", " ")
+    place = (str(position["partition"]), str(position["offset"]))
+    return (row["id"], _label(row), output.plain(row["worker"]), *place, time)

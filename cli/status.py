@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -33,12 +34,8 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
     sink its database, that each partition is assigned, and that waiting work makes progress. With
     --only, partitions may be assigned to other machines.
     """
-    deadline = time.monotonic() + wait
-    while True:
-        statuses, faults = _read(only)
-        if not faults or time.monotonic() >= deadline:
-            break
-        time.sleep(POLL_SECONDS)
+    with output.spinner("waiting until ready") if wait else nullcontext():
+        statuses, faults = _read_until_ready(only, time.monotonic() + wait)
     if as_json:
         import msgspec
         from msgspec import structs
@@ -49,10 +46,18 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
         for process in statuses:
             click.echo(_line(process))
         for fault in faults:
-            click.echo(f"not ready: {fault}", err=True)
+            click.echo(f"not ready: {output.plain(fault)}", err=True)
         if not faults:
             click.echo("ready")
     raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
+
+
+def _read_until_ready(only: str | None, deadline: float) -> "tuple[list[Status], list[str]]":
+    while True:
+        statuses, faults = _read(only)
+        if not faults or time.monotonic() >= deadline:
+            return statuses, faults
+        time.sleep(POLL_SECONDS)
 
 
 def _read(only: str | None) -> "tuple[list[Status], list[str]]":
@@ -80,5 +85,6 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    ends = "".join(f"\t{text}" for text in (process.model, process.reason) if text)
-    return f"{process.name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"
+    ends = "".join(f"\t{output.plain(text)}" for text in (process.model, process.reason) if text)
+    name = output.plain(process.name)
+    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

@@ -28,6 +28,8 @@ def verify(as_json: bool) -> None:
         document = {**found._asdict(), "agrees": found.agrees}
         if not found.unreadable:
             del document["unreadable"]
+        if not found.elsewhere:
+            del document["elsewhere"]
         click.echo(output.to_json(document))
     else:
         _show(found)
@@ -42,11 +44,16 @@ def _show(found: "Verified") -> None:
     )
     for kind in ("missing", "different", "extra"):
         for name in getattr(found, kind)[:MAX_IDS]:
-            click.echo(f"{kind}\t{name}")
+            click.echo(f"{kind}\t{output.plain(name)}")
     if found.unreadable:
         click.echo(
             f"{len(found.unreadable)} of the missing have a record in results that cannot be read; "
             "to publish their tasks again, once the worker is mended: petal reconcile"
+        )
+    if found.elsewhere:
+        click.echo(
+            f"{found.elsewhere} of the pending were stored in another database, or in a later copy "
+            "of this one; stop every other sink, and a sink of this database stores them here too"
         )
     if found.conflicts:
         click.echo(f"{found.conflicts} results with the id of another task (id_conflict)")

@@ -1,6 +1,7 @@
 """`petal wait`: the result of a task that was published earlier."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,12 @@ def wait(task_id: str, timeout: float, as_json: bool) -> None:
     elif result.error is not None:
         raise RequestRefused(result.error.message, result.error.code)
     else:
-        click.echo("\n".join(map(str, result.y or [])))
+        labels = result.y or []
+        click.echo(
+            "\n".join(
+                output.shortened(labels) if sys.stdout.isatty() else map(output.plain, labels)
+            )
+        )
 
 
 async def _wait(task_id: str, timeout: float) -> "Result":
@@ -37,11 +43,15 @@ async def _wait(task_id: str, timeout: float) -> "Result":
     if (stored := _stored(task_id)) is not None:
         return stored
     client = Client(settings)
-    await client.start(wait=CONNECT_SECONDS)
-    try:
-        return await client.wait(task_id, timeout)
-    finally:
-        await client.stop()
+    async with output.waiting(f"waiting for {task_id}"):
+        await client.start(wait=CONNECT_SECONDS)
+        try:
+            return await client.wait(task_id, timeout)
+        except asyncio.CancelledError:
+            output.report_interrupt(task_id)
+            raise
+        finally:
+            await client.stop()
 
 
 def _stored(task_id: str) -> "Result | None":

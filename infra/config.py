@@ -4,8 +4,9 @@ The variable of a setting `name` is `PETAL_NAME`. The defaults run everything on
 """
 
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -17,10 +18,32 @@ from infra.errors import ConfigError
 PREFIX = "PETAL_"
 ROOT = Path(__file__).resolve().parent.parent
 
-Count = Annotated[int, Meta(ge=1)]
+MAX_COUNT = 1_000_000_000
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]  # infinity is no deadline
 Days = Annotated[float, Meta(ge=-1, le=36_500)]
+MIN_DAYS = 0.01  # below, a broker may delete records before they are read
+
+
+# Kubernetes and `docker --link` add variables for each service beside a container. For one that is
+# called `petal` or `petal-…` they begin as the settings do. They are known by name and value.
+_ADDRESS = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+)"
+_URL = rf"(?:tcp|udp|sctp)://(?:\[?{_ADDRESS}\]?|[\w.-]+):\d+(?:-\d+)?"
+_PORT_NAME = r"_PORT_\d+_(?:TCP|UDP|SCTP)"
+_SERVICE_VARIABLES = [
+    (re.compile(name), re.compile(value))
+    for name, value in (
+        (r".*_SERVICE_HOST", _ADDRESS),
+        (r".*_SERVICE_PORT(?:_[A-Z0-9_]+)?", r"\d+"),
+        (r".*_PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_START|_END)?)?", _URL),
+        (rf".*{_PORT_NAME}_PROTO", r"tcp|udp|sctp"),
+        (rf".*{_PORT_NAME}_PORT(?:_START|_END)?", r"\d+"),
+        (rf".*{_PORT_NAME}_ADDR", rf"{_ADDRESS}|[\w.-]+"),
+        (r".*_NAME", r"(?:/[\w.-]+){2,}"),
+        (r".*_ENV_\w+", r"(?s:.*)"),
+    )
+]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,8 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool | None,
         Meta(description="idempotent producers; unset: on, except with the embedded broker"),
     ] = None
-    partitions: Annotated[Count, Meta(description="partitions of `tasks` and of `results`")] = 4
-    replication: Annotated[Count, Meta(description="replicas of each topic")] = 1
+    partitions: Annotated[
+        int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
+    ] = 4
+    replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -79,6 +104,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_rate: Annotated[
         float, Meta(ge=0, le=1e9, description="requests/s of each API key, on average; 0: no limit")
     ] = 0.0
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="origins whose pages may use the REST service, `https://host,…`; `*`: any"
+        ),
+    ] = ""
+    api_keep_alive: Annotated[
+        Seconds,
+        Meta(description="seconds that an idle connection stays open; more than a proxy's own"),
+    ] = 75.0
     api_receive_timeout: Annotated[
         Seconds,
         Meta(description="seconds for a client to send a request's head, and seconds for its body"),
@@ -98,7 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="traces of REST service and workers; `OTEL_…` variables configure them"),
     ] = False
     cpu_bound_ms: Annotated[
-        int, Meta(ge=0, description="CPU milliseconds per request of `api.app:cpu_bound`")
+        int,
+        Meta(ge=0, le=600_000, description="CPU milliseconds per request of `api.app:cpu_bound`"),
     ] = 2000
     max_rows: Annotated[Count, Meta(description="most rows in a task or request")] = 100_000
     max_batch_rows: Annotated[
@@ -113,14 +149,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="seconds after which a request that still waits for its model gets 503"),
     ] = 30.0
     chunk_records: Annotated[
-        Count, Meta(description="most records in a chunk of a worker or sink")
+        int, Meta(ge=1, le=1_000_000, description="most records in a chunk of a worker or sink")
     ] = 4000
     chunks_in_flight: Annotated[
-        Count, Meta(description="chunks whose deliveries a worker awaits at the same time")
+        int,
+        Meta(ge=1, le=1000, description="chunks whose deliveries a worker awaits at the same time"),
     ] = 8
     fetch_wait_ms: Annotated[
-        Count,
-        Meta(description="most milliseconds that the broker holds a fetch without records"),
+        int,  # a request for records times out after 10 s
+        Meta(
+            ge=1,
+            le=5000,
+            description="most milliseconds that the broker holds a fetch without records",
+        ),
     ] = 20
     commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (
         0.5
@@ -129,12 +170,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="records after which offsets are committed in any case")
     ] = 20_000
     session_timeout: Annotated[
-        Seconds, Meta(description="seconds after which a silent process loses its partitions")
+        float,
+        Meta(
+            ge=1, le=1800, description="seconds after which a silent process loses its partitions"
+        ),
     ] = 6.0
     stall_timeout: Annotated[
         Seconds,
         Meta(description="seconds without progress after which a process with pending work ends"),
     ] = 60.0
+    isolated_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**30,
+            description="MB for a task that is tried alone, after crashes; 0: half of the memory",
+        ),
+    ] = 0
     delivery_timeout: Annotated[
         Seconds, Meta(description="seconds for the broker to acknowledge a message")
     ] = 30.0
@@ -143,6 +195,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def bootstrap(self) -> str:
         """`host:port,…` of the broker in use."""
         return self.broker or f"127.0.0.1:{self.embedded_port}"
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`, in lower case."""
+        return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
 
     @property
     def producer_idempotence(self) -> bool:
@@ -171,20 +228,48 @@ def _check_broker(broker: str) -> None:
             raise ConfigError(f"{variable('broker')} must be host:port[,host:port…]")
 
 
+def _check_origins(origins: Iterable[str]) -> None:
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
+            raise ConfigError(
+                f"{variable('cors_origins')}: {origin!r} is not an origin such as https://host:port"
+            )
+
+
+def _check_days(settings: Settings) -> None:
+    for name in ("tasks", "results", "dead_letters"):
+        days = getattr(settings, f"{name}_retention_days")
+        if days != -1 and days < MIN_DAYS:
+            raise ConfigError(
+                f"{variable(f'{name}_retention_days')}={days:g} cannot be used: give -1 (for ever) "
+                f"or at least {MIN_DAYS:g}"
+            )
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    """Whether Kubernetes or Docker made the variable, and no person did."""
+    return any(n.fullmatch(name) and v.fullmatch(value) for n, v in _SERVICE_VARIABLES)
+
+
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environ`, by default the process environment.
 
     Raises ConfigError, which names the variable, if one is unknown or its value is not valid.
+    Variables that Kubernetes or Docker add for a service are not settings, whatever their name.
     """
     environ = os.environ if environ is None else environ
     kinds = get_type_hints(Settings, include_extras=True)
     known = {variable(name): name for name in Settings.__struct_fields__}
-    given = {k: v for k, v in environ.items() if k.startswith(PREFIX)}
+    given = {
+        k: v for k, v in environ.items() if k.startswith(PREFIX) and not _is_of_a_service(k, v)
+    }
     if unknown := sorted(given.keys() - known.keys()):
         raise ConfigError(f"{unknown[0]} is not a setting; the settings are in the README")
     values = {known[k]: _convert(known[k], v, kinds[known[k]]) for k, v in given.items() if v}
     settings = Settings(**values)
     _check_broker(settings.broker)
+    _check_origins(settings.allowed_origins)
+    _check_days(settings)
     return settings
 
 

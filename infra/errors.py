@@ -10,4 +10,4 @@ class BrokerUnavailable(Exception):
 
 
 class TopicMismatch(Exception):
-    """A topic exists, but its partition count is not that of the settings."""
+    """A topic exists with another partition count, or cannot be created as the settings want."""

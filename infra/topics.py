@@ -8,6 +8,11 @@ DEAD_LETTERS = "dead-letters"
 
 TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its result's
 
+# On a dead letter of which only the head was kept: the bytes of its whole value, and the SHA-256 of
+# its key followed by its value.
+FULL_BYTES = "petal-full-bytes"
+SHA256 = "petal-sha256"
+
 WORKER_GROUP = "petal-worker"
 SINK_GROUP = "petal-sink"
 
@@ -15,8 +20,14 @@ SINK_GROUP = "petal-sink"
 # Each task must fit into both topics, or one record would block its partition.
 MAX_TASK_BYTES = 1_000_000
 MAX_RESULT_BYTES = 4_000_000
+# Of a task's value after decompression: 200 kB of gzip may hold 200 MB. A longer one is not parsed.
+MAX_VALUE_BYTES = 4_000_000
 OVERHEAD_BYTES = 4096  # of a batch's header, and of a record's own fields
 _DAY_MS = 86_400_000
+
+MAX_BYTES_CONFIG = "max.message.bytes"
+# Retention goes by the time of a record. That must be the broker's: a producer's may be of 1970.
+TIMESTAMP_CONFIG = "message.timestamp.type"
 
 
 class Topic(NamedTuple):
@@ -32,7 +43,8 @@ def _config(days: float, max_bytes: int) -> dict[str, str]:
     # In max.message.bytes Kafka counts the overhead too.
     return {
         "retention.ms": str(retention),
-        "max.message.bytes": str(max_bytes + OVERHEAD_BYTES),
+        MAX_BYTES_CONFIG: str(max_bytes + OVERHEAD_BYTES),
+        TIMESTAMP_CONFIG: "LogAppendTime",
     }
 
 

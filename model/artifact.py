@@ -25,6 +25,7 @@ from model import card as cards
 from model import trial
 from model.card import Card
 from model.errors import ArtifactError, CardError
+from model.kinds import settle
 from model.predict import classes
 
 
@@ -48,7 +49,8 @@ def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
     Both files are written in full before they replace older ones, so a reader never sees half of
-    one. Raises ArtifactError, before it writes anything, for a model that `load` would refuse,
+    one. The card gets what it leaves open and the model shows, such as how a missing value is
+    written. Raises ArtifactError, before it writes anything, for a model that `load` would refuse,
     that another process cannot unpickle, or that does not answer. For the last, the model predicts
     rows made from the card, or those of `sample`, shape (rows, features), None: missing.
     """
@@ -56,9 +58,12 @@ def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
     card = _valid(card, path)
     _check(model, card, path)
     data = _pickled(model, path)
-    if fault := trial.unpickle_fault(model, data) or trial.answer_fault(
-        joblib.load(io.BytesIO(data)), card, sample
-    ):
+    if fault := trial.unpickle_fault(model, data):
+        raise ArtifactError(f"{path} cannot be served: {fault}")
+    copy = _unpickled(data, path, "mend how its classes are pickled")
+    _check(copy, card, path)
+    card = settle(copy, card)
+    if fault := trial.answer_fault(copy, card, sample):
         raise ArtifactError(f"{path} cannot be served: {fault}")
     pinned = msgspec.structs.replace(card, sha256=digest(data), libraries=libraries())
     encoded = _encode(pinned, path)
@@ -152,14 +157,16 @@ def load(path: Path | str) -> Loaded:
             f"{path} was saved with scikit-learn {trained_with}, the installed version is "
             f"{sklearn.__version__}; {_retrain(card)}"
         )
-    try:
-        model = joblib.load(io.BytesIO(data))
-    except Exception as e:  # a pickle can raise anything
-        raise ArtifactError(
-            f"{path} cannot be read ({type(e).__name__}: {e}); {_retrain(card)}"
-        ) from e
+    model = _unpickled(data, path, _retrain(card))
     _check(model, card, path)
     return Loaded(model, card)
+
+
+def _unpickled(data: bytes, path: Path, cure: str) -> Any:
+    try:
+        return joblib.load(io.BytesIO(data))
+    except Exception as e:  # a pickle can raise anything
+        raise ArtifactError(f"{path} cannot be read ({type(e).__name__}: {e}); {cure}") from e
 
 
 def _read(path: Path) -> tuple[Card, bytes]:

@@ -22,18 +22,36 @@ CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no 
 SAVE_OWN = "model.artifact.save (README.md, 'Your own model')"
 NAME_RULE = (
     "a model's name is part of URLs and of file names: it must not be empty, begin with a dot, "
-    "or contain a slash, a backslash or a control character"
+    "or contain a slash, a backslash or a control character, and `stats` is an address of its own"
 )
+
+
+# JSON carries whole numbers exactly up to here (RFC 8259, section 6); as 64-bit floats.
+MAX_INTEGER = 2**53 - 1
+_LIMITS: dict[str, tuple[float, float]] = {
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32)},
+    **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32)},
+    "uint64": (0, MAX_INTEGER),
+    "float16": (-65504.0, 65504.0),
+    "float32": (-3.4028234663852886e38, 3.4028234663852886e38),
+}
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column of `X`. `minimum` and `maximum` are the range in the training data.
 
-    A value outside that range is allowed.
+    A value outside that range is allowed. `type`, `dtype` and `missing` say what the model was
+    fitted on, and each door hands it the same:
+
+    type     an integer is a whole number, a boolean is true or false (or 1 or 0)
+    dtype    of the column, by the name that numpy or pandas gives it; empty: the usual one
+    missing  what stood for a missing value; empty: the training data are not known, it is NaN
     """
 
     name: str
-    type: Literal["number", "text"] = "number"
+    type: Literal["number", "integer", "boolean", "text"] = "number"
+    dtype: str = ""
+    missing: Literal["", "nan", "none", "na"] = ""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
@@ -45,9 +63,18 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Unit and training range, or the categories, for people: `cm, 4.3 to 7.9`."""
         if self.type == "text":
             return ", ".join(self.categories)
+        if self.type == "boolean":
+            return "true or false"
         known = self.minimum is not None and self.maximum is not None
-        span = f"{self.minimum:g} to {self.maximum:g}" if known else ""
+        digits = ".0f" if self.type == "integer" else "g"
+        span = f"{self.minimum:{digits}} to {self.maximum:{digits}}" if known else ""
         return ", ".join(filter(None, (self.unit, span)))
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The least and the highest number that `dtype` holds; None: that of a 64-bit float."""
+        whole = (-MAX_INTEGER, MAX_INTEGER) if self.type == "integer" else None
+        return _LIMITS.get(self.dtype.lower(), whole)
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +85,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     features: tuple[Feature, ...]
     classes: tuple[Label, ...] = ()  # in the order of predict_proba's columns
     proba: bool = False
+    output: Literal["number", "integer", "boolean", "text"] = "number"  # of a regressor
     metrics: dict[str, float] = {}
     libraries: dict[str, str]
     seed: int | None = None
@@ -78,8 +106,18 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def numeric(self) -> bool:
-        """Whether every feature is a number and required."""
-        return all(f.type == "number" and not f.nullable for f in self.features)
+        """Whether every feature is a number or an integer, and required."""
+        return all(f.type in ("number", "integer") and not f.nullable for f in self.features)
+
+    @property
+    def has_booleans(self) -> bool:
+        """Whether a feature is true or false."""
+        return any(feature.type == "boolean" for feature in self.features)
+
+    @property
+    def takes_any_number(self) -> bool:
+        """Whether any row of finite numbers is valid."""
+        return self.numeric and all(feature.limits is None for feature in self.features)
 
     @property
     def names(self) -> list[str]:
@@ -144,7 +182,7 @@ def _plain_value(value: Any) -> Any:
 def check_name(name: str) -> None:
     """Raise CardError for a name that no URL or file name can hold."""
     is_bad = any(c in "/\\" or unicodedata.category(c) in CONTROLS for c in name)
-    if is_bad or not name or name.startswith("."):
+    if is_bad or not name or name.startswith(".") or name == "stats":
         raise CardError(f"{name!r} cannot be a model's name: {NAME_RULE}")
 
 

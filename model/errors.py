@@ -48,3 +48,15 @@ class NotFinite(PredictError):
 
     def __init__(self) -> None:
         super().__init__("the model's answer is not finite")
+
+
+MAX_CHARACTERS = 200  # of a sentence about somebody else's error
+
+
+def describe(error: BaseException) -> str:
+    """The type and the text of an error of somebody else's code, in a form that JSON can hold."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # its own `__str__` fails
+        text = type(error).__name__
+    return text[:MAX_CHARACTERS].encode("utf-8", "backslashreplace").decode()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import sklearn
 from sklearn.base import is_classifier
 
 from model import logistic
-from model.errors import NotFinite, PredictError, WrongShape, WrongType
+from model.card import Card
+from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
+from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
@@ -30,21 +33,12 @@ Predict = Callable[[Array], Prediction]
 def matrix(X: Sequence[Sequence[Any]], numeric: bool) -> Array:
     """Rows as an array of shape (rows, features): float64, or object for a mixed table.
 
-    In a mixed table a missing value, None, becomes NaN, as scikit-learn's estimators expect.
+    In a mixed table a missing value, None, becomes NaN. `model/table.py` makes of it what the model
+    was fitted on.
     """
     if numeric:
         return np.array(X, dtype=np.float64)
     return np.array([[np.nan if v is None else v for v in row] for row in X], dtype=object)
-
-
-def _as_fitted(model: Any, X: Array) -> Any:
-    """`X` as a DataFrame if the model was fitted on one, else as it is."""
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        return X
-    import pandas as pd  # only here: a model fitted on a DataFrame was made with pandas
-
-    return pd.DataFrame(X, columns=names).infer_objects()
 
 
 def classes(model: Any) -> tuple[Any, ...]:
@@ -61,9 +55,15 @@ def _only(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
 
 
-def predict(model: Any, X: Array) -> Prediction:
+def predictor(model: Any, card: Card) -> Predict:
+    """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
+    return partial(predict, model, to_table=table_for(model, card.features))
+
+
+def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
+    `to_table` makes of `X` the table that the model was fitted on; None: as its dtype suggests.
     `y` comes from `model.predict`, not from the arg max of `predict_proba`: the two may differ.
     Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity,
     WrongShape if it returns another number of rows or several values for a row, and WrongType if
@@ -72,21 +72,12 @@ def predict(model: Any, X: Array) -> Prediction:
     try:
         if len(X) == 1 and logistic.is_known(model, X):
             return _answer_one(model, X)
-        y, proba = _answer(model, X)
-    except PredictError:
+        y, proba = _answer(model, X, to_table)
+        return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+    except (PredictError, KeyboardInterrupt):
         raise
-    except Exception as e:
-        raise PredictError(_sentence(e)) from e
-    return Prediction(_labels(y), None if proba is None else _probabilities(proba))
-
-
-def _sentence(error: Exception) -> str:
-    """An error of an estimator, as text that can be encoded."""
-    try:
-        text = f"{type(error).__name__}: {error}"[:200]
-    except Exception:  # `__str__` of a class that is not ours
-        text = type(error).__name__
-    return text.encode("utf-8", "replace").decode()
+    except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
+        raise PredictError(describe(e)) from e
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:
@@ -96,10 +87,10 @@ def _answer_one(model: Any, X: Array) -> Prediction:
     return Prediction([label], [proba])
 
 
-def _answer(model: Any, X: Array) -> tuple[Array, Array | None]:
+def _answer(model: Any, X: Array, to_table: ToTable | None) -> tuple[Array, Array | None]:
     if logistic.is_known(model, X):
         return logistic.answer(model, X)
-    rows = _as_fitted(model, X)
+    rows = (to_table or table_for(model))(X)
     # scikit-learn's checks of values stay on: a step may make NaN or infinity of a finite value,
     # which the next step refuses. They cost 15 to 70 us a call and below 0.1 us a row.
     with sklearn.config_context(skip_parameter_validation=True):
@@ -159,6 +150,8 @@ def _check_text(text: str) -> None:
 
 def _probabilities(proba: Array) -> list[list[float]]:
     if proba.dtype.kind in "biuO":
+        if any(map(np.iscomplexobj, proba.flat)):
+            raise WrongType("the model's probabilities are no numbers")
         try:
             proba = proba.astype(np.float64)
         except (TypeError, ValueError) as e:

@@ -6,7 +6,8 @@ no_rows           there are no rows
 too_many_rows     more rows than the limit
 wrong_shape       not a list of rows, each a list of values
 wrong_width       the model has another number of features
-wrong_type        a text for a number, a number for a text, or null where a value is required
+wrong_type        a text for a number, a number for a text, null where a value is required, a
+                  number that is not whole for an integer, or one that the column cannot hold
 not_finite        NaN, infinite, or too large for a 64-bit float
 unknown_category  a text that is not one of the feature's categories
 """
@@ -21,6 +22,13 @@ from model.errors import InvalidRow
 if TYPE_CHECKING:
     import numpy as np
 
+_REQUIRED = {
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "text": "a text",
+}
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
 MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
 
 
@@ -40,9 +48,22 @@ def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
 
     nullable = [feature.nullable for feature in features]
     allowed = np.isfinite(X) | (np.isnan(X) & nullable)
+    for n, feature in enumerate(features):
+        if feature.limits is not None:
+            allowed[:, n] &= _are_within(feature, X[:, n])
     if not allowed.all():
         row, column = np.argwhere(~allowed)[0].tolist()
         check_value(features[column], X[row, column].item(), place_of(row, len(X)))
+
+
+def _are_within(feature: Feature, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Whether each number is one that the feature's column holds, or missing."""
+    import numpy as np
+
+    low, high = feature.limits or (-np.inf, np.inf)
+    whole = np.trunc(values) == values if feature.type == "integer" else True
+    within: np.ndarray[Any, Any] = (whole & (values >= low) & (values <= high)) | np.isnan(values)
+    return within
 
 
 def check_count(rows: int, max_rows: int) -> None:
@@ -80,9 +101,10 @@ def parse(card: Card, texts: Sequence[str]) -> list[Value]:
 def parse_value(feature: Feature, text: str) -> Value:
     """A feature's value from a text that a person typed; raises InvalidRow.
 
-    An empty text is a missing value for a number and for any nullable feature.
+    An empty text is a missing value for a number and for any nullable feature. Spaces may
+    surround a number; those of a text belong to it.
     """
-    value = _from_text(feature, text.strip())
+    value = _from_text(feature, text)
     check_value(feature, value)
     return value
 
@@ -93,14 +115,25 @@ def place_of(row: int, rows: int) -> str:
 
 
 def _from_text(feature: Feature, text: str) -> Value:
-    if not text and (feature.nullable or feature.type == "number"):
+    if feature.type == "text":
+        return None if feature.nullable and not text else text
+    text = text.strip()
+    if not text:
         return None
-    if feature.type == "text" or "_" in text:  # Python reads `1_5` as 15
+    if feature.type == "boolean" and (truth := _TRUTH.get(text.lower())) is not None:
+        return truth
+    return _number_from(feature, text)
+
+
+def _number_from(feature: Feature, text: str) -> Value:
+    """The number in a text, or the text if it has none."""
+    if "_" in text:  # Python reads `1_5` as 15
         return text
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return int(number) if feature.type == "integer" and number.is_integer() else number
 
 
 def _is_valid(features: Sequence[Feature], X: Any) -> bool:
@@ -120,7 +153,19 @@ def _is_valid_column(feature: Feature, values: tuple[Any, ...]) -> bool:
         values = tuple(value for value in values if value is not None)
     if feature.type == "text":
         return types <= {str} and (not feature.categories or set(values) <= {*feature.categories})
-    return types <= {int, float} and _are_finite(values)
+    if feature.type == "boolean":
+        return types <= {bool, int, float} and set(values) <= {0, 1}
+    return types <= {int, float} and _are_finite(values) and _is_held(feature, values)
+
+
+def _is_held(feature: Feature, values: Sequence[float]) -> bool:
+    """Whether the feature's column can hold these finite numbers."""
+    if feature.limits is None or not values:
+        return True
+    low, high = feature.limits
+    if not low <= min(values) <= max(values) <= high:
+        return False
+    return feature.type != "integer" or all(map(float.is_integer, map(float, values)))
 
 
 def _are_finite(values: Sequence[float]) -> bool:
@@ -145,15 +190,28 @@ def _raise_first_fault(card: Card, X: Any) -> None:
 def _fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     """The code and the sentence for an invalid value."""
     if value is None:
-        sentence = f"the value is missing; a {feature.type} is required"
+        sentence = f"the value is missing; {_REQUIRED[feature.type]} is required"
         return None if feature.nullable else ("wrong_type", sentence)
     if feature.type == "text":
         return _text_fault(feature, value)
+    if feature.type == "boolean":
+        is_valid = isinstance(value, bool | int | float) and value in (0, 1)
+        return None if is_valid else ("wrong_type", f"{_shown(value)} is not true or false")
+    return _number_fault(feature, value)
+
+
+def _number_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
+    kind = _REQUIRED[feature.type]
     if not _is_number(value):
-        return "wrong_type", f"{_shown(value)} is not a number"
+        return "wrong_type", f"{_shown(value)} is not {kind}"
     if not _are_finite([value]):
         return "not_finite", f"{_shown(value)} is not a finite number"
-    return None
+    if _is_held(feature, [value]):
+        return None
+    if feature.type == "integer" and not float(value).is_integer():
+        return "wrong_type", f"{_shown(value)} is not {kind}"
+    low, high = feature.limits or (-math.inf, math.inf)
+    return "wrong_type", f"{_shown(value)} is not {kind} from {_shown(low)} to {_shown(high)}"
 
 
 def _text_fault(feature: Feature, value: Any) -> tuple[str, str] | None:

@@ -17,8 +17,8 @@ from model import artifact
 from model import card as cards
 from model.card import EXAMPLE, EXAMPLE_CREATOR, Card, Feature
 from model.errors import ArtifactError, CardError
+from model.kinds import describe_column
 from model.predict import classes
-from model.trial import plain_value
 
 UNSAVED = "0" * 64  # the digest in a card before its artifact is saved
 
@@ -49,16 +49,19 @@ def load() -> Dataset:
 def describe(X: Any, names: Sequence[str] | None = None, unit: str = "") -> list[Feature]:
     """The features of a table of shape (rows, features): an array, lists or a DataFrame.
 
-    A column of numbers gets its range, one of texts is a text feature, and a pandas column of
-    categories has these categories. A column that contains NaN or None becomes a nullable feature.
-    Without `names` the columns of the DataFrame name the features. Raises CardError.
+    Give it the training data: a feature gets the type, the dtype and the range of its column, and
+    what stands for a missing value. A pandas column of categories has these categories. A column
+    that contains NaN or None becomes a nullable feature. Without `names` the columns of the
+    DataFrame name the features. Raises CardError.
     """
     columns = _columns(X)
     names = getattr(X, "columns", None) if names is None else names
     if names is None or len(names) != len(columns):
         given = "no" if names is None else len(names)
         raise CardError(f"the table has {len(columns)} columns, and there are {given} names")
-    return [_feature(str(name), each, unit) for name, each in zip(names, columns, strict=True)]
+    return [
+        describe_column(str(name), each, unit) for name, each in zip(names, columns, strict=True)
+    ]
 
 
 def _columns(X: Any) -> list[Any]:
@@ -68,28 +71,9 @@ def _columns(X: Any) -> list[Any]:
     table = X if isinstance(X, np.ndarray) else np.array(X, dtype=object)
     if table.ndim != 2:
         raise CardError(f"a table has the shape (rows, features), this one has {table.shape}")
+    if table is not X and np.array(X).dtype.kind in "biuf":  # as scikit-learn reads lists
+        table = np.array(X)
     return list(table.T)
-
-
-def _feature(name: str, column: Any, unit: str) -> Feature:
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
-        numbers = np.asarray(column, dtype=np.float64)
-        return _number(name, unit, numbers, bool(np.isnan(numbers).any()))
-    categories = getattr(column.dtype, "categories", ())  # of a pandas column of categories
-    values = [v for v in map(plain_value, np.asarray(column, dtype=object)) if v is not None]
-    nullable = len(values) < len(column)
-    if all(isinstance(value, int | float) for value in values):
-        return _number(name, unit, np.array(values, dtype=np.float64), nullable)
-    if not all(isinstance(value, str) for value in values):
-        raise CardError(f"column {name!r} holds values that are neither all numbers nor all texts")
-    texts = tuple(map(str, categories))
-    return Feature(name=name, type="text", unit=unit, categories=texts, nullable=nullable)
-
-
-def _number(name: str, unit: str, values: np.ndarray[Any, Any], nullable: bool) -> Feature:
-    finite = values[np.isfinite(values)].tolist()
-    low, high = (min(finite), max(finite)) if finite else (None, None)
-    return Feature(name=name, unit=unit, minimum=low, maximum=high, nullable=nullable)
 
 
 def estimator(seed: int) -> Any:

@@ -14,10 +14,11 @@ import numpy as np
 from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow, PredictError, WrongShape
-from model.predict import matrix, predict
+from model.predict import matrix, predictor
 
 PROJECT = Path(__file__).resolve().parents[1]
 UNPICKLE = "import io, joblib, sys; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
+UNPICKLE_SECONDS = 60.0
 ONE_TEXT = (
     "; if its first step takes a list of texts, as TfidfVectorizer does, wrap this step: "
     "make_column_transformer((TfidfVectorizer(), 0))"
@@ -40,16 +41,26 @@ def unpickle_fault(model: Any, data: bytes) -> str | None:
         )
     if not sys.executable or all(map(_is_installed, names)):
         return None
-    command = [sys.executable, "-W", "ignore", "-c", UNPICKLE]
-    done = subprocess.run(command, cwd=PROJECT, input=data, capture_output=True, check=False)
-    if not done.returncode:
-        return None
-    lines = done.stderr.decode(errors="replace").splitlines()
-    reason = next(filter(None, reversed(lines)), f"exit code {done.returncode}")
-    return (
+    reason = _failure_in_new_process(data)
+    return reason and (
         f"a new process cannot unpickle it ({reason}); put the module into the project's folder, "
         "install it, or add its folder to PYTHONPATH"
     )
+
+
+def _failure_in_new_process(data: bytes) -> str | None:
+    command = [sys.executable, "-W", "ignore", "-c", UNPICKLE]
+    try:
+        done = subprocess.run(
+            command, cwd=PROJECT, input=data, capture_output=True, check=False,
+            timeout=UNPICKLE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"it takes longer than {UNPICKLE_SECONDS:g} s; a module may do more than define"
+    if not done.returncode:
+        return None
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return next(filter(None, reversed(lines)), f"exit code {done.returncode}")
 
 
 class _Globals(pickle.Pickler):
@@ -88,6 +99,11 @@ def _is_installed(module: str) -> bool:
     )
 
 
+def example_row(card: Card) -> list[Any]:
+    """A row that the model should answer, from the middle of what its features allow."""
+    return [_value(feature, 0.5) for feature in card.features]
+
+
 def has_several_outputs(model: Any, card: Card) -> bool:
     """Whether the model returns several values for a row."""
     # No attribute shows it for every estimator, so the model predicts a row. If that row fails
@@ -109,17 +125,15 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
             rows.check(card, tried[0])
         except InvalidRow as e:
             return f"its card does not allow the sample: {e}"
-    faults = []
-    for X in tried:
-        fault = _fault_of(model, X, card)
-        if fault is None:
-            return None
-        faults.append(fault)
-    if sample is None and not _is_certain(card, faults[-1]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values that nobody asked for
+        faults = [_fault_of(model, X, card) for X in tried]
+    fault = faults[-1]
+    if None in faults or fault is None or (sample is None and not _is_certain(card, fault)):
         return None
     is_one_text = [feature.type for feature in card.features] == ["text"]
     row = f"a row such as {tried[-1][0]}"
-    return f"it does not answer {row} ({faults[-1]}){ONE_TEXT if is_one_text else ''}"
+    return f"it does not answer {row} ({fault}){ONE_TEXT if is_one_text else ''}"
 
 
 def _sample_rows(sample: Any) -> Rows:
@@ -146,18 +160,20 @@ def _value(feature: Feature, place: float) -> Any:
     if feature.type == "text":
         texts = feature.categories or ("a", "1", "")
         return texts[round(place * (len(texts) - 1))]
+    if feature.type == "boolean":
+        return place > 0
     low = 0.0 if feature.minimum is None else feature.minimum
     high = low + 1.0 if feature.maximum is None else feature.maximum
-    return low + place * (high - low)
+    value = low + place * (high - low)
+    return round(value) if feature.type == "integer" else value
 
 
 def _fault_of(model: Any, X: Rows, card: Card) -> PredictError | None:
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # about values that nobody asked for
-        try:
-            predict(model, matrix(X, card.numeric))
-        except PredictError as e:
-            return e
+    try:
+        with np.errstate(all="ignore"):
+            predictor(model, card)(matrix(X, card.numeric))
+    except PredictError as e:
+        return e
     return None
 
 
@@ -166,9 +182,13 @@ def _is_certain(card: Card, fault: PredictError) -> bool:
 
     The values may be the reason if the card does not say which ones the model takes.
     """
-    known = all(
-        f.categories if f.type == "text" else None not in (f.minimum, f.maximum)
-        for f in card.features
-    )
+    known = all(map(_is_known, card.features))
     takes_no_table = isinstance(fault.__cause__, AttributeError | TypeError)
     return known or takes_no_table or isinstance(fault, WrongShape)
+
+
+def _is_known(feature: Feature) -> bool:
+    """Whether the card names values of the feature."""
+    if feature.type == "text":
+        return bool(feature.categories)
+    return feature.type == "boolean" or None not in (feature.minimum, feature.maximum)

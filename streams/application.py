@@ -12,23 +12,25 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import faust
-from faust.app.base import BootStrategy
+from aiokafka.errors import InvalidSessionTimeoutError, KafkaError
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
-from infra.broker import admin, connection
+from infra import config
+from infra.broker import admin, connection, embedded
 from infra.broker.log_id import LogIds
-from infra.config import Settings
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
-from infra.topics import MAX_RESULT_BYTES
+from infra.topics import MAX_RESULT_BYTES, RESULTS
 from model.errors import ArtifactError
 from streams.errors import StoreError
-from streams.transport import fetcher
+from streams.transport import exclusive, fetcher
+from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
 
@@ -43,20 +45,27 @@ class Resource(Protocol):
     """What an application opens before it consumes: a model, or a database."""
 
     state: State  # "ready" once it is open
-    reason: str | None  # why it waits, in the states "waiting" and "paused"
+    reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
     model: str | None
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
 
-class _NoWeb(BootStrategy):  # type: ignore[misc]
-    """Never serves Faust's web pages: they are open to all, on all interfaces.
+class _NoWeb(faust.Settings):  # type: ignore[misc]
+    """Faust's settings without its web pages: they are open to all, on all interfaces.
 
-    `web_enabled=False` is not enough, because `faust worker` sets it back to true.
+    `web_enabled=False` is not enough, because `faust worker` sets it back to true and its banner
+    names the address.
     """
 
-    enable_web = False
+    @property
+    def web_enabled(self) -> bool:
+        return False
+
+    @web_enabled.setter
+    def web_enabled(self, _: bool) -> None:
+        pass
 
 
 class Application(faust.App):  # type: ignore[misc]
@@ -66,16 +75,15 @@ class Application(faust.App):  # type: ignore[misc]
     `projection`: see `streams.transport.driver.Transport`.
     """
 
-    BootStrategy = _NoWeb
-
     def __init__(
         self,
         group: str,
-        settings: Settings,
+        settings: config.Settings,
         resource: Resource,
         logs: LogIds,
         projection: Projection | None = None,
     ) -> None:
+        self.Settings = _NoWeb  # read by the next line
         super().__init__(group, **_faust_settings(settings))
         self.logs = logs
         self.settings = settings
@@ -97,6 +105,7 @@ class Application(faust.App):  # type: ignore[misc]
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
             self.transport.offset_policy.learn(cluster)
+            self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
         except (TopicMismatch, ArtifactError, ConfigError, StoreError) as e:
             end(str(e), os.EX_CONFIG)
@@ -107,6 +116,18 @@ class Application(faust.App):  # type: ignore[misc]
         relax_garbage_collector()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RepeatFilter())
+
+    def _attempt_settings(self, cluster: str) -> AttemptSettings | None:
+        if self.transport.projection is not None:  # the group's offsets are not its position
+            return None
+        settings = self.settings
+        window = settings.commit_every + IN_HAND_CHUNKS * settings.chunk_records
+        return AttemptSettings(
+            folder=settings.status,
+            group=self.conf.id,
+            embedded=embedded.is_embedded(cluster),
+            window=window,
+        )
 
     @override
     async def on_started(self) -> None:
@@ -120,14 +141,36 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly())
         self.add_future(self.logs.watch())
+        if self.transport.projection is not None:
+            self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _refuse_to_share(self) -> None:
+        """End the process if another sink of its group writes another database."""
+        session = self.settings.session_timeout
+        foreign = await exclusive.wait_until_refused(self.consumer, RESULTS, session)
+        with suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(self.consumer.leave(), REPEAT_SECONDS)
+        end(
+            f"another sink of the group {self.conf.id} stores the partitions {foreign} in another "
+            f"database, so {self.settings.database} would get only the rest; "
+            "stop one of the two sinks",
+            os.EX_CONFIG,
+        )
 
     @override
     def _crash(self, reason: BaseException) -> None:
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
             super()._crash(reason)
+        elif isinstance(reason, InvalidSessionTimeoutError):
+            seconds = self.settings.session_timeout
+            end(
+                f"{variable('session_timeout')}={seconds:g} is not a session time-out that the "
+                "broker allows (group.min.session.timeout.ms to group.max.session.timeout.ms)",
+                os.EX_CONFIG,
+            )
         else:
             fail("the Kafka client", reason)
 
@@ -208,6 +251,7 @@ class StatusReporter:
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
+            foreign=consumer.foreign_partitions(RESULTS) or [] if app.transport.projection else [],
         )
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ positions before the task is published. Nothing here needs Faust.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, NamedTuple, Self
 
@@ -30,6 +30,12 @@ from streams.errors import (
 from streams.events import Result, TableTask, new_id
 from streams.listener import Listener
 from streams.records import OffsetPolicy
+
+OnSent = Callable[[asyncio.Future[Any]], object]
+
+
+def ignore(_: asyncio.Future[Any]) -> None:
+    """Do nothing when a task is sent."""
 
 
 class Submitted(NamedTuple):
@@ -98,29 +104,46 @@ class Client:
         self._listener.give_up()
 
     async def submit(
-        self, X: Sequence[Sequence[Any]], task_id: str | None = None, model: str | None = None
+        self,
+        X: Sequence[Sequence[Any]],
+        task_id: str | None = None,
+        model: str | None = None,
+        *,
+        within: float | None = None,
+        on_sent: OnSent = ignore,
     ) -> Submitted:
         """Publish one task and await the broker's acknowledgement.
 
-        `X` has shape (rows, features). Raises TaskTooLarge, or UnknownOutcome if the broker does
-        not confirm within the setting `delivery_timeout`; then retry with the same id.
+        `X` has shape (rows, features). Raises TaskTooLarge, PipelineUnavailable if the task could
+        not be sent, or UnknownOutcome if the broker does not confirm it `within` seconds, by
+        default those of the setting `delivery_timeout`; then retry with the same id. `on_sent` gets
+        the future of the acknowledgement, which may come after that.
         """
         task_id = task_id or new_id()
         value = encode_task(X, task_id, model)
         if self._producer is None:
             raise PipelineUnavailable("the client is not started")
+        sent = False
+
+        def sending(delivery: asyncio.Future[Any]) -> None:
+            nonlocal sent
+            sent = True
+            on_sent(delivery)
+
         try:
-            async with asyncio.timeout(self._settings.delivery_timeout):
-                sent = await self._send(self._producer, task_id.encode(), value)
+            async with asyncio.timeout(within or self._settings.delivery_timeout):
+                place = await self._send(self._producer, task_id.encode(), value, sending)
         except MessageSizeTooLargeError as e:
             raise TaskTooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
-            raise UnknownOutcome(
-                f"the broker did not confirm task {task_id} ({type(e).__name__})"
-            ) from e
-        return Submitted(task_id, sent.partition, sent.offset)
+            kind = UnknownOutcome if sent else PipelineUnavailable
+            done = "confirm" if sent else "take"
+            raise kind(f"the broker did not {done} task {task_id} ({type(e).__name__})") from e
+        return Submitted(task_id, place.partition, place.offset)
 
-    async def _send(self, producer: AIOKafkaProducer, key: bytes, value: bytes) -> Any:
+    async def _send(
+        self, producer: AIOKafkaProducer, key: bytes, value: bytes, on_sent: OnSent
+    ) -> Any:
         """Write one task, with a new producer if the broker refuses this one.
 
         If a broker is away for so long that a batch expires, aiokafka 0.14.0 does not reuse the
@@ -128,11 +151,17 @@ class Client:
         """
         trace = TRACEPARENT.get()
         headers = None if trace is None else [(TRACE_HEADER, trace)]
+
+        async def send(by: AIOKafkaProducer) -> Any:
+            # Nothing is sent if this is cancelled; what is sent goes on if its wait is cancelled.
+            delivery = await by.send(TASKS, value, key=key, headers=headers)
+            on_sent(delivery)
+            return await asyncio.shield(delivery)
+
         try:
-            return await producer.send_and_wait(TASKS, value, key=key, headers=headers)
+            return await send(producer)
         except OutOfOrderSequenceNumber:
-            successor = await self._replace(producer)
-            return await successor.send_and_wait(TASKS, value, key=key, headers=headers)
+            return await send(await self._replace(producer))
 
     async def _replace(self, producer: AIOKafkaProducer) -> Any:
         """The successor of a refused producer; if many calls fail, the first one starts it."""
@@ -153,8 +182,10 @@ class Client:
         model: str | None = None,
         *,
         digest: str | None = None,
+        within: float | None = None,
+        on_sent: OnSent = ignore,
     ) -> Result:
-        """Publish one task and await its own result.
+        """Publish one task, as `submit` does, and await its own result.
 
         `digest` is `codec.input_digest(X)`, if the caller has it. Raises ResultTimeout after
         `timeout` seconds, UnreadableResult if what came is not a result, and IdConflict if it is
@@ -163,7 +194,7 @@ class Client:
         await self.tail()
         task_id = task_id or new_id()
         with self._listener.expected(task_id) as future:
-            await self.submit(X, task_id, model)
+            await self.submit(X, task_id, model, within=within, on_sent=on_sent)
             result = await _within(timeout, future, task_id)
         if result.input not in (None, digest or codec.input_digest(X)):
             raise IdConflict(f"the id {task_id} belongs to another task, which is unchanged")

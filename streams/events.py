@@ -26,6 +26,7 @@ UncheckedDigest = Annotated[
 Label = str | int | float | bool
 Row = list[float]
 TableRow = list[float | str | None]
+BooleanRow = list[bool | float | str | None]
 
 
 class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -44,6 +45,16 @@ class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     v: Literal[1]
     id: UncheckedTaskId
     X: list[TableRow]
+    at: float
+    model: str | None = None
+
+
+class BooleanTask(Struct, gc=False, kw_only=True, omit_defaults=True):
+    """A task for a model with a boolean column, whatever its other columns."""
+
+    v: Literal[1]
+    id: UncheckedTaskId
+    X: list[BooleanRow]
     at: float
     model: str | None = None
 

@@ -13,7 +13,7 @@ Every reader asks an `OffsetPolicy` which of them it is.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from infra.broker import embedded
@@ -47,12 +47,32 @@ class Columns(NamedTuple):
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
 
+    def part(self, part: slice) -> "Columns":
+        """Some of the records."""
+        return Columns(self.offsets[part], self.keys[part], self.values[part])
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all values."""
+        return sum(map(len, filter(None, self.values)))
+
+    def steps(self, most_bytes: int) -> "Iterator[Columns]":
+        """Parts with values of at most so many bytes, or with a single record."""
+        start = size = 0
+        for n, value in enumerate(self.values):
+            size += len(value or b"")
+            if size > most_bytes and n > start:
+                yield self.part(slice(start, n))
+                start, size = n, len(value or b"")
+        yield self.part(slice(start, None))
+
 
 class Chunk(NamedTuple):
     """Consecutive records of one partition, in offset order.
 
     Offsets from `first` on that are not among the records do not exist in the log, whose id is
-    `log`, if the reader knows it.
+    `log`, if the reader knows it. `alone`: its records are to be handled one at a time
+    (`streams.transport.attempts`).
     """
 
     topic: str
@@ -60,6 +80,7 @@ class Chunk(NamedTuple):
     first: int
     records: Sequence[Any]  # each a Record
     log: str = ""
+    alone: bool = False
 
     @property
     def columns(self) -> Columns:

@@ -4,10 +4,11 @@ Run as many as there are partitions: `faust -A streams.worker worker -l info`.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -15,26 +16,37 @@ from opentelemetry.trace import Span
 from infra import config
 from infra.broker.log_id import LogIds
 from infra.config import Settings
+from infra.process.memory import end_first
 from infra.process.status import State
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS, WORKER_GROUP
+from infra.topics import DEAD_LETTERS, MAX_VALUE_BYTES, RESULTS, TASKS, WORKER_GROUP
 from infra.tracing import Tracing
 from model import artifact
+from model.errors import describe
 from streams import application
 from streams.application import Application
+from streams.processing import isolation
+from streams.processing.child import Job, Order
+from streams.processing.cut import KEPT_BYTES, cut, is_too_large
 from streams.processing.decoder import DeadLetter
-from streams.processing.processor import Processed, Processor
+from streams.processing.isolation import Isolation, IsolationFailed, SetAside
+from streams.processing.processor import Processed, Processor, join, refused
 from streams.processing.spans import ChunkSpans, Header, trace_headers
-from streams.records import Chunk
+from streams.records import Chunk, Columns
+from streams.transport.producer import Message, Outgoing
 
 # A chunk that takes longer leaves the event loop; below, a second thread would only add
 # contention for the GIL.
 SLOW_SECONDS = 0.1
+OOM_SCORE = 500  # above the broker's and the sink's
+
+logger = logging.getLogger("petalstream")
 
 
 class Inference:
     """Processes chunks and publishes their results; several deliveries are awaited at once."""
 
     _processor: Processor  # from `open` on
+    _isolation: Isolation
 
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
@@ -47,15 +59,26 @@ class Inference:
 
     async def open(self, _cluster: str) -> None:
         """Load the model; raises ArtifactError or ConfigError."""
-        loaded = artifact.load(self._settings.model)
+        settings = self._settings
+        end_first(OOM_SCORE)
+        loaded = artifact.load(settings.model)
         worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._processor = Processor(loaded, worker, self._settings.max_rows)
-        if self._settings.otel:
+        self._processor = Processor(loaded, worker, settings.max_rows)
+        memory = settings.isolated_memory_mb * 1_000_000 or isolation.default_memory()
+        job = Job(
+            os.getpid(), str(settings.model), loaded.card.sha256, worker, settings.max_rows, memory
+        )
+        self._isolation = Isolation(job, settings.stall_timeout)
+        if settings.otel:
             self._tracing = Tracing("petal-worker")
         self.model, self.state = loaded.card.id, "ready"
 
     async def close(self) -> None:
         """Export the remaining traces, after all chunks are acknowledged."""
+        for task in self._finishing:
+            task.cancel()
+        await asyncio.gather(*self._finishing, return_exceptions=True)
+        await self._isolation.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
 
@@ -64,29 +87,71 @@ class Inference:
 
         Results are queued in the order of their tasks, so order per partition is kept.
         """
-        chunk: Chunk = event.value
+        if event.value.alone:  # the transport delivers no other chunk of this partition
+            self._start(self._handle_alone(event, producer))
+            return
         begun = time.time_ns()
-        processed = await self._process(chunk)
-        await self._slots.acquire()
-        letters = processed.dead_letters
-        traces = trace_headers(chunk, letters)
-        spans = self._start_spans(begun, chunk.partition, processed, traces)
-        deliveries = await producer.send_all(RESULTS, chunk.partition, processed.results, traces)
-        deliveries += await producer.send_all(
-            DEAD_LETTERS,
-            0,
-            [(letter.key, letter.value) for letter in letters],
-            [dead_letter_headers(chunk, letter) for letter in letters],
-        )
-        finishing = asyncio.create_task(self._finish(event, deliveries, spans))
-        self._finishing.add(finishing)
-        finishing.add_done_callback(self._finishing.discard)
+        processed = await self._process(event.value)
+        deliveries, spans = await self._send(event.value, processed, producer, begun)
+        self._start(self._finish(event, deliveries, spans))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    async def _handle_alone(self, event: Any, producer: Any) -> None:
+        """Process the records of a chunk in a child process, one after the other."""
+        try:
+            chunk: Chunk = event.value
+            self.reason = f"tries records of {chunk.topic}[{chunk.partition}] one by one"
+            begun = time.time_ns()
+            try:
+                outcomes = [await self._process_alone(event, record) for record in chunk.records]
+            except IsolationFailed as e:  # most records do no harm, and a restart may mend it
+                logger.error("%s; trying its records in the worker itself", e)
+                outcomes = [await self._process(chunk)]
+            deliveries, spans = await self._send(chunk, join(outcomes), producer, begun)
+            await self._finish(event, deliveries, spans)
+            self.reason = None
+        except Exception as e:  # the outermost edge: without an ack the chunk is reread
+            application.fail("answering tasks one by one", e)
+
+    async def _process_alone(self, event: Any, record: Any) -> Processed:
+        chunk: Chunk = event.value
+        if len(record.value or b"") > MAX_VALUE_BYTES:  # it is not even parsed
+            columns = Columns([record.offset], [record.key], [record.value])
+            return self._processor.process(chunk.partition, columns)
+        consumer = event.app.consumer
+        order = Order(chunk.partition, record.offset, record.key, record.value)
+        outcome = await self._isolation.process(order, consumer.note_progress)
+        if not isinstance(outcome, SetAside):
+            return outcome
+        consumer.found_alone((chunk.topic, chunk.partition), record.offset)
+        logger.error(
+            "%s[%d] offset %d is set aside: %s: %s",
+            chunk.topic, chunk.partition, record.offset, outcome.code, outcome.sentence,
+        )  # fmt: skip
+        return isolation.end_of(outcome, order, self._processor)
 
     async def _process(self, chunk: Chunk) -> Processed:
         columns = chunk.columns
         if self._processor.estimate_seconds(columns) < SLOW_SECONDS:
             return self._processor.process(chunk.partition, columns)
         return await asyncio.to_thread(self._processor.process, chunk.partition, columns)
+
+    async def _send(
+        self, chunk: Chunk, processed: Processed, producer: Any, begun: int
+    ) -> tuple[list[Awaitable[Any]], list[Span]]:
+        """Queue results and dead letters, once there is a slot for their deliveries."""
+        await self._slots.acquire()
+        letters = processed.dead_letters
+        traces = trace_headers(chunk, letters)
+        spans = self._start_spans(begun, chunk.partition, processed, traces)
+        time_ms = chunk.records[-1].timestamp
+        deliveries = await producer.publish(results_of(chunk, processed, traces, time_ms))
+        deliveries += await producer.publish(letters_of(chunk, letters, time_ms))
+        return deliveries, spans
 
     def _start_spans(
         self, begun: int, partition: int, processed: Processed, traces: Sequence[list[Header]]
@@ -109,6 +174,40 @@ class Inference:
             span.end()
         event.ack()
         self._slots.release()
+
+
+def results_of(
+    chunk: Chunk, processed: Processed, traces: Sequence[list[Header]], time_ms: int
+) -> Outgoing:
+    """The results of a chunk; in place of one that the broker refuses, an error of its task."""
+    results = processed.results
+
+    def instead(n: int, before: int, error: Exception) -> tuple[Message, list[Header]] | None:
+        task_id, value = results[n]
+        if before:
+            return None
+        logger.error("a result for task %s is replaced by an error: %r", task_id.decode(), error)
+        return (task_id, refused(value, describe(error))), []
+
+    return Outgoing(RESULTS, chunk.partition, results, traces, instead, time_ms)
+
+
+def letters_of(chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Outgoing:
+    """The dead letters of a chunk; those that are too large, or refused, are cut."""
+    messages: list[Message] = []
+    headers: list[list[Header]] = []
+    for letter in letters:
+        message, more = cut(letter) if is_too_large(letter) else ((letter.key, letter.value), [])
+        messages.append(message)
+        headers.append(dead_letter_headers(chunk, letter) + more)
+
+    def instead(n: int, before: int, _error: Exception) -> tuple[Message, list[Header]] | None:
+        if before >= len(KEPT_BYTES):
+            return None
+        message, more = cut(letters[n], KEPT_BYTES[before])
+        return message, dead_letter_headers(chunk, letters[n]) + more
+
+    return Outgoing(DEAD_LETTERS, 0, messages, headers, instead, time_ms)
 
 
 def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:

@@ -138,13 +138,17 @@ class Pipeline:
         self.processes.append(process)
         return self._stack.enter_context(process)
 
-    def kafka(self) -> Process:
-        """Start Apache Kafka and create the topics; processes started later use it."""
+    def kafka(self, *properties: str) -> Process:
+        """Start Apache Kafka and create the topics; processes started later use it.
+
+        Each of `properties` is a setting of the broker, as NAME=VALUE.
+        """
         port = free_port()
         folder = str(self.folder / "kafka")
         kafka = self.start(
-            sys.executable, "-m", "infra.kafka", "--port", str(port), "--folder", folder
-        )
+            sys.executable, "-m", "infra.kafka", "--port", str(port), "--folder", folder,
+            *(word for line in properties for word in ("--property", line)),
+        )  # fmt: skip
         self._stack.callback(kafka.stop)
         self.env["PETAL_BROKER"] = f"127.0.0.1:{port}"
         kafka.wait_for("Apache Kafka on", seconds=180.0)  # the first start downloads the jars

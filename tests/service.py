@@ -155,7 +155,7 @@ async def bug(_: Request) -> Response:
 @contextlib.contextmanager
 def in_thread(settings: Settings) -> Iterator[str]:
     """The service in a thread of the test, with a route that fails; yields its address."""
-    app = create_app(settings)
+    app: Any = create_app(settings)
     app.app.router.routes.append(Route("/bug", bug))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))

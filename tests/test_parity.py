@@ -1,11 +1,15 @@
 """One rule for a valid row: each door gives the same answer, or the same code and sentence.
 
-The model has a required and a nullable number, a required and a nullable category, and a text.
+The model has a required and a nullable number, a required and a nullable category, a text, a whole
+number and a boolean. It was fitted on None for a missing category, and makes a text of each whole
+number and boolean.
 Every case is JSON, as it is sent. A door that cannot express a case is left out of it, with the
 reason.
 """
 
 import asyncio
+import csv
+import io
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -23,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+from api.docs.openapi import REPEATED_NAMES
 from cli import exit_codes
 from cli.predict import predict as predict_command
 from infra import config
@@ -31,7 +36,6 @@ from model import artifact, rows
 from model.artifact import Loaded
 from model.card import Feature
 from model.errors import InvalidRow
-from model.predict import matrix, predict
 from model.train import make_card
 from streams.client import Client
 from streams.events import Result, new_id
@@ -46,6 +50,8 @@ FEATURES = (
     Feature(name="colour", type="text", categories=("red", "green", "blue")),
     Feature(name="pattern", type="text", categories=("dots", "stripes"), nullable=True),
     Feature(name="note", type="text"),
+    Feature(name="postcode", type="integer"),
+    Feature(name="new", type="boolean"),
 )
 NAMES = [feature.name for feature in FEATURES]
 MAX_ROWS = 100_000  # the default of the setting
@@ -78,7 +84,7 @@ class Outcome(NamedTuple):
 def x(**changes: str) -> str:
     """The JSON of one row, valid but for `changes`: JSON by feature."""
     values = {"size": "2.5", "weight": "1.5", "colour": '"red"', "pattern": '"dots"'}
-    row = {**values, "note": '"ball"', **changes}
+    row = {**values, "note": '"ball"', "postcode": "80331", "new": "true", **changes}
     return f"[[{', '.join(row.values())}]]"
 
 
@@ -90,12 +96,12 @@ def several(*tables: str) -> str:
 TYPED = dict.fromkeys(
     [PREDICT, ASK], "a typed value is a text, and a number where the feature is one"
 )
-STRIPPED = dict.fromkeys([PREDICT, ASK], "spaces around a typed value are removed")
-NO_SPACES = {ASK: "spaces and commas separate the values of a line"}
-NO_EMPTY = {ASK: "a line has no empty values"}
+NO_NEWLINE = {ASK: "a newline in a value moves the numbers of the lines after it"}
+NO_EMPTY = {ASK: "a cell has no null: an empty one of a nullable column is missing"}
+NO_NAN = {ASK: "NaN in a nullable column is a missing value"}
 EMPTY_TEXT = {PREDICT: "an empty argument for a text is an empty text", **NO_EMPTY}
 EMPTY_MISSING = {PREDICT: "an empty argument is a missing value", **NO_EMPTY}
-NO_NUL = {PREDICT: "an argument has no NUL"}
+NO_NUL = {PREDICT: "an argument has no NUL", ASK: "a file with NUL is taken for UTF-16"}
 ONE_ROW = dict.fromkeys([PREDICT, ASK], "one row at a time")
 BINARY_TYPE = {BINARY: "the datatype of a binary tensor is the type of each of its values"}
 BINARY_NULL = {BINARY: "a binary tensor has no null; NaN is a missing number"}
@@ -119,13 +125,19 @@ ANSWERED = [
         "größe", "玩具", "🧸", "e\u0301", 'a"b', "null", "5", "true", "NaN", "--note", "x" * 500,
     )),
     Case(x(note='""'), NO_EMPTY),
-    Case(x(note='"soft ball"'), NO_SPACES),
-    Case(x(note='"soft,ball"'), NO_SPACES),
-    Case(x(note=r'"soft\nball"'), NO_SPACES),
-    Case(x(note='" ball "'), STRIPPED),
+    Case(x(note='"soft ball"'), {}),
+    Case(x(note='"soft,ball"'), {}),
+    Case(x(note=r'"soft\nball"'), NO_NEWLINE),
+    Case(x(note='" ball "'), {}),
     Case(x(note=r'"soft\u0000ball"'), NO_NUL),
     Case(x(note='"--help"'), NO_OPTION),
+    *(Case(x(postcode=n), {}) for n in (
+        "80331.0", "8.0331e4", "10115", "10115.0", "0", "-1", "-0.0", "9007199254740991",
+    )),
+    *(Case(x(new=v), {}) for v in ("false", "1", "0", "1.0", "0.0")),
     Case(several(x(), x(size="7", weight="null")), ONE_ROW),
+    Case(several(x(postcode="10115"), x(pattern="null", new="false")),
+         {**ONE_ROW, **BINARY_NULL}),
 ]  # fmt: skip
 
 HUGE = "1" + "0" * 400
@@ -138,7 +150,8 @@ REFUSED = {
     ],
     "wrong_type": [
         *(Case(x(size=v), BINARY_TYPE) for v in ('"abc"', '"größer"', f'"{"x" * 100}"')),
-        *(Case(x(size=v), {**BINARY_TYPE, **NO_SPACES}) for v in ('"2 5"', '"2,5"')),
+        Case(x(size='"2 5"'), BINARY_TYPE),
+        Case(x(size='"2,5"'), {**BINARY_TYPE, ASK: "the sentence adds how to give decimal commas"}),
         Case(x(size='"5"'), {**BINARY_TYPE, **TYPED}),
         Case(x(size='""'), {**BINARY_TYPE, **EMPTY_MISSING}),
         Case(x(size="null"), {**BINARY_NULL, **NO_EMPTY}),
@@ -155,17 +168,38 @@ REFUSED = {
         *(Case(x(note=v), {**BINARY_TYPE, **TYPED}) for v in ("-2.5", "false", "12345678901")),
         Case(x(size='"abc"', colour='"pink"'), BINARY_TYPE),
         Case(several(x(), x(size="null")), {**BINARY_NULL, **ONE_ROW}),
+        *(
+            Case(x(postcode=v), {})
+            for v in (
+                "80331.5",
+                "1e-9",
+                "9007199254740992",
+                "9007199254740993",
+                "-1e16",
+                "1e300",
+            )
+        ),
+        Case(x(postcode='"80331"'), {**BINARY_TYPE, **TYPED}),
+        *(Case(x(postcode=v), {**BINARY_TYPE, **TYPED}) for v in ("true", "false", "{}")),
+        Case(x(postcode="null"), {**BINARY_NULL, **NO_EMPTY}),
+        *(Case(x(new=v), {}) for v in ("2", "-1", "0.5", "1e300", "NaN")),
+        *(Case(x(new=v), BINARY_TYPE) for v in ('"yes"', '"t"')),
+        Case(x(new='"true"'), {**BINARY_TYPE, **TYPED}),
+        Case(x(new="[]"), NESTED),
+        Case(x(new="null"), {**BINARY_NULL, **NO_EMPTY}),
+        Case(several(x(), x(postcode="80331.5")), ONE_ROW),
     ],
     "not_finite": [
         *(Case(x(size=v), {}) for v in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", HUGE)),
-        Case(x(weight="NaN"), BINARY_NULL),
+        Case(x(weight="NaN"), {**BINARY_NULL, **NO_NAN}),
         *(Case(x(weight=v), {}) for v in ("Infinity", "1e999")),
+        *(Case(x(postcode=v), {}) for v in ("NaN", "Infinity", "1e999", HUGE)),
         Case(several(x(), x(), x(size="NaN")), ONE_ROW),
         Case(x(size="NaN", colour='"pink"'), {}),
     ],
     "unknown_category": [
         *(Case(x(colour=v), {}) for v in ('"pink"', '"Red"', '"größe"', f'"{"x" * 100}"')),
-        Case(x(colour='"red "'), STRIPPED),
+        Case(x(colour='"red "'), {}),
         Case(x(colour='""'), NO_EMPTY),
         Case(x(pattern='"zigzag"'), {}),
         Case(x(pattern='""'), EMPTY_MISSING),
@@ -194,25 +228,28 @@ def written(value: Any) -> str:
 def typed(case: Case) -> list[str]:
     """The only row of a case as a person types it."""
     [row] = tokens(case)
-    return ["" if value is None else value for value in row]
+    return ["" if v is None else written(v) if isinstance(v, bool) else v for v in row]
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """A classifier of a mixed table."""
     numbers = make_pipeline(SimpleImputer(), FunctionTransformer(np.arctan))
+    texts = OneHotEncoder()  # refuses a text that the training data lack, such as `80331.0`
     encode = make_column_transformer(
         (numbers, [0, 1]),
         (OneHotEncoder(), [2, 3]),
         (HashingVectorizer(n_features=8, analyzer="char"), 4),
+        (make_pipeline(FunctionTransformer(np.vectorize(str)), texts), [5, 6]),
         sparse_threshold=0,
     )
     table = [
         [n / 3, None if n % 4 == 0 else n % 7, ("red", "green", "blue")[n % 3],
-         ("dots", "stripes", None)[n % 5 % 3], "toy " * (n % 3)]
+         ("dots", "stripes", None)[n % 5 % 3], "toy " * (n % 3),
+         (80331, 10115, 0, -1, 2**53 - 1)[n % 5], n % 7 < 3]
         for n in range(60)
     ]  # fmt: skip
-    X = matrix(table, numeric=False)
+    X = np.array(table, dtype=object)
     model = make_pipeline(encode, LogisticRegression(max_iter=1000))
     model.fit(X, ["cat" if n % 3 == 1 or n > 40 else "bear" for n in range(60)])
     path = tmp_path_factory.mktemp("toys") / "toys.joblib"
@@ -242,7 +279,17 @@ def in_process(toys: Loaded, case: Case) -> Outcome:
         rows.check(toys.card, X)
     except InvalidRow as e:
         return Outcome(sentence=str(e), code=e.code)
-    return Outcome(*predict(toys.model, matrix(X, toys.card.numeric)))
+    return as_fitted(toys, X)
+
+
+def as_fitted(toys: Loaded, X: list[list[Any]]) -> Outcome:
+    """What the model itself answers for valid rows of JSON, given as its training data were."""
+    kinds = (float, float, str, str, str, int, bool)
+    table = [
+        [None if v is None else kind(v) for kind, v in zip(kinds, row, strict=True)] for row in X
+    ]
+    rows = np.array(table, dtype=object)
+    return Outcome(toys.model.predict(rows).tolist(), toys.model.predict_proba(rows).tolist())
 
 
 @pytest.fixture(scope="module")
@@ -251,23 +298,27 @@ def expected(toys: Loaded) -> dict[str, Outcome]:
     return {case.X: in_process(toys, case) for case in CASES}
 
 
-def datatype(feature: Feature) -> str:
-    return "FP64" if feature.type == "number" else "BYTES"
+def datatype(feature: Feature, column: Sequence[Any] = ()) -> str:
+    """The datatype of a column of `tokens`; a tensor of BOOL has no numbers."""
+    if feature.type == "boolean" and set(map(type, column)) == {bool}:
+        return "BOOL"
+    return "BYTES" if feature.type == "text" else "FP64"
 
 
 def json_tensors(case: Case) -> bytes:
     table = tokens(case)
     inputs = [
         f'{{"name": "{feature.name}", "shape": [{len(table)}, 1], '
-        f'"datatype": "{datatype(feature)}", "data": [{", ".join(map(written, column))}]}}'
+        f'"datatype": "{datatype(feature, column)}", '
+        f'"data": [{", ".join(map(written, column))}]}}'
         for feature, column in zip(FEATURES, zip(*table, strict=True), strict=True)
     ]
     return f'{{"inputs": [{", ".join(inputs)}]}}'.encode()
 
 
 def packed(value: Any) -> bytes:
-    if value is None or isinstance(value, Token):
-        return struct.pack("<d", float(value or "nan"))
+    if value is None or isinstance(value, Token | bool):
+        return struct.pack("<d", float("nan" if value is None else value))
     text: bytes = value.encode()
     return struct.pack("<I", len(text)) + text
 
@@ -318,15 +369,16 @@ def over_binary_rest(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
 def over_tasks(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     found = []
     for case in cases:
-        reply = service(house).call(
-            "POST", "/tasks", f'{{"X": {case.X}}}'.encode(), prefer="wait=30"
-        )
-        found.append(
-            Outcome(reply.json["y"], reply.json["proba"])
-            if reply.status == 200
-            else of_http_error(reply)
-        )
+        found.append(over_http(house, f'{{"X": {case.X}}}'.encode()))
     return found
+
+
+def over_http(house: Pipeline, body: bytes) -> Outcome:
+    """The outcome of a body of `POST /tasks`."""
+    reply = service(house).call("POST", "/tasks", body, prefer="wait=30")
+    if reply.status != 200:
+        return of_http_error(reply)
+    return Outcome(reply.json["y"], reply.json["proba"])
 
 
 def of_result(result: Result) -> Outcome:
@@ -336,14 +388,18 @@ def of_result(result: Result) -> Outcome:
 
 
 def over_kafka(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
-    """Records of a producer that is not ours."""
+    return of_records(house, [f'"X":{case.X}' for case in cases])
+
+
+def of_records(house: Pipeline, fields: Sequence[str]) -> list[Outcome]:
+    """The results of records of a producer that is not ours, with these fields for `X`."""
     settings = config.load(house.env)
-    ids = [new_id() for _ in cases]
+    ids = [new_id() for _ in fields]
 
     async def run() -> list[Result]:
         async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap) as producer:
-            for task_id, case in zip(ids, cases, strict=True):
-                value = f'{{"v":1,"id":"{task_id}","X":{case.X},"at":1.0}}'
+            for task_id, X in zip(ids, fields, strict=True):
+                value = f'{{"v":1,"id":"{task_id}",{X},"at":1.0}}'
                 await producer.send(TASKS, value.encode(), key=task_id.encode())
         async with Client(settings) as client:
             return await asyncio.gather(*(client.wait(task_id, 30) for task_id in ids))
@@ -394,10 +450,15 @@ def over_petal_predict(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     return [shells.get(case.X) or in_click(house, case) for case in cases]
 
 
+def csv_of(cases: Sequence[Case]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(map(typed, cases))
+    return file.getvalue()
+
+
 def over_petal_ask(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     """All cases are the lines of one pipe, through the queue."""
-    lines = "".join(" ".join(typed(case)) + "\n" for case in cases)
-    done = house.run("ask", "--json", "--via", "queue", stdin=lines)
+    done = house.run("ask", "--json", "--via", "queue", stdin=csv_of(cases))
     assert done.returncode == 2
     failed: dict[int, Outcome] = {}
     for line in done.stderr.splitlines():
@@ -451,6 +512,39 @@ def test_a_door_refuses_every_invalid_row_with_the_code_and_sentence_of_the_rule
     cases = list(filter(door.can_express, REFUSED[code]))
     wanted = [expected[case.X] for case in cases]
     assert [door.outcomes[case.X] for case in cases] == wanted
+
+
+def test_the_prompt_loop_over_rest_answers_as_the_model_in_this_process(
+    house: Pipeline, expected: dict[str, Outcome]
+) -> None:
+    cases = [case for case in ANSWERED if ASK not in case.left_out]
+    done = house.run("ask", "--json", "--via", "rest", stdin=csv_of(cases))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [of_document(line).y for line in done.stdout.splitlines()]
+    assert found == [expected[case.X].y for case in cases]
+
+
+def test_of_a_repeated_name_the_last_value_counts_at_every_door(
+    house: Pipeline, expected: dict[str, Outcome]
+) -> None:
+    for path in ("/openapi.json", "/asyncapi.json"):
+        document = service(house).call("GET", path).json
+        assert document["info"]["description"].endswith(REPEATED_NAMES)
+    first, last = Case(x(size="-3.5"), {}), Case(x(size="1e308"), {})
+    assert expected[first.X].proba != expected[last.X].proba
+    fields = f'"X": {first.X}, "X": {last.X}'
+    [in_queue] = of_records(house, [fields])
+    tensors = zip(
+        *(json_tensors(case).decode().split('"data": ') for case in (first, last)), strict=True
+    )
+    repeated = '"data": '.join(
+        a if n == 0 else f'{a.partition("]")[0]}], "data": {b}' for n, (a, b) in enumerate(tensors)
+    )
+    found = [in_queue, over_http(house, f"{{{fields}}}".encode()), infer(house, repeated.encode())]
+    for outcome in found:
+        assert outcome.y == expected[last.X].y
+        wanted = np.array(expected[last.X].proba)
+        np.testing.assert_allclose(np.array(outcome.proba), wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("code", REFUSED)

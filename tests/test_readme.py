@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
+import pexpect  # type: ignore[import-untyped]
 from msgspec import Meta
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from infra.config import ROOT, Settings, variable
-from model import artifact
+from infra.config import Settings, variable
+from model import artifact as artifacts
 from model.predict import matrix, predict
-from streams.events import Result, Task
-from tests.processes import Pipeline
+from streams.events import Result, Task, is_id
+from tests.processes import ROOT, Pipeline, clean_environ, free_port, settings_for
 
 README = (ROOT / "README.md").read_text()
 
@@ -45,6 +46,54 @@ def settings_table() -> str:
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def stage_commands() -> list[str]:
+    """The commands of the table of stages, from stage 1 on, in their order."""
+    rows = re.findall(r"^\| [1-9] .*$", README, re.MULTILINE)
+    assert len(rows) == 5
+    started = r"`((?:PETAL_\w+=\S+ )?(?:make|petal|uvicorn) [^`]+)`"
+    return [command for row in rows for command in re.findall(started, row)]
+
+
+def test_the_commands_of_the_stages_work_in_their_order_beside_make_up(
+    tmp_path: Path, artifact: Path
+) -> None:
+    commands = stage_commands()
+    ports = {port: str(free_port()) for port in re.findall(r"--port (\d+)", "\n".join(commands))}
+    assert all("--port" in command for command in commands if command.startswith("uvicorn"))
+    assert not {str(Settings().api_port), str(Settings().embedded_port)} & set(ports)
+    assert {command.split()[0] for command in commands} >= {"petal", "uvicorn", "make"}
+    env = settings_for(tmp_path, artifact)
+    environ = {**clean_environ(), **env, "TERM": "xterm"}
+    up = pexpect.spawn("make", ["up"], cwd=ROOT, env=environ, timeout=60, encoding="utf-8")
+    with Pipeline(tmp_path, env) as pipeline:
+        try:
+            status = pipeline.run("status", "--wait", "45")
+            assert status.returncode == 0, status.stderr
+            for command in commands:
+                for told, port in ports.items():
+                    command = re.sub(rf"\b{told}\b", port, command)
+                if command.startswith("uvicorn"):
+                    pipeline.start(*command.split()).wait_for("Uvicorn running on")
+                elif not command.startswith("make"):
+                    assert_answers(command, environ)
+            up.sendintr()
+            up.expect(pexpect.EOF, timeout=20)
+            up.wait()
+            assert (up.exitstatus, up.signalstatus) == (0, None)
+        finally:
+            up.close(force=True)
+
+
+def assert_answers(command: str, environ: dict[str, str]) -> None:
+    """Run a command of `petal` as the README shows it, with a row on standard input."""
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, env=environ, input="5.1 3.5 1.4 0.2\n",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), command
+    assert "setosa" in done.stdout or is_id(done.stdout.strip()), command
 
 
 def test_the_settings_table_is_that_of_the_code() -> None:
@@ -88,6 +137,6 @@ def test_the_example_of_ones_own_model_is_saved_and_answers(tmp_path: Path) -> N
     model = make_pipeline(columns, LinearRegression()).fit(table, [500.0, 1200.0, 800.0])
     code = example.replace("model/rent.joblib", str(tmp_path / "rent.joblib"))
     exec(code, {"model": model})
-    loaded = artifact.load(tmp_path / "rent.joblib")
+    loaded = artifacts.load(tmp_path / "rent.joblib")
     assert loaded.card.names == ["size", "kind"]
     assert predict(loaded.model, table).y == model.predict(table).tolist()

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from api.docs.openapi import tidy
+from api.docs.openapi import REPEATED_NAMES, tidy
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS
-from streams.events import Result, TableTask, Task, TaskId
+from streams.events import BooleanTask, Result, TableTask, Task, TaskId
 
 Document = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Channel(NamedTuple):
 
 
 CHANNELS = (
-    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask)),
+    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask, BooleanTask)),
     Channel(
         RESULTS,
         "One result for each task, in the partition with the task's number.",
@@ -65,7 +65,7 @@ CHANNELS = (
 
 def document(settings: Settings, version: str) -> Document:
     """The document of the topics, with the partitions and replicas of the settings."""
-    types = [Task, TableTask, Result, DeadLetterHeaders, TraceHeaders]
+    types = [Task, TableTask, BooleanTask, Result, DeadLetterHeaders, TraceHeaders]
     _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
     ((key,), _) = msgspec.json.schema_components([TaskId])
     return {
@@ -73,7 +73,8 @@ def document(settings: Settings, version: str) -> Document:
         "info": {
             "title": "petalstream",
             "version": version,
-            "description": "Tasks for a scikit-learn model and their results, on Kafka.",
+            "description": "Tasks for a scikit-learn model and their results, on Kafka. "
+            f"{REPEATED_NAMES}",
         },
         "defaultContentType": "application/json",
         "channels": {channel.topic: _channel(channel, settings) for channel in CHANNELS},

@@ -1,5 +1,6 @@
 """The OpenAPI document as a page for people: plain HTML, no script, no other host."""
 
+import json
 from collections.abc import Iterator
 from html import escape
 from http import HTTPStatus
@@ -98,6 +99,7 @@ def _article(method: str, path: str, operation: Document) -> str:
         parts.append(_table("Parameters", rows))
     if body := operation.get("requestBody"):
         parts.append(_table("Body", list(_bodies(body["content"]))))
+        parts += map(_example, body["content"].items())
     responses = [r for r in operation["responses"].items() if r[0] not in EVERYWHERE]
     parts.append(_table("Responses", [_response(*each) for each in responses]))
     return "\n".join([*parts, "</article>"])
@@ -122,6 +124,15 @@ def _bodies(content: Document) -> Iterator[str]:
     for media, body in content.items():
         text = _code(body["schema"].get("description", ""))
         yield _row(f"<code>{escape(media)}</code>", kind(body["schema"]), text)
+
+
+def _example(media_and_body: tuple[str, Document]) -> str:
+    media, body = media_and_body
+    if "example" not in body:
+        return ""
+    example = body["example"]
+    text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
+    return f"<h4>Example, {escape(media)}</h4><pre><code>{escape(text)}</code></pre>"
 
 
 def _response(status: str, response: Document) -> str:

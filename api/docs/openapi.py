@@ -14,10 +14,12 @@ from starlette.routing import BaseRoute, Route
 
 from api.errors import ErrorBody, Forbidden, RequestError, TooMany, Unauthorized
 from api.operation import JSON, Content, Operation, content, operation_of
+from model.card import Card
 
 Document = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{name}"
+REPEATED_NAMES = "If an object of JSON repeats a name, its last value counts."
 BEARER = "key"
 GUARDED: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, TooMany)
 ERROR_HEADERS = {
@@ -49,8 +51,11 @@ def described(routes: Iterable[BaseRoute]) -> Iterator[Described]:
             yield Described(route.path, method.lower(), route, operation)
 
 
-def document(routes: Iterable[BaseRoute], version: str) -> Document:
-    """The document of the routes; raises Undescribed."""
+def document(routes: Iterable[BaseRoute], version: str, card: Card | None = None) -> Document:
+    """The document of the routes, with examples for the model with this card.
+
+    Raises Undescribed.
+    """
     found = list(described(routes))
     types = list(dict.fromkeys(t for d in found for t in _types(d.operation)))
     schemas, components = msgspec.json.schema_components(
@@ -59,14 +64,14 @@ def document(routes: Iterable[BaseRoute], version: str) -> Document:
     schema_of = dict(zip([*types, ErrorBody], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in found:
-        paths.setdefault(each.path, {})[each.method] = _operation(each, schema_of)
+        paths.setdefault(each.path, {})[each.method] = _operation(each, schema_of, card)
     return {
         "openapi": "3.1.1",
         "info": {
             "title": "petalstream",
             "version": version,
             "description": "A scikit-learn model over HTTP: predictions at once, by the Open "
-            "Inference Protocol, or through a task queue.",
+            f"Inference Protocol, or through a task queue. {REPEATED_NAMES}",
         },
         "paths": paths,
         "components": {
@@ -97,7 +102,7 @@ def _types(operation: Operation) -> Iterator[Any]:
             yield from kind if isinstance(kind, tuple) else (kind,)
 
 
-def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
+def _operation(each: Described, schema_of: dict[Any, Any], card: Card | None) -> Document:
     operation = each.operation
     summary, _, rest = (inspect.getdoc(each.route.endpoint) or "").partition("\n")
     document: Document = {
@@ -116,6 +121,9 @@ def _operation(each: Described, schema_of: dict[Any, Any]) -> Document:
             "required": not body.optional,
             "content": _content(body, schema_of),
         }
+        if card is not None:
+            for media, example in body.examples.items():
+                document["requestBody"]["content"][media]["example"] = example(card)
     return document
 
 

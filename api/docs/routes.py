@@ -1,5 +1,6 @@
 """The routes of the documents: OpenAPI, AsyncAPI, and a page for people."""
 
+from collections.abc import Callable
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from api.docs import asyncapi, html, openapi
 from api.operation import JSON, Content, Operation
 from infra.config import Settings
+from model.card import Card
 
 TAG = "Documents"
 HTML, CSS = "text/html", "text/css"
@@ -21,10 +23,14 @@ POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors
 
 
 class Documents:
-    """The routes of the documents; `others` are all other routes of the service."""
+    """The routes of the documents; `others` are all other routes of the service.
 
-    def __init__(self, others: list[Route], settings: Settings) -> None:
+    `card` returns the card of the model that the examples are for.
+    """
+
+    def __init__(self, others: list[Route], settings: Settings, card: Callable[[], Card]) -> None:
         self._others = list(others)
+        self._card = card
         self._settings = settings
         self._version = metadata.version("petalstream")
 
@@ -38,7 +44,7 @@ class Documents:
 
     @cached_property
     def _openapi(self) -> dict[str, Any]:
-        return openapi.document([*self._others, *self.routes()], self._version)
+        return openapi.document([*self._others, *self.routes()], self._version, self._card())
 
     @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def openapi(self, _: Request) -> Response:

@@ -16,6 +16,9 @@ from api.errors import BadRequest
 from model.predict import Array
 
 BYTES = "BYTES"
+# The elements of a tensor's data as JSON Schema.
+VALUE = {"anyOf": [{"type": kind} for kind in ("number", "string", "boolean", "null")]}
+NESTED_VALUE = {"anyOf": [*VALUE["anyOf"], {"type": "array", "items": VALUE}]}
 _LENGTH = struct.Struct("<I")
 
 
@@ -101,12 +104,12 @@ def _texts(data: memoryview) -> list[str]:
 
 
 def to_binary(values: Sequence[Any], name: str) -> bytes:
-    """The binary data of an output: texts for BYTES, numbers for FP64."""
+    """The binary data of an output: texts for BYTES, otherwise numbers or booleans."""
     if name == BYTES:
         # Labels repeat, so each is encoded once.
         encoded = {value: _with_length(value) for value in set(values)}
         return b"".join([encoded[value] for value in values])
-    return np.asarray(values, dtype="<f8").tobytes()
+    return np.asarray(values, dtype=DATATYPES[name].binary).tobytes()
 
 
 def _with_length(text: str) -> bytes:

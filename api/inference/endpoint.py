@@ -4,6 +4,7 @@ So would Starlette's routing and exception handling, which the middleware bypass
 """
 
 import logging
+import time
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
@@ -11,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     RequestError,
@@ -21,10 +23,10 @@ from api.errors import (
     Unprocessable,
     WrongContentType,
 )
-from api.inference.request import InferenceRequest, ParsedRequest, parse
+from api.inference.request import InferenceRequest, ParsedRequest, example, parse
 from api.inference.response import EncodedResponse, InferenceResponse
 from api.inference.servable import Servable
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.serving.repository import Repository
 from model.errors import PredictError
 
@@ -45,6 +47,7 @@ class Headers(NamedTuple):
 
     length: bytes
     json_size: int | None
+    compressed: bool
 
 
 def path_params(scope: Scope) -> dict[str, str] | None:
@@ -69,12 +72,12 @@ class InferenceEndpoint:
     operation = Operation(
         MODELS,
         {200: Content({JSON: InferenceResponse, BINARY: bytes}, {JSON_SIZE_NAME: RESPONSE_SIZE})},
-        Content({JSON: InferenceRequest, BINARY: bytes}),
+        Content({JSON: InferenceRequest, BINARY: bytes}, examples={JSON: example}),
         (
             BadRequest, UnknownModel, TooSlow, TooMuch, WrongContentType, Unprocessable,
             Unavailable,
         ),
-        headers={JSON_SIZE_NAME: REQUEST_SIZE},
+        headers={JSON_SIZE_NAME: REQUEST_SIZE, **CODING},
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +85,7 @@ class InferenceEndpoint:
     ) -> None:
         """`body_seconds`: how long the body of a request may take to arrive."""
         self._repository = repository
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._body_seconds = body_seconds
         self.routes = tuple(Route(f"{path}/infer", self, methods=["POST"]) for path in PATHS)
 
@@ -99,47 +102,67 @@ class InferenceEndpoint:
         """Answer one request with a model of the repository; raises RequestError."""
         # Held until the answer, so requests in progress finish on a model that is unloaded.
         params = scope["path_params"]
+        received = time.perf_counter()
         servable = self._repository.find(params["model"], params.get("version"))
         try:
             servable.batcher.check_room()
             headers = read_headers(scope["headers"])
             data = await body.receive_all(receive, self._body_seconds, headers.length)
-            request = self._parse(servable, data, headers.json_size)
+            received = time.perf_counter()
+            json_size = headers.json_size
+            if headers.compressed or not data.startswith(b'{"'):
+                data, json_size = decode(data, headers)
+            request = self._parse(servable, data, json_size)
+            decoded = time.perf_counter()
             prediction = await servable.batcher.submit(request.X)
+            predicted = time.perf_counter()
         except ClientDisconnect:
             return
         except (RequestError, PredictError) as e:
-            servable.metrics.failure += 1
+            servable.metrics.failed(time.perf_counter() - received)
             if isinstance(e, RequestError):
                 raise
             logger.warning("%s cannot answer: %s", servable.card.id, e)
             raise Unprocessable("the model cannot answer for these rows", e.code) from e
         response = servable.encoder.encode(request, prediction)
-        servable.metrics.success += 1
+        encoded = time.perf_counter()
+        rows = len(prediction.y)
+        servable.metrics.answered(rows, received, decoded, predicted, encoded)
         await send(_start(response))
         await send({"type": "http.response.body", "body": response.body})
 
     def _parse(self, servable: Servable, data: bytes, json_size: int | None) -> ParsedRequest:
-        if json_size is None and (usual := servable.fast_parser.parse(data, self._max_rows)):
+        if json_size is None and (usual := servable.fast_parser.parse(data, self.max_rows)):
             return usual
-        return parse(data, servable.card, self._max_rows, json_size)
+        return parse(data, servable.card, self.max_rows, json_size)
 
 
 def read_headers(headers: list[tuple[bytes, bytes]]) -> Headers:
     """The headers of an inference request; raises WrongContentType or BadRequest."""
-    length, json_size = b"", None
+    length, json_size, compressed = b"", None, False
     for name, value in headers:  # ASGI: the names are in lower case
         if name == b"content-length":
             length = value
         elif name == b"content-type":
             body.check_type(value, (body.JSON, body.BINARY))
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise WrongContentType("the body must not be compressed")
+        elif name == b"content-encoding":
+            compressed = is_gzip(*(v for n, v in headers if n == b"content-encoding"))
         elif name == JSON_SIZE:
             if not value.isdigit() or len(value) > 12:
                 raise BadRequest("Inference-Header-Content-Length must be a number of bytes")
             json_size = int(value)
-    return Headers(length, json_size)
+    return Headers(length, json_size, compressed)
+
+
+def decode(data: bytes, headers: Headers) -> tuple[bytes, int | None]:
+    """A body without compression and byte order mark, and the size of its JSON without that mark.
+
+    Raises BadRequest or BodyTooLarge.
+    """
+    whole = body.decompress(data) if headers.compressed else data
+    plain = body.skip_bom(whole)
+    json_size = headers.json_size
+    return plain, json_size and json_size - (len(whole) - len(plain))
 
 
 def _start(response: EncodedResponse) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class FastParser:
     """Reads the usual requests to one model."""
 
     def __init__(self, card: Card) -> None:
-        self._width = len(card.features) if card.numeric else None
+        self._width = len(card.features) if card.takes_any_number else None
         self._all = dict.fromkeys(output_names(card), False)
 
     def parse(self, body: bytes, max_rows: int) -> ParsedRequest | None:

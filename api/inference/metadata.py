@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from api.inference.datatypes import BYTES
-from model.card import Card, Label
+from model.card import Card, Feature, Label
 
 PREDICT = "predict"
 PREDICT_PROBA = "predict_proba"
 PLATFORM = "sklearn"
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+_DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": BYTES}
 ANY = -1  # a dimension of any length
 
 
@@ -60,18 +61,21 @@ def output_names(card: Card) -> list[str]:
 
 
 def label_datatype(card: Card) -> str:
-    """The datatype of the output `predict`: class names are texts, a regressor's values numbers."""
-    return "FP64" if card.kind == "regressor" else BYTES
+    """The datatype of the output `predict`: class names are texts, whatever their type."""
+    return _DATATYPES[card.output] if card.kind == "regressor" else BYTES
+
+
+def _feature_datatype(feature: Feature) -> str:
+    """The datatype that holds the feature's values; only floats and texts may be missing."""
+    is_float = feature.nullable and feature.type != "text"
+    return "FP64" if is_float else _DATATYPES[feature.type]
 
 
 def model_metadata(card: Card, versions: Sequence[str]) -> ModelMetadata:
     """The metadata of a model, from its card."""
     inputs = [TensorMetadata("X", "FP64", [ANY, len(card.features)])]
-    if any(feature.type == "text" for feature in card.features):
-        inputs = [
-            TensorMetadata(f.name, BYTES if f.type == "text" else "FP64", [ANY])
-            for f in card.features
-        ]
+    if not {feature.type for feature in card.features} <= {"number", "integer"}:
+        inputs = [TensorMetadata(f.name, _feature_datatype(f), [ANY]) for f in card.features]
     tensors = [TensorMetadata(PREDICT, label_datatype(card), [ANY])]
     if card.proba:
         tensors.append(TensorMetadata(PREDICT_PROBA, "FP64", [ANY, len(card.classes)]))

@@ -6,18 +6,19 @@ tensor data extension (extension_binary_data.md of Triton). No HTTP in here.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from api.errors import BadRequest, TooMuch, quote
-from api.inference.metadata import output_names
+from api.inference.metadata import model_metadata, output_names
 from api.inference.tensors import NO_DATA, Binary, InputTensor, to_matrix
 from model import rows
 from model.card import Card
 from model.errors import InvalidRow
 from model.predict import Array
+from model.trial import example_row
 
 
 class OutputParameters(Struct):
@@ -57,6 +58,23 @@ class ParsedRequest(NamedTuple):
     X: Array
     outputs: Mapping[str, bool]
     id: str | None
+
+
+def example(card: Card) -> dict[str, Any]:
+    """The body of a request of one row."""
+    row, inputs = example_row(card), model_metadata(card, ()).inputs
+    columns = [row] if len(inputs) == 1 else [[value] for value in row]
+    return {
+        "inputs": [
+            {
+                "name": tensor.name,
+                "shape": [1, *tensor.shape[1:]],
+                "datatype": tensor.datatype,
+                "data": data,
+            }
+            for tensor, data in zip(inputs, columns, strict=True)
+        ]
+    }
 
 
 _decode_request = msgspec.json.Decoder(InferenceRequest).decode

@@ -9,17 +9,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
-from api.errors import BadRequest, TooMuch, TooSlow, Unavailable, UnknownModel
+from api.errors import (
+    BadRequest,
+    NotLoaded,
+    TooMuch,
+    TooSlow,
+    Unavailable,
+    UnknownModel,
+    WrongContentType,
+)
+from api.inference.configuration import ModelConfiguration, configuration
 from api.inference.endpoint import MODELS, PATHS, InferenceEndpoint
 from api.inference.metadata import EXTENSIONS, ModelMetadata, ServerMetadata, model_metadata
 from api.inference.servable import Servable
+from api.inference.statistics import Statistics, statistics
 from api.operation import JSON, Content, Operation
 from api.responses import json_response
 from api.serving.repository import IndexEntry, Repository
 
 NAME = "petalstream"
 HEALTH, REPOSITORY = "Health", "Model repository"
-READ_ERRORS = (BadRequest, TooMuch, TooSlow)
+READ_ERRORS = (BadRequest, TooMuch, TooSlow, WrongContentType)
 
 Body = TypeVar("Body")
 
@@ -42,6 +52,9 @@ class Empty(msgspec.Struct):
     """An empty body; the parameters of other servers are ignored."""
 
 
+NO_PARAMETERS = Content({JSON: Empty}, optional=True, examples={JSON: lambda _: {}})
+
+
 class Models:
     """The routes of the models in a repository, which may change while it serves."""
 
@@ -59,6 +72,9 @@ class Models:
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
             *(Route(f"{path}/ready", self.model_ready) for path in PATHS),
+            *(Route(f"{path}/config", self.config) for path in PATHS),
+            *(Route(f"{path}/stats", self.model_stats) for path in PATHS),
+            Route("/v2/models/stats", self.stats),  # before the model of that name
             *(Route(path, self.model) for path in PATHS),
             Route(f"{repository}/index", self.index, methods=["POST"]),
             Route(f"{repository}/models/{{model}}/load", self.load, methods=["POST"]),
@@ -82,22 +98,42 @@ class Models:
             raise Unavailable("no model is loaded")
         return json_response(Health(ready=True))
 
-    @Operation(HEALTH, {200: Health}, errors=(UnknownModel,))
+    @Operation(HEALTH, {200: Health}, errors=(UnknownModel, NotLoaded))
     async def model_ready(self, request: Request) -> Response:
         """Check that this model is loaded."""
         return json_response(Health(ready=True, name=self._find(request).card.name))
 
-    @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel,))
+    @Operation(MODELS, {200: ModelMetadata}, errors=(UnknownModel, NotLoaded))
     async def model(self, request: Request) -> Response:
         """Get the inputs and outputs of a model."""
         card = self._find(request).card
         return json_response(model_metadata(card, self._repository.versions(card.name)))
 
+    @Operation(MODELS, {200: ModelConfiguration}, errors=(UnknownModel, NotLoaded))
+    async def config(self, request: Request) -> Response:
+        """Get the configuration of a model, as Triton has it."""
+        return json_response(configuration(self._find(request).card, self._endpoint.max_rows))
+
+    @Operation(MODELS, {200: Statistics}, errors=(UnknownModel, NotLoaded))
+    async def model_stats(self, request: Request) -> Response:
+        """Get the counts and times of a model's requests, of one version or of each."""
+        found = self._find(request)
+        if "version" in request.path_params:
+            return json_response(statistics([found]))
+        versions = self._repository.versions(found.card.name)
+        each = [self._repository.find(found.card.name, version) for version in versions]
+        return json_response(statistics(each))
+
+    @Operation(MODELS, {200: Statistics})
+    async def stats(self, _: Request) -> Response:
+        """Get the counts and times of the requests of every loaded model."""
+        return json_response(statistics(self._repository.served()))
+
     @Operation(
         REPOSITORY,
         {200: list[IndexEntry]},
-        Content({JSON: IndexRequest}, optional=True),
-        READ_ERRORS,
+        Content({JSON: IndexRequest}, optional=True, examples={JSON: lambda _: {"ready": True}}),
+        (*READ_ERRORS, Unavailable),
     )
     async def index(self, request: Request) -> Response:
         """List every version of every model, loaded or not."""
@@ -108,8 +144,8 @@ class Models:
     @Operation(
         REPOSITORY,
         {200: Empty},
-        Content({JSON: Empty}, optional=True),
-        (*READ_ERRORS, UnknownModel),
+        NO_PARAMETERS,
+        (*READ_ERRORS, UnknownModel, Unavailable),
     )
     async def load(self, request: Request) -> Response:
         """Load or reload a model."""
@@ -120,7 +156,7 @@ class Models:
     @Operation(
         REPOSITORY,
         {200: Empty},
-        Content({JSON: Empty}, optional=True),
+        NO_PARAMETERS,
         (*READ_ERRORS, UnknownModel),
     )
     async def unload(self, request: Request) -> Response:
@@ -135,8 +171,10 @@ class Models:
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
-    """The body of a request to the repository: it may be empty, and of any content type."""
-    data = await body.receive_all(request.receive, body.seconds_of(request), empty=True)
+    """The body of a request to the repository, which may be empty."""
+    # Triton's client for asyncio sends text, and some clients name bytes what is empty. Pages can
+    # send text too, but the check of their origin refuses them.
+    data = await body.read(request, (body.JSON, body.TEXT, body.BINARY), empty=True)
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:

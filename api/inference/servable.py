@@ -1,14 +1,13 @@
 """One version of a model as the inference endpoint serves it."""
 
 from concurrent.futures import Executor
-from functools import partial
 
 from api.inference.fast_request import FastParser
 from api.inference.response import ResponseEncoder
 from api.metrics import ModelMetrics
 from api.serving.batcher import Batcher, Limits
 from model.artifact import Loaded
-from model.predict import predict
+from model.predict import predictor
 
 
 class Servable:
@@ -27,4 +26,6 @@ class Servable:
         self.metrics = metrics
         self.fast_parser = FastParser(loaded.card)
         self.encoder = ResponseEncoder(loaded.card, version)
-        self.batcher = Batcher(partial(predict, loaded.model), executor, limits, metrics.predicted)
+        self.batcher = Batcher(
+            predictor(loaded.model, loaded.card), executor, limits, metrics.predicted
+        )

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Raw, Struct, field
 
 from api.errors import BadRequest, quote
-from api.inference.datatypes import BYTES, DATATYPES, from_binary
+from api.inference.datatypes import BYTES, DATATYPES, NESTED_VALUE, from_binary
 from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow
@@ -43,7 +43,7 @@ class InputTensor(Struct):
     shape: Annotated[list[Size], Meta(min_length=1, max_length=2)]
     datatype: str
     # By a factory, because a JSON Schema cannot hold a default of this type.
-    data: Annotated[Raw, Meta(extra_json_schema={"type": "array"})] = field(
+    data: Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": NESTED_VALUE})] = field(
         default_factory=lambda: NO_DATA
     )
     parameters: InputParameters | None = None
@@ -56,6 +56,7 @@ class InputTensor(Struct):
 
 Binary = Mapping[str, memoryview]  # by the name of its tensor
 
+_AS_TASKS = {"FP16", "FP32", "FP64", BYTES}  # their values are floats and texts already
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _INDICES = re.compile(r" - at `\$\[(\d+)\](?:\[(\d+)\])?`$")
 
@@ -115,10 +116,19 @@ def to_matrix(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> Arra
     if not card.numeric:
         values = X.astype(object, copy=False).tolist()
         _check(card, values)
-        return matrix(values, numeric=False)
+        X = matrix(values, numeric=False)
+        return X if {each.datatype for each in inputs} <= _AS_TASKS else _as_floats(X, card)
     with _refused():
         rows.check_array(card.features, X)
     return X.astype(np.float64, copy=False)
+
+
+def _as_floats(X: Array, card: Card) -> Array:
+    """All numbers as floats, as tasks have them, whatever the datatypes of the tensors."""
+    for n, feature in enumerate(card.features):
+        if feature.type != "text":
+            X[:, n] = X[:, n].astype(np.float64)
+    return X
 
 
 def _columns(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> list[Columns]:
@@ -169,7 +179,9 @@ def _typed(columns: Columns) -> Array:
     datatype = columns.tensor.datatype
     for feature in columns.features:
         if (feature.type == "text") != (datatype == BYTES):
-            wanted = f"{feature.name} is a {feature.type}"
+            wanted = (
+                f"{feature.name} is {'an' if feature.type == 'integer' else 'a'} {feature.type}"
+            )
             raise BadRequest(f"{columns.place}: {wanted}, the datatype is {datatype}")
     if columns.binary is not None:
         return _from_binary(columns.binary, columns)

@@ -36,11 +36,25 @@ def read_keys(settings: Settings) -> tuple[bytes, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; of names only `localhost` is one."""
+    """Whether only this machine can reach an address, or a name that is always its own.
+
+    Such names are `localhost` and all below it (RFC 6761), also with the dot of the root.
+    """
     try:
-        return ip_address(host.strip("[]")).is_loopback
+        address = ip_address(host.strip("[]"))
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
-        return host.lower() in LOCAL_NAMES
+        name = host.lower().removesuffix(".")
+        return name in LOCAL_NAMES or name.endswith(".localhost")
+
+
+def route_path(scope: Scope) -> str:
+    """The path as the routes know it, without the prefix that a server puts before it."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    if prefix and path.startswith(f"{prefix}/"):
+        return path.removeprefix(prefix)
+    return path
 
 
 class Auth:
@@ -62,7 +76,7 @@ class Auth:
 
         Raises Unauthorized or Forbidden.
         """
-        if scope["path"] in self._open:
+        if route_path(scope) in self._open:
             return None
         if keys := scope["state"]["keys"]:
             return _find_key(keys, scope)

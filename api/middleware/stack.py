@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
@@ -18,6 +18,7 @@ from api.errors import RequestError, Stopping
 from api.metrics import Metrics
 from api.middleware.auth import Auth
 from api.middleware.logging import REQUEST_ID, log_request, request_id
+from api.middleware.origin import Origins
 from api.middleware.rate_limit import RateLimit
 from api.responses import CLIENT_GONE, bug_response, error_response
 from infra.errors import ConfigError
@@ -39,16 +40,23 @@ class Shortcut(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
+class Checks(NamedTuple):
+    """What is checked before a request."""
+
+    auth: Auth
+    rate: RateLimit
+    origins: Origins
+
+
 class MiddlewareStack:
     """ASGI application around `app`; requests that `shortcut` takes go past the router."""
 
     def __init__(
-        self, app: Starlette, shortcut: Shortcut, auth: Auth, rate: RateLimit, metrics: Metrics
+        self, app: Starlette, shortcut: Shortcut, checks: Checks, metrics: Metrics
     ) -> None:
         self.app = app
         self._shortcut = shortcut
-        self._auth = auth
-        self._rate = rate
+        self._checks = checks
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +75,13 @@ class MiddlewareStack:
                 status = message["status"]
                 mark = (REQUEST_ID_HEADER, marked_id.encode())
                 message["headers"] = [*message["headers"], mark, *SAFETY]
+                if b"upgrade" in headers:  # plain uvicorn may take its body for the next request
+                    message["headers"].append((b"connection", b"close"))
             return send(message)
 
         self._metrics.in_progress += 1
         try:
-            await self._answer(scope, receive, send_marked)
+            await self._answer(scope, headers, receive, send_marked)
         except asyncio.CancelledError:  # uvicorn's grace at a stop is over: this task ends too
             if not status:
                 await error_response(Stopping())(scope, receive, send_marked)
@@ -83,10 +93,15 @@ class MiddlewareStack:
             self._metrics.in_progress -= 1
             self._report(scope, status or CLIENT_GONE, time.perf_counter() - start)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        auth, rate, origins = self._checks
         try:
-            if (key := self._auth.check(scope)) is not None:
-                self._rate.check(key)
+            if b"origin" in headers or b"sec-fetch-site" in headers:
+                origins.check(scope["method"], headers)
+            if (key := auth.check(scope)) is not None:
+                rate.check(key)
             endpoint = self._shortcut if self._shortcut.takes(scope) else self.app
             await endpoint(scope, receive, send)
         except RequestError as e:

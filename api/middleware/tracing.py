@@ -4,6 +4,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import Message, Receive, Scope, Send
 
 from api.metrics import METHODS
+from api.middleware.auth import route_path
 from api.middleware.logging import MAX_PATH
 from api.middleware.stack import TRACEPARENT_HEADER, MiddlewareStack
 from infra.tracing import Tracing, parse_traceparent, traceparent
@@ -17,7 +18,7 @@ class TracingMiddleware:
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_probe(scope["path"]):
+        if scope["type"] != "http" or _is_probe(route_path(scope)):
             await self._stack(scope, receive, send)
             return
         given = parse_traceparent(dict(scope["headers"]).get(TRACEPARENT_HEADER))

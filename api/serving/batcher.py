@@ -22,8 +22,9 @@ from model.predict import Array, CostEstimate, Joint, Predict, Prediction, predi
 INLINE_SECONDS = 0.002  # a hop to a thread and back costs about a tenth of it
 
 Outcomes = Sequence[Prediction | Exception]  # one for each request of a batch
-# Of a batch: its rows, the seconds that its first request waited, the seconds of its prediction.
-Observe = Callable[[int, float, float], None]
+# Of a batch: the requests that it answered, its rows, the seconds that its first request waited,
+# the seconds of its prediction.
+Observe = Callable[[int, int, float, float], None]
 
 
 class Limits(NamedTuple):
@@ -152,7 +153,7 @@ class Batcher:
     def _settle(self, batch: RequestBatch, outcomes: Outcomes, seconds: float) -> None:
         """Answer each request, record the cost, and schedule the next batch."""
         self._cost.observe(batch.rows, seconds)
-        self._observe(batch.rows, batch.waited, seconds)
+        answered = 0
         for request, outcome in zip(batch.requests, outcomes, strict=True):
             if request.future.done():
                 continue
@@ -160,6 +161,8 @@ class Batcher:
                 request.future.set_exception(outcome)
             else:
                 request.future.set_result(outcome)
+                answered += 1
+        self._observe(answered, batch.rows, batch.waited, seconds)
         if self._queue and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)

@@ -1,26 +1,25 @@
 """The models that this process serves: PETAL_MODEL, and those of the folder PETAL_MODELS.
 
-In the folder, `NAME.joblib` is a model of one version, the first 12 digits of its digest, and
-`NAME/3.joblib` is version 3 of a model; the card of each lies beside it. If a request names no
-version, the highest one answers, or PETAL_MODEL if it has that name. An artifact is opened only
-if its card pins its SHA-256.
+`api/serving/folder.py` has the layout of the folder. The version of `NAME.joblib` is the first 12
+digits of its digest. If a request names no version, the highest one answers, or PETAL_MODEL if it
+has that name. An artifact is opened only if its card pins its SHA-256. A file of the folder that
+cannot be loaded is UNAVAILABLE, with its reason, and the others are served.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
-from api.errors import BadRequest, Unavailable, UnknownModel
+from api.errors import BadRequest, NotLoaded, RequestError, Unavailable, UnknownModel
+from api.serving.folder import FolderMissing, ModelFile, Stamp, files_in
 from model import artifact, card
 from model.artifact import Loaded
 from model.card import Card
 from model.errors import ArtifactError, CardError
-
-ENDING = ".joblib"
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +39,8 @@ class Versioned(Protocol):
 S = TypeVar("S", bound=Versioned)
 
 
-class ModelFile(NamedTuple):
-    """The artifact of one version of a model; `version` None: the version is its digest's."""
-
-    name: str
-    version: str | None
-    path: Path
-
-
 class IndexEntry(Struct, frozen=True):
-    """One version in the index; `reason` says why it is not ready."""
+    """One version in the index; `reason` says why it is not ready, or that its file changed."""
 
     name: str
     version: str
@@ -57,8 +48,19 @@ class IndexEntry(Struct, frozen=True):
     reason: str
 
 
-class FolderMissing(ArtifactError):
-    """The folder of models does not exist."""
+class Source(NamedTuple):
+    """The file that a version was loaded from, as it was then."""
+
+    path: Path
+    stamp: Stamp
+
+
+class Fault(NamedTuple):
+    """Why a file could not be loaded, as it was then."""
+
+    file: ModelFile
+    stamp: Stamp
+    reason: str
 
 
 class Repository(Generic[S]):
@@ -70,6 +72,8 @@ class Repository(Generic[S]):
         self._folder = folder
         self._serve = serve
         self._served: dict[str, dict[str, S]] = {}
+        self._sources: dict[tuple[str, str], Source] = {}  # by name and version
+        self._faults: dict[Path, Fault] = {}
         self._default: S | None = None
         self._changing = asyncio.Lock()
 
@@ -85,11 +89,17 @@ class Repository(Generic[S]):
         return self._default
 
     async def open(self) -> None:
-        """Load every model. Raises ArtifactError."""
-        files = await asyncio.to_thread(self._files)
-        for name in dict.fromkeys(file.name for file in files):
-            self._served[name] = await self._loaded([file for file in files if file.name == name])
-        self._default = next(iter(self._served[files[0].name].values()))
+        """Load every model of the folder that can be loaded, and PETAL_MODEL.
+
+        Raises ArtifactError if PETAL_MODEL cannot be loaded, or if the folder is missing.
+        """
+        outcomes = await asyncio.to_thread(lambda: self._tried(self._files()))
+        (first, main), *_ = outcomes
+        if isinstance(main, ArtifactError):
+            raise main
+        for name in dict.fromkeys(file.name for file, _ in outcomes):
+            self._take(name, [(file, found) for file, found in outcomes if file.name == name])
+        self._default = next(iter(self._served[first.name].values()))
 
     def close(self) -> None:
         """Release the models."""
@@ -97,15 +107,24 @@ class Repository(Generic[S]):
         self._default = None
 
     def find(self, name: str, version: str | None = None) -> S:
-        """One version of a model, the first if `version` is None; raises UnknownModel."""
+        """One version of a model, the first if `version` is None.
+
+        Raises UnknownModel, or NotLoaded if there is a file that cannot be loaded.
+        """
         versions = self._served.get(name)
         if versions is None:
-            raise UnknownModel(name)
+            raise self._missing(name, version)
         if version is None:
             return next(iter(versions.values()))
         if version not in versions:
-            raise UnknownModel(f"{name}@{version}")
+            raise self._missing(name, version)
         return versions[version]
+
+    def _missing(self, name: str, version: str | None) -> RequestError:
+        for file, _, reason in self._faults.values():
+            if file.name == name and version in (None, file.version):
+                return NotLoaded(name, reason)
+        return UnknownModel(name if version is None else f"{name}@{version}")
 
     def versions(self, name: str) -> list[str]:
         """The loaded versions of a model; the first answers requests that name no version.
@@ -115,61 +134,126 @@ class Repository(Generic[S]):
         self.find(name)
         return list(self._served[name])
 
-    async def load(self, name: str) -> None:
-        """Load, or reload, all versions of a model.
+    def served(self) -> list[S]:
+        """Every loaded version of every model."""
+        return [one for versions in self._served.values() for one in versions.values()]
 
-        Requests in progress finish on the version they started with. If one version cannot be
-        loaded, nothing changes. Raises UnknownModel or BadRequest.
+    async def load(self, name: str) -> None:
+        """Load, or reload, all versions of a model that can be loaded.
+
+        Requests in progress finish on the version they started with. A version whose file cannot
+        be loaded any more goes on as it is. If no version can be loaded, nothing changes.
+        Raises UnknownModel or BadRequest.
         """
         async with self._changing:
             try:
-                files = [f for f in await asyncio.to_thread(self._files) if f.name == name]
-                if not files:
-                    raise UnknownModel(name)
-                self._served[name] = await self._loaded(files)
+                outcomes = await asyncio.to_thread(lambda: self._tried(self._files(), name))
             except FolderMissing as e:
                 raise _unreadable(e) from e
-            except ArtifactError as e:
-                logger.warning("cannot load %s: %s", name, e)
-                raise BadRequest(self._without_folders(str(e))) from e
+            if not outcomes:
+                raise UnknownModel(name)
+            reasons = [str(found) for _, found in outcomes if isinstance(found, ArtifactError)]
+            if len(reasons) < len(outcomes) or name not in self._served:
+                self._take(name, outcomes)
+            if len(reasons) == len(outcomes):
+                logger.warning("cannot load %s: %s", name, reasons[0])
+                raise BadRequest(self._without_folders(reasons[0]))
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; raises UnknownModel."""
         async with self._changing:
-            self.find(name)
+            if name not in self._served:
+                raise UnknownModel(name)
             del self._served[name]
+            self._forget(name)
 
     async def index(self) -> list[IndexEntry]:
         """Every version that is loaded or lies in the folder."""
+        faults = self._faults.copy()
         try:
-            unloaded = await asyncio.to_thread(lambda: list(map(_unloaded, self._files())))
+            listed = await asyncio.to_thread(
+                lambda: [(file, file.stamp, self._unloaded(file, faults)) for file in self._files()]
+            )
         except FolderMissing as e:
             raise _unreadable(e) from e
-        except ArtifactError as e:
-            logger.warning("cannot list the models: %s", e)
-            raise BadRequest(self._without_folders(str(e))) from e
+        stamps = {file.path: stamp for file, stamp, _ in listed}
         ready = [
-            IndexEntry(name, version, "READY", "")
+            IndexEntry(name, version, "READY", _change(self._sources[name, version], stamps))
             for name, versions in self._served.items()
             for version in versions
         ]
         known = {(entry.name, entry.version) for entry in ready}
-        return ready + [entry for entry in unloaded if (entry.name, entry.version) not in known]
-
-    async def _loaded(self, files: list[ModelFile]) -> dict[str, S]:
-        loaded = await asyncio.to_thread(lambda: list(map(_load, files)))
-        served = [
-            self._serve(each, file.version or _digest_version(each.card))
-            for each, file in zip(loaded, files, strict=True)
+        return ready + [
+            entry
+            for file, _, entry in listed
+            if file.fault or (entry.name, entry.version) not in known
         ]
-        return {one.version: one for one in served}
+
+    def _unloaded(self, file: ModelFile, faults: Mapping[Path, Fault]) -> IndexEntry:
+        """The entry of a version that is not loaded, by its card alone."""
+        fault = faults.get(file.path)
+        try:
+            version = file.version or _digest_version(card.read(file.path))
+            reason = "not loaded"
+        except CardError:
+            version, reason = file.version or "", "it has no card that can be read"
+        if file.fault:
+            reason = self._without_folders(file.fault)
+        elif fault is not None and fault.stamp == file.stamp:
+            reason = fault.reason
+        return IndexEntry(file.name, version, "UNAVAILABLE", reason)
 
     def _files(self) -> list[ModelFile]:
         """Every version of every model, the highest of each first; PETAL_MODEL comes first."""
-        files = [ModelFile(_name(self._model), None, self._model)]
-        if self._folder is not None:
-            files += sorted(_files_in(self._folder), key=_order, reverse=True)
-        return files
+        own = ModelFile(self._own_name(), None, self._model)
+        if self._folder is None:
+            return [own]
+        return [own, *(f for f in files_in(self._folder) if not _is_same(f.path, self._model))]
+
+    def _own_name(self) -> str:
+        """The name of PETAL_MODEL by its card, or the one it had at the start."""
+        try:
+            return card.read(self._model).name
+        except CardError as e:
+            if self._default is None:
+                raise ArtifactError(str(e)) from e
+            return self._default.card.name
+
+    def _tried(
+        self, files: list[ModelFile], name: str | None = None
+    ) -> list[tuple[ModelFile, Loaded | ArtifactError]]:
+        """Each file, or each of one model, with the model in it or why it cannot be loaded."""
+        wanted = [file for file in files if name in (None, file.name)]
+        return [(file, _tried(file, file.path == self._model)) for file in wanted]
+
+    def _take(self, name: str, outcomes: list[tuple[ModelFile, Loaded | ArtifactError]]) -> None:
+        """Serve what was loaded of a model, and remember why the rest was not."""
+        before, sources = self._served.get(name, {}), self._sources_of(name)
+        served: dict[str, S] = {}
+        self._forget(name)
+        for file, found in outcomes:
+            if isinstance(found, ArtifactError):
+                reason = self._without_folders(str(found))
+                logger.warning("%s is not loaded: %s", file.path, found)
+                self._faults[file.path] = Fault(file, file.stamp, reason)
+                kept = [v for v, source in sources.items() if source.path == file.path]
+                served |= {v: before[v] for v in kept if v not in served}
+                self._sources |= {(name, v): sources[v] for v in kept}
+                continue
+            version = file.version or _digest_version(found.card)
+            if version not in served:
+                served[version] = self._serve(found, version)
+                self._sources[name, version] = Source(file.path, file.stamp)
+        if served:
+            self._served[name] = served
+
+    def _sources_of(self, name: str) -> dict[str, Source]:
+        return {version: s for (owner, version), s in self._sources.items() if owner == name}
+
+    def _forget(self, name: str) -> None:
+        """Drop what is remembered of a model's files."""
+        self._faults = {p: fault for p, fault in self._faults.items() if fault.file.name != name}
+        self._sources = {key: source for key, source in self._sources.items() if key[0] != name}
 
     def _without_folders(self, message: str) -> str:
         """A message for clients, who need not know the folders of this machine."""
@@ -183,45 +267,36 @@ def _unreadable(error: FolderMissing) -> Unavailable:
     return Unavailable("the folder of models cannot be read at the moment")
 
 
+def _change(source: Source, stamps: Mapping[Path, Stamp]) -> str:
+    """What has become of the file of a version that is served; empty if it is as it was."""
+    if (now := stamps.get(source.path)) == source.stamp:
+        return ""
+    return "its file is gone" if now is None else "its file has changed; load it to serve the file"
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _digest_version(model_card: Card) -> str:
     """The version of a model that has no other: the first 12 hex digits of its SHA-256."""
     return model_card.sha256[:12]
 
 
-def _name(path: Path) -> str:
+def _tried(file: ModelFile, is_own: bool) -> Loaded | ArtifactError:
     try:
-        return card.read(path).name
-    except CardError as e:
-        raise ArtifactError(str(e)) from e
-
-
-def _files_in(folder: Path) -> Iterator[ModelFile]:
-    if not folder.is_dir():
-        raise FolderMissing(f"no folder of models at {folder}")
-    for path in folder.glob(f"*{ENDING}"):
-        yield ModelFile(path.stem, None, path)
-    for path in folder.glob(f"*/*{ENDING}"):
-        if path.stem.isdecimal():
-            yield ModelFile(path.parent.name, path.stem, path)
-
-
-def _order(file: ModelFile) -> tuple[str, int]:
-    return file.name, int(file.version or 0)
-
-
-def _load(file: ModelFile) -> Loaded:
-    loaded = artifact.load(file.path)
-    if loaded.card.name != file.name:
-        raise ArtifactError(
+        if file.fault:
+            raise ArtifactError(file.fault)
+        loaded = artifact.load(file.path)
+    except ArtifactError as e:
+        return e
+    except Exception as e:  # an artifact may run any code; the other models are served
+        return ArtifactError(f"{file.path} cannot be loaded ({type(e).__name__}: {e})")
+    if loaded.card.name != file.name and not is_own:
+        return ArtifactError(
             f"{file.path} holds the model {loaded.card.name} but is named {file.name}"
         )
     return loaded
-
-
-def _unloaded(file: ModelFile) -> IndexEntry:
-    """The entry of a version that is not loaded, by its card alone."""
-    try:
-        version, reason = file.version or _digest_version(card.read(file.path)), "not loaded"
-    except CardError:
-        version, reason = file.version or "", "it has no card that can be read"
-    return IndexEntry(file.name, version, "UNAVAILABLE", reason)

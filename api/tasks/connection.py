@@ -4,8 +4,6 @@ import asyncio
 from contextlib import suppress
 from contextvars import Context
 
-import msgspec
-
 from infra.config import Settings
 from streams.client import Client
 from streams.errors import PipelineUnavailable
@@ -18,19 +16,19 @@ class Connection:
     """Connects at the first `client()`, and again after a failure, but never at start-up."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = Client(msgspec.structs.replace(settings, delivery_timeout=CONNECT_SECONDS))
+        self._client = Client(settings)
         self._connecting: asyncio.Task[None] | None = None
 
-    async def client(self, reading: bool = False) -> Client:
+    async def client(self, reading: bool = False, within: float = CONNECT_SECONDS) -> Client:
         """The connected client, with a reader of results if `reading`.
 
-        Raises PipelineUnavailable within CONNECT_SECONDS. Concurrent callers share one attempt.
+        Raises PipelineUnavailable `within` seconds. Concurrent callers share one attempt.
         """
         if self._connecting is None or _failed(self._connecting):
             # In an empty context: its later log lines belong to no request.
             self._connecting = asyncio.create_task(self._connect(), context=Context())
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(within):
                 await asyncio.shield(self._connecting)
                 if reading:
                     await self._client.tail()

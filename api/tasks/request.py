@@ -10,7 +10,8 @@ from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
-from streams.events import Row, TableRow, TaskId, new_id
+from model.trial import example_row
+from streams.events import BooleanRow, Row, TableRow, TaskId, new_id
 
 MAX_WAIT_SECONDS = 60
 
@@ -31,6 +32,14 @@ class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
+class TaskWithBooleans(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /tasks` for a model with a boolean column."""
+
+    X: list[BooleanRow]
+    id: TaskId | None = None
+    model: str | None = None
+
+
 class NewTask(msgspec.Struct):
     """A task to publish. `is_id_given`: the client chose the id, so it may be a retry."""
 
@@ -38,6 +47,16 @@ class NewTask(msgspec.Struct):
     X: list[list[Value]]
     model: str | None
     is_id_given: bool
+
+
+def example(card: Card) -> dict[str, Any]:
+    """The body of a task of one row."""
+    return {"X": [example_row(card)]}
+
+
+def example_lines(card: Card) -> str:
+    """The body of two tasks, one in each line."""
+    return 2 * (json.dumps(example(card), ensure_ascii=False) + "\n")
 
 
 def parse(data: bytes, card: Card, max_rows: int) -> NewTask:
@@ -59,7 +78,8 @@ def parse(data: bytes, card: Card, max_rows: int) -> NewTask:
 
 
 def _decode(data: bytes, card: Card, max_rows: int) -> Any:
-    kind: Any = NumericTask if card.numeric else MixedTask
+    table = TaskWithBooleans if card.has_booleans else MixedTask
+    kind: Any = NumericTask if card.numeric else table
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as e:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import body
+from api.coding import is_gzip
 from api.errors import (
     BadRequest,
     Conflict,
@@ -23,10 +25,10 @@ from api.errors import (
     UnreadableAnswer,
     WrongContentType,
 )
-from api.operation import JSON, Content, Operation
+from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.tasks import jsonl, sse
-from api.tasks.connection import Connection
+from api.tasks.connection import CONNECT_SECONDS, Connection
 from api.tasks.feed import Feed, cursor, read_projection
 from api.tasks.idempotency import TaskIds
 from api.tasks.request import (
@@ -34,6 +36,9 @@ from api.tasks.request import (
     MixedTask,
     NewTask,
     NumericTask,
+    TaskWithBooleans,
+    example,
+    example_lines,
     parse,
     wait_wanted,
 )
@@ -85,9 +90,11 @@ def stored(database: Path, task_id: str) -> Result | None:
     return None if row is None else to_result(row)
 
 
-async def _ask(client: Client, task: NewTask, wait: float, digest: str) -> Result | Pending:
+async def _ask(
+    client: Client, task: NewTask, wait: float, digest: str, **options: Any
+) -> Result | Pending:
     try:
-        return await client.ask(task.X, wait, task.id, task.model, digest=digest)
+        return await client.ask(task.X, wait, task.id, task.model, digest=digest, **options)
     except ResultTimeout:
         return Pending(task.id)
 
@@ -114,6 +121,7 @@ class Tasks:
         self._connection = connection
         self._feed = feed
         self._receive_timeout = settings.api_receive_timeout
+        self._delivery_timeout = settings.delivery_timeout
         self._database = settings.database
         self._max_rows = settings.max_rows
         self._ids = TaskIds()
@@ -128,7 +136,10 @@ class Tasks:
 
     @Operation(
         TAG,
-        body=Content({JSON: (NumericTask, MixedTask), jsonl.MEDIA: str}),
+        body=Content(
+            {JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str},
+            examples={JSON: example, jsonl.MEDIA: example_lines},
+        ),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
             202: Content({JSON: (Accepted, Pending)}, LOCATION),
@@ -143,7 +154,10 @@ class Tasks:
             UnreadableAnswer,
             Unconfirmed,
         ),
-        headers={"Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s"},
+        headers={
+            "Prefer": f"`wait=SECONDS`: wait for the result, at most {MAX_WAIT_SECONDS} s",
+            **CODING,
+        },
     )
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
@@ -155,8 +169,14 @@ class Tasks:
         """
         wait = wait_wanted(request)
         if jsonl.is_jsonl(request):
+            compressed = is_gzip(*body.codings(request))
             await self._connected()
-            return jsonl.JsonLines(lambda line: self._answer(line, wait), self._receive_timeout)
+            return jsonl.JsonLines(
+                lambda line: self._answer(line, wait, self._delivery_timeout),
+                self._receive_timeout,
+                compressed,
+                request.state.metrics.line_refused,
+            )
         outcome = await self._answer(await body.read(request), wait)
         headers = {"Location": f"/tasks/{outcome.id}"}
         if wait is not None:
@@ -169,14 +189,20 @@ class Tasks:
         except PipelineUnavailable as e:
             raise _unavailable(e) from e
 
-    async def _answer(self, data: bytes, wait: int | None) -> Outcome:
-        """The outcome of the task in a body; raises RequestError."""
+    async def _answer(
+        self, data: bytes, wait: int | None, within: float = CONNECT_SECONDS
+    ) -> Outcome:
+        """The outcome of the task in a body; raises RequestError.
+
+        The broker has `within` seconds to confirm the task. A single request gets its 503 promptly,
+        and can be retried alone; a stream waits, because its client cannot send less.
+        """
         task = parse(data, self._card(), self._max_rows)
         digest = input_digest(task.X)
         if task.is_id_given and (known := await self._known(task.id, digest)):
             return known
         try:
-            return await self._publish(task, digest, wait)
+            return await self._publish(task, digest, wait, within)
         except PipelineUnavailable as e:
             raise _unavailable(e) from e
         except UnknownOutcome as e:
@@ -189,12 +215,15 @@ class Tasks:
         except IdConflict as e:
             raise Conflict(task.id) from e
 
-    async def _publish(self, task: NewTask, digest: str, wait: int | None) -> Outcome:
-        client = await self._connection.client(reading=bool(wait))
-        with self._ids.reserve(task.id, digest):
+    async def _publish(
+        self, task: NewTask, digest: str, wait: int | None, within: float
+    ) -> Outcome:
+        client = await self._connection.client(bool(wait), within)
+        with self._ids.reserve(task.id, digest) as on_sent:
+            options: dict[str, Any] = {"within": within, "on_sent": on_sent}
             if wait:
-                return await _ask(client, task, wait, digest)
-            return Accepted(*await client.submit(task.X, task.id, task.model))
+                return await _ask(client, task, wait, digest, **options)
+            return Accepted(*await client.submit(task.X, task.id, task.model, **options))
 
     async def _known(self, task_id: str, digest: str) -> Result | None:
         """The result that this task has already; raises Conflict if the id belongs to another."""
@@ -218,6 +247,8 @@ class Tasks:
             return json_response(found)
         if task_id in self._ids:
             return json_response(Pending(task_id), 202)
+        if self._ids.is_unconfirmed(task_id):
+            raise NotFound(f"the task queue did not confirm task {task_id}; send it again")
         raise NotFound(f"no task {task_id} is known here")
 
     @Operation(

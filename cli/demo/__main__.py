@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cli import output
 from cli.demo.processes import (
     WORKERS,
     ProcessFailed,
@@ -205,7 +206,7 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
         check(trips, settings, others)
         check_stages(labels, settings)
     except BaseException:
-        console.print(log.read_text(errors="replace")[-4000:], markup=False, highlight=False)
+        console.print(log.read_text(errors="replace")[-4000:])
         raise
     finally:
         stop_pipeline(pipeline)
@@ -217,7 +218,7 @@ def run(console: Console, folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Run the demo and write `var/demo.json`; returns the exit code."""
-    console = Console()
+    console = output.console()
     figures_file = ROOT / "var" / "demo.json"
     figures_file.parent.mkdir(exist_ok=True)
     figures_file.unlink(missing_ok=True)

@@ -4,15 +4,23 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.structs import OffsetAndMetadata
 
 from infra import topics
-from infra.broker import connection
-from infra.config import Settings
+from infra.broker import connection, embedded, topic_configs
+from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import Topic
 
@@ -58,7 +66,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
 
 
 async def prepare(settings: Settings, wait: float | None = None) -> str:
-    """Wait for the broker, create missing topics, check partition counts; returns the cluster id.
+    """Wait for the broker, create missing topics, check the others; returns the cluster id.
 
     `wait` is in seconds; the default is the setting `broker_wait`. Raises BrokerUnavailable after
     that time, or TopicMismatch. Call it before any consumer or producer starts: the embedded
@@ -73,7 +81,10 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
             wanted = pipeline_topics(settings)
             await _create(admin, wanted, settings.replication)
             await _check(admin, wanted)
-            return str((await admin.describe_cluster())["cluster_id"])
+            cluster = str((await admin.describe_cluster())["cluster_id"])
+            if not embedded.is_embedded(cluster):  # that one has no configs
+                await topic_configs.correct(admin, wanted, settings.bootstrap)
+            return cluster
     except (KafkaError, TimeoutError) as e:
         raise BrokerUnavailable(
             f"the broker at {settings.bootstrap} does not answer as a Kafka broker: {e!r}"
@@ -81,6 +92,20 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
     finally:
         await admin.close()
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+async def committed(
+    settings: Settings, group: str, topic: Topic
+) -> Mapping[int, OffsetAndMetadata]:
+    """What a group has committed of a topic's partitions; raises KafkaError, OSError."""
+    admin = connection.new_admin(settings)
+    try:
+        await admin.start()
+        tps = [TopicPartition(topic.name, p) for p in range(topic.partitions)]
+        found = await admin.list_consumer_group_offsets(group, partitions=tps)
+    finally:
+        await admin.close()
+    return {tp.partition: one for tp, one in found.items() if one.offset >= 0}
 
 
 async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replication: int) -> None:
@@ -93,6 +118,11 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replicati
     )
     for name, code, message in ((e[0], e[1], e[-1]) for e in response.topic_errors):
         # Several processes start at once, and another one may have created the topic.
+        if code in (InvalidReplicationFactorError.errno, InvalidPartitionsError.errno):
+            raise TopicMismatch(
+                f"the broker refuses {variable('replication')}={replication} or "
+                f"{variable('partitions')} of topic {name!r}: {message}"
+            )
         if code not in (0, TopicAlreadyExistsError.errno):
             raise for_code(code)(f"topic {name}: {message}")
 

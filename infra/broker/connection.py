@@ -45,7 +45,10 @@ def _shared(settings: Settings, request_seconds: float) -> dict[str, Any]:
 
 
 def new_producer(
-    settings: Settings, max_request_bytes: int, request_seconds: float = REQUEST_SECONDS
+    settings: Settings,
+    max_request_bytes: int,
+    request_seconds: float = REQUEST_SECONDS,
+    compression: str | None = None,
 ) -> AIOKafkaProducer:
     """A producer that writes at once and that every replica in sync acknowledges."""
     return AIOKafkaProducer(
@@ -53,6 +56,7 @@ def new_producer(
         **durability(settings.producer_idempotence),
         linger_ms=0,
         max_request_size=max_request_bytes,
+        compression_type=compression,
     )
 
 

@@ -3,27 +3,21 @@
 It keeps its log in memory and loses it at its end.
 """
 
-import ctypes
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
+from infra.process.parent import end_with_parent
+
 CLUSTER_PREFIX = "embedded-"
 
 
 def is_embedded(cluster: str) -> bool:
     """Whether a cluster id is that of an embedded broker, wherever it runs."""
     return cluster.startswith(CLUSTER_PREFIX)
-
-
-def _die_with_parent() -> None:
-    """Runs in the child before exec: on Linux, the kernel ends it when its parent is killed."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
@@ -43,7 +37,7 @@ def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
             "--cluster-id", CLUSTER_PREFIX + uuid4().hex[:12],
         ],
         stdout=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=partial(end_with_parent, signal.SIGTERM) if sys.platform == "linux" else None,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -77,8 +78,8 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def configure(folder: Path, port: int, advertised: str) -> Path:
-    """Write server.properties; returns its path."""
+def configure(folder: Path, port: int, advertised: str, more: Sequence[str] = ()) -> Path:
+    """Write server.properties, with further lines; returns its path."""
     path = folder / "server.properties"
     path.write_text(
         PROPERTIES.format(
@@ -87,6 +88,7 @@ def configure(folder: Path, port: int, advertised: str) -> Path:
             advertised=advertised,
             data=folder / "data",
         )
+        + "".join(f"{line}\n" for line in more)
     )
     return path
 
@@ -102,6 +104,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9092, help="port to listen on (default: 9092)")
     parser.add_argument("--advertised", help="host:port for clients (default: the listener's)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="configuration and data")
+    parser.add_argument(
+        "--property", action="append", default=[], metavar="NAME=VALUE", help="a broker's setting"
+    )
     args = parser.parse_args()
     if missing := [name for name in ("java", "mvn") if shutil.which(name) is None]:
         print(
@@ -113,7 +118,9 @@ def main() -> None:
     lib = FOLDER / "lib"
     fetch_jars(lib)
     args.folder.mkdir(parents=True, exist_ok=True)
-    properties = configure(args.folder, args.port, args.advertised or f"127.0.0.1:{args.port}")
+    properties = configure(
+        args.folder, args.port, args.advertised or f"127.0.0.1:{args.port}", args.property
+    )
     if not (args.folder / "data" / "meta.properties").exists():
         subprocess.run(
             java(lib, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)),

@@ -41,12 +41,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     state: State
-    reason: str | None = None  # why it waits
+    reason: str | None = None  # why it waits, or is slow
     model: str | None = None  # of a worker, once it is loaded and its digest checked
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work
     progress_at: float = 0.0
     at: float = 0.0
+    foreign: list[int] = []  # partitions of `results` that a sink with another database reads
 
     @property
     def name(self) -> str:
@@ -161,6 +162,11 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
             yield f"{s.name} has been silent for {now - s.at:.0f} s"
         elif s.state in ("rebalancing", "paused", "waiting"):
             yield _state(s)
+        elif s.foreign:
+            yield (
+                f"{s.name} stores only a part: another sink of its group stores the partitions "
+                f"{s.foreign} in another database; stop one of the two sinks"
+            )
         elif s.pending and now - s.progress_at > STALLED_SECONDS:
             yield f"{s.name}: {s.lag} records wait, no progress for {now - s.progress_at:.0f} s"
 

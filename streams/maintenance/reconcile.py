@@ -8,7 +8,7 @@ import msgspec
 
 from infra.broker import connection
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, MAX_RESULT_BYTES, RESULTS, TASKS
+from infra.topics import DEAD_LETTERS, MAX_TASK_BYTES, OVERHEAD_BYTES, RESULTS, TASKS
 from streams.codec import decode_result, decode_results, is_result
 from streams.maintenance.dead_letters import source_of
 from streams.maintenance.scan import open_log
@@ -72,11 +72,17 @@ async def publish_again(
     The broker acknowledges each. Safe to repeat: everything is keyed by task id.
     """
     count = 0
+    listed = list(records)
+    longest = max((len(value or b"") + len(key or b"") for _, key, value in listed), default=0)
     producer = connection.new_producer(
-        settings, 2 * MAX_RESULT_BYTES, connection.JOB_REQUEST_SECONDS
+        settings,
+        longest + OVERHEAD_BYTES,
+        connection.JOB_REQUEST_SECONDS,
+        # The topic took such a record only because its producer had compressed it.
+        compression="gzip" if longest > MAX_TASK_BYTES else None,
     )
     async with connection.connected(producer):
-        for partition, key, value in records:
+        for partition, key, value in listed:
             await producer.send_and_wait(TASKS, value, key=key, partition=partition)
             count += 1
     return count

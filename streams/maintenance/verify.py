@@ -1,11 +1,15 @@
 """Compare the log with the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from aiokafka.errors import KafkaError
+
+from infra.broker.admin import committed, pipeline_topics
 from infra.config import Settings
-from infra.topics import RESULTS
+from infra.topics import RESULTS, SINK_GROUP
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, is_result
+from streams.commit_metadata import is_of_log
 from streams.errors import StoreError
 from streams.events import is_id
 from streams.maintenance.scan import Progress, open_log
@@ -21,6 +25,8 @@ class Verified(NamedTuple):
     `extra`: rows of this log whose records are absent, although the log still has their offsets.
     `pending`: records that the sink has not read yet. `expired`: rows older than the log.
     `conflicts`: results of tasks that came with the id of another task; the first one's stays.
+    `elsewhere`: those of the pending ones that the sinks' group has stored already, so in another
+    database, or in a later copy of this one.
     `unreadable`: ids of tasks whose only records in `results` are not results.
     """
 
@@ -33,11 +39,13 @@ class Verified(NamedTuple):
     consistent: bool
     conflicts: int
     unreadable: list[str]
+    elsewhere: int = 0
 
     @property
     def agrees(self) -> bool:
         """Whether the database is the log's projection, up to the records it has read."""
-        return self.consistent and not (self.missing or self.different or self.extra)
+        found = self.missing or self.different or self.extra or self.elsewhere
+        return self.consistent and not found
 
 
 async def verify(settings: Settings, progress: Progress) -> Verified:
@@ -45,7 +53,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
 
     Raises StoreError if there is no database or it has never seen this log.
     """
-    done = pending = 0
+    done = pending = elsewhere = 0
     missing: list[str] = []
     different: list[str] = []
     extra: list[str] = []
@@ -57,10 +65,12 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 raise StoreError(
                     f"{settings.database} has no rows of this broker's log; start a sink"
                 )
+            group = await _committed(settings, log.id)  # first: a sink may store more meanwhile
             stored = reader.next_offsets(log_id)
             async for chunk in log.chunks():
-                known = [r for r in chunk.records if r.offset < stored.get(chunk.partition, 0)]
-                pending += len(chunk.records) - len(known)
+                known, waiting = _split(chunk, stored)
+                pending += len(waiting)
+                elsewhere += sum(r.offset < group.get(chunk.partition, 0) for r in waiting)
                 if known:
                     doubtful |= _find_unreadable(known)
                     found = _compare(reader, log_id, chunk._replace(records=known))
@@ -81,6 +91,26 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
         audit.consistent,
         audit.conflicts,
         unreadable,
+        elsewhere,
+    )
+
+
+async def _committed(settings: Settings, log: str) -> dict[int, int]:
+    """The offsets of this log that the sinks' group has committed; none if it may not be asked."""
+    [topic] = [t for t in pipeline_topics(settings) if t.name == RESULTS]
+    try:
+        found = await committed(settings, SINK_GROUP, topic)
+    except (KafkaError, OSError):
+        return {}
+    return {p: c.offset for p, c in found.items() if is_of_log(c.metadata, log)}
+
+
+def _split(chunk: Chunk, stored: Mapping[int, int]) -> tuple[list[Any], list[Any]]:
+    """The records that the sink has read, and those that it has not."""
+    end = stored.get(chunk.partition, 0)
+    return (
+        [r for r in chunk.records if r.offset < end],
+        [r for r in chunk.records if r.offset >= end],
     )
 
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infra.topics import MAX_VALUE_BYTES
 from model.card import Card
 from model.errors import InvalidRow
 from model.rows import check, check_count
 from streams.codec import DECODE_ERRORS, input_digest
-from streams.events import Failure, TableTask, Task, are_ids, is_id
+from streams.events import BooleanTask, Failure, TableTask, Task, are_ids, is_id
 from streams.records import Columns
 
-AnyTask = Task | TableTask
+AnyTask = Task | TableTask | BooleanTask
 
 
 class UnreadableTask(Exception):
@@ -67,8 +68,9 @@ class Decoder:
         self._card = card
         self._max_rows = max_rows
         self._width = len(card.features)
-        self._numeric = card.numeric
-        kind: Any = Task if card.numeric else TableTask
+        self._takes_any_number = card.takes_any_number
+        table = BooleanTask if card.has_booleans else TableTask
+        kind: Any = Task if card.numeric else table
         self._decode_task = msgspec.json.Decoder(kind).decode
         self._decode_tasks = msgspec.json.Decoder(list[kind]).decode
 
@@ -80,6 +82,8 @@ class Decoder:
     def _decode_together(self, columns: Columns) -> Batch | None:
         """The tasks, or None if any record must be decoded alone."""
         values = [value or b"" for value in columns.values]
+        if max(map(len, values), default=0) > MAX_VALUE_BYTES:
+            return None
         try:
             tasks: list[AnyTask] = self._decode_tasks(b"[" + b",".join(values) + b"]")
         except DECODE_ERRORS:
@@ -98,7 +102,7 @@ class Decoder:
         return batch
 
     def _are_valid(self, X: Sequence[Sequence[Any]]) -> bool:
-        if self._numeric:  # the decoder has checked types and finiteness
+        if self._takes_any_number:  # the decoder has checked types and finiteness
             return set(map(len, X)) == {self._width}
         try:
             check(self._card, X)
@@ -126,6 +130,8 @@ class Decoder:
             raise UnreadableTask("tombstone")
         if not value:
             raise UnreadableTask("empty_value")
+        if len(value) > MAX_VALUE_BYTES:
+            raise UnreadableTask("too_large")
         try:
             task: AnyTask = self._decode_task(value)
         except DECODE_ERRORS as e:

@@ -6,26 +6,33 @@ letter.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from infra.topics import MAX_RESULT_BYTES
 from model.artifact import Loaded
-from model.errors import PredictError
+from model.errors import PredictError, describe
 from model.predict import (
     CostEstimate,
     Joint,
     Prediction,
     matrix,
-    predict,
     predict_together,
+    predictor,
     split,
 )
-from streams.codec import ResultColumns, digest_bytes, encode, encode_columns, input_digest
+from streams.codec import (
+    ResultColumns,
+    decode_result,
+    digest_bytes,
+    encode,
+    encode_columns,
+    input_digest,
+)
 from streams.events import Failure, Position, Result, Timings
-from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoder, InvalidTask
+from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoded, Decoder, InvalidTask
 from streams.records import Columns
 
 MAX_QUEUE_MS = 1e13  # 317 years: a task whose `at` is before that has no time of creation
@@ -44,32 +51,89 @@ class Processed(NamedTuple):
     dead_letters: list[DeadLetter]
 
 
+# What decoding, predicting and encoding may raise. Processes of the pipeline handle SIGINT in
+# their event loop, so a KeyboardInterrupt is an estimator's.
+ERRORS = (Exception, KeyboardInterrupt)
+INTERNAL_ERROR = "internal_error"
+# Of values to process in one step: their rows take more than ten times as much memory.
+MAX_STEP_BYTES = 4_000_000
+
+
 class Processor:
-    """Processes chunks with one model. `worker` names this process in every result."""
+    """Processes chunks with one model. `worker` names this process in every result.
+
+    It raises nothing for a record: if a chunk fails in a way that nobody foresaw, its halves are
+    processed, down to the record that fails alone and gets the error as its outcome.
+    """
 
     def __init__(self, loaded: Loaded, worker: str, max_rows: int) -> None:
         self._card = loaded.card
         self._worker = worker
         self._decoder = Decoder(loaded.card, max_rows)
-        self._predict = partial(predict, loaded.model)
+        self._predict = predictor(loaded.model, loaded.card)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
     def estimate_seconds(self, columns: Columns) -> float:
         """The estimated seconds of `process` for a chunk; infinite before the first."""
-        return self._cost.guess(_count_bytes(columns))
+        return self._cost.guess(columns.bytes)
 
     def process(self, partition: int, columns: Columns) -> Processed:
         """Process records of one partition of `tasks`."""
         start = time.perf_counter()
-        batch, invalid, dead_letters = self._decoder.decode(columns)
-        results = ResultBuilder(partition, self._card.id, self._worker)
+        size = columns.bytes
+        if size <= MAX_STEP_BYTES:
+            processed = self._process(partition, columns)
+        else:
+            steps = columns.steps(MAX_STEP_BYTES)
+            processed = join(self._process(partition, step) for step in steps)
+        self._cost.observe(size, time.perf_counter() - start)
+        return processed
+
+    def decode(self, columns: Columns) -> Decoded:
+        """The first step of `process`."""
+        return self._decoder.decode(columns)
+
+    def answer(self, partition: int, decoded: Decoded) -> Processed:
+        """The second step of `process`: predict and encode."""
+        batch, invalid, dead_letters = decoded
+        results = self._new_results(partition)
         for offset, task in invalid:
             results.add_error(offset, task)
         if batch.tasks:
             self._predict_all(batch, results)
-        processed = results.build(dead_letters)
-        self._cost.observe(_count_bytes(columns), time.perf_counter() - start)
-        return processed
+        return results.build(dead_letters)
+
+    def fail(self, partition: int, offset: int, task: InvalidTask) -> Processed:
+        """The outcome of a single task that this process, or another one, failed for."""
+        results = self._new_results(partition)
+        results.add_error(offset, task)
+        return results.build([])
+
+    def _new_results(self, partition: int) -> "ResultBuilder":
+        return ResultBuilder(partition, self._card.id, self._worker)
+
+    def _process(self, partition: int, columns: Columns) -> Processed:
+        try:
+            return self.answer(partition, self.decode(columns))
+        except ERRORS as e:
+            if len(columns.offsets) == 1:
+                return self._process_failing(partition, columns, e)
+        half = len(columns.offsets) // 2
+        parts = (slice(half), slice(half, None))
+        return join([self._process(partition, columns.part(part)) for part in parts])
+
+    def _process_failing(self, partition: int, columns: Columns, error: BaseException) -> Processed:
+        """The outcome of a record for which `process` raised the error."""
+        ([offset], [key], [value]) = columns
+        try:
+            batch, invalid, dead_letters = self.decode(columns)
+        except ERRORS:  # nobody knows whose task it is
+            return Processed([], [], {}, [DeadLetter(key, value, offset, INTERNAL_ERROR)])
+        if dead_letters:
+            return Processed([], [], {}, dead_letters)
+        task_id = invalid[0][1].task_id if invalid else batch.tasks[0].id
+        failure = Failure(INTERNAL_ERROR, describe(error))
+        return self.fail(partition, offset, InvalidTask(task_id, failure))
 
     def _predict_all(self, batch: Batch, results: "ResultBuilder") -> None:
         tasks, offsets, counts, rows = batch
@@ -144,8 +208,26 @@ class ResultBuilder:
         return Processed(results, offsets, self._failures, dead_letters)
 
 
-def _count_bytes(columns: Columns) -> int:
-    return sum(map(len, filter(None, columns.values)))
+def refused(value: bytes, error: str) -> bytes:
+    """The result to publish in place of one that the broker does not take, by its error."""
+    too_large = "TooLarge" in error
+    failure = Failure(
+        "result_too_large" if too_large else "result_refused",
+        f"the broker refused the result of {len(value):,} bytes: {error}",
+    )
+    result = decode_result(value)
+    return encode(msgspec.structs.replace(result, y=None, proba=None, error=failure))
+
+
+def join(parts: Iterable[Processed]) -> Processed:
+    """The outcomes of consecutive parts of a chunk as those of the whole."""
+    whole = Processed([], [], {}, [])
+    for part in parts:
+        whole.results.extend(part.results)
+        whole.offsets.extend(part.offsets)
+        whole.failures.update(part.failures)
+        whole.dead_letters.extend(part.dead_letters)
+    return whole
 
 
 def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | PredictError]]:

@@ -75,6 +75,31 @@ class Contents(NamedTuple):
             unreadable=[u for u in self.unreadable if u.offset >= offset],
         )
 
+    def until(self, offset: int) -> "Contents":
+        """The part before an offset."""
+        n = bisect_left(self.offsets, offset)
+        return self._replace(
+            end=min(self.end, offset),
+            offsets=self.offsets[:n],
+            timestamps=self.timestamps[:n],
+            ids=self.ids[: ID_LENGTH * n],
+            values=self.values[:n],
+            unreadable=[u for u in self.unreadable if u.offset < offset],
+        )
+
+    def as_unreadable(self, reason: str) -> "Contents":
+        """The same offsets with none of their records stored as a result."""
+        kept = [value[:UNREADABLE_KEPT] for value in self.values]
+        failed = zip(self.offsets, kept, strict=True)
+        return self._replace(
+            offsets=[],
+            timestamps=[],
+            ids=b"",
+            values=[],
+            unreadable=[UnreadableRecord(offset, reason, value) for offset, value in failed]
+            + [UnreadableRecord(u.offset, reason, None) for u in self.unreadable],
+        )
+
     def runs(self) -> Iterator[tuple[int, int]]:
         """Slices of the columns with consecutive offsets and one timestamp, as (start, end)."""
         end = 0

@@ -13,8 +13,11 @@ The store must keep up with a worker at full speed:
   transaction, sorted (`streams.projection.task_index`), and transactions are large under load.
 """
 
+import logging
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,11 @@ from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
 from streams.projection.typed_rows import add_at_once, add_later, count_left
 from streams.records import Chunk
+
+# What SQLite, or its binding, raises for a record that it does not take.
+RECORD_ERRORS = (sqlite3.DataError, sqlite3.IntegrityError, ArithmeticError, ValueError, TypeError)
+
+logger = logging.getLogger("petalstream")
 
 ADVANCE = """
 ON CONFLICT(log, partition) DO UPDATE
@@ -68,6 +76,15 @@ def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     same = (result.y, result.proba, result.error) == (kept.y, kept.proba, kept.error)
     conflict = "id_conflict" if result.input != kept.input else None
     return Duplicate(repeat.position, repeat.task_id, same, conflict)
+
+
+def _halves(parts: Sequence[Contents]) -> tuple[Sequence[Contents], Sequence[Contents]]:
+    if len(parts) > 1:
+        return parts[: len(parts) // 2], parts[len(parts) // 2 :]
+    [part] = parts
+    offsets = sorted([*part.offsets, *(u.offset for u in part.unreadable)])
+    middle = offsets[len(offsets) // 2]  # each half has records, so that offsets move
+    return [part.until(middle)], [part.since(middle)]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -144,8 +161,31 @@ class Store:
         """
         with self._lock, explained(self._path, write=True):
             self._index.reserve(sum(len(part.offsets) for part in parts))
+            try:
+                with transaction(self._db):
+                    return self._apply_all(parts)
+            except RECORD_ERRORS as e:
+                return self._apply_halves(parts, e)
+
+    def _apply_halves(self, parts: Sequence[Contents], error: Exception) -> Applied:
+        """Store what can be stored; the record that SQLite does not take alone is unreadable."""
+        if len(parts) == 1 and parts[0].records == 1:
+            failed = parts[0].as_unreadable(f"not stored: {type(error).__name__}")
+            [record] = failed.unreadable
+            logger.error(
+                "results[%d] offset %d is not stored: %r", failed.partition, record.offset, error
+            )
             with transaction(self._db):
-                return self._apply_all(parts)
+                return self._apply_all([failed])
+        applied = Applied()
+        for half in _halves(parts):
+            try:
+                with transaction(self._db):
+                    more = self._apply_all(half)
+            except RECORD_ERRORS as e:
+                more = self._apply_halves(half, e)
+            applied = Applied(*map(add, applied, more))
+        return applied
 
     def _apply_all(self, parts: Sequence[Contents]) -> Applied:
         self._log = enter(self._db, self._name)

@@ -7,12 +7,19 @@ from typing_extensions import override
 
 
 class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
-    """Stands for the offsets `first` to `last`; its final ack covers them all."""
+    """Stands for the offsets `first` to `last`; its final ack covers them all.
 
-    __slots__ = ("first", "last", "mark")
+    `alone`: the transport delivers no more of the partition before that ack.
+    """
+
+    __slots__ = ("alone", "first", "last", "mark")
     first: int
     last: int
     mark: "Watermark"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.alone = False
 
     @override
     def on_final_ack(self, consumer: Any) -> bool:

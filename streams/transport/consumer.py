@@ -25,6 +25,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -32,10 +33,11 @@ from mode.utils.futures import notify
 from typing_extensions import override
 
 from infra.broker.log_id import LogIds, is_same_log
+from streams import commit_metadata
+from streams.commit_metadata import CommitMetadata
 from streams.records import Chunk, OffsetPolicy, Reading
-from streams.transport import commit_metadata
 from streams.transport.acks import ChunkMessage, Watermark
-from streams.transport.commit_metadata import CommitMetadata
+from streams.transport.attempts import Attempts
 from streams.transport.thread import ConsumerThread
 
 POLL_SECONDS = 1.0
@@ -65,6 +67,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._progress = 0
         self._marks = {}
         self._policy = self.transport.offset_policy
+        self._attempts: Attempts | None = None
         self._logs = self.transport.logs
         self._topic = self._log = ""
         self._dropped = set()
@@ -84,7 +87,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._unacked_messages.discard(message)
             self._progress += 1
             notify(self._waiting_for_ack)
-            return True
+        if message.alone:
+            self._finish_alone(message)
+        return True
+
+    def _finish_alone(self, message: ChunkMessage) -> None:
+        if self._marks.get(message.tp) is message.mark:
+            self.resume_partitions({ensure_TP(message.tp)})
+            self._n_acked = self._commit_every or 0  # what is found is not to be found again
+
+    def found_alone(self, tp: TP, offset: int) -> None:
+        """A record that was handled alone was set aside."""
+        if self._attempts is not None:
+            self._attempts.found(tp, offset)
+
+    def note_progress(self) -> None:
+        """A chunk is still in process, and has a deadline of its own."""
+        self._progress += 1
 
     @override
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
@@ -153,7 +172,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
+            await self._reset_attempts(tp)
             self._marks.pop(tp, None)
+
+    @override
+    async def on_stop(self) -> None:
+        """Commit, and note that it was an orderly end."""
+        await super().on_stop()
+        for tp in list(self._marks):
+            await self._reset_attempts(tp)
+
+    async def _reset_attempts(self, tp: TP) -> None:
+        unfinished = any(m.tp == tp and not m.acked for m in self._unacked_messages)
+        if self._attempts is not None and not unfinished:
+            mark = self._marks.get(tp)
+            await self._attempts.reset(tp, None if mark is None else mark.next)
 
     @property
     def progress(self) -> int:
@@ -161,7 +194,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return self._progress
 
     def pending(self) -> bool:
-        """Whether there is work: chunks without an ack, or records that were not fetched."""
+        """Whether there is work: chunks without an ack, or records that were not fetched.
+
+        A rebalance waits for the chunks that the agent has, so one that never ends counts then too.
+        """
+        if any(not message.acked for message in self._unacked_messages):
+            return True
         if not self.flow_active or self.app.rebalancing:
             return False
         assigned = self.assignment()
@@ -174,6 +212,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _next(self, tp: TP) -> int | None:
         mark = self._marks.get(tp)
         return mark.next if mark is not None else self._read_offset[tp]
+
+    def foreign_partitions(self, topic: str) -> list[int] | None:
+        """The partitions of the topic that another member of the group reads; None: not known."""
+        known = self._thread.partitions_of(topic)
+        if not known or not self.flow_active or self.app.rebalancing:
+            return None
+        return sorted(set(known) - {tp.partition for tp in self.assignment()})
+
+    def leads(self) -> bool:
+        """Whether this member leads its group."""
+        return bool(self._thread.leads())
+
+    async def leave(self) -> None:
+        """Leave the group, because the process ends."""
+        await self._thread.leave_group()
 
     def reread_dropped(self) -> None:
         """Go back to the end of the delivered records, if the log claims to continue there.
@@ -221,14 +274,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def resume_offsets(self, tps: Sequence[TP]) -> Mapping[TP, int]:
         """Where to begin in each partition: at the offset committed for this log, or its start."""
         committed = await self._thread.committed(tps)
-        ours = {tp: c.offset for tp, c in committed.items() if self._is_ours(c.metadata)}
+        ours = {
+            tp: c.offset
+            for tp, c in committed.items()
+            if commit_metadata.is_of_log(c.metadata, self._log)
+        }
         others = [tp for tp in tps if tp not in ours]
         return {**ours, **(await self._thread.earliest_offsets(*others) if others else {})}
-
-    def _is_ours(self, metadata: str) -> bool:
-        """Whether committed metadata names this log, or none, as the embedded broker's does."""
-        log = commit_metadata.decode(metadata).log
-        return not log or is_same_log(log, self._log)
 
     @override
     async def _drain_messages(self, fetcher: Any) -> None:
@@ -302,6 +354,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Offsets of the old log mean nothing in the new one."""
         self._marks.pop(tp, None)
         self._committed_offset[tp] = None
+        if self._attempts is not None:
+            self._attempts.forget(tp)
+        if tp in self._paused_partitions:
+            self.resume_partitions({ensure_TP(tp)})
 
     async def _seek_dropped(self) -> None:
         if not (self._dropped and self.flow_active):
@@ -344,12 +400,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not channels:
             return True
         expected = await self._expected(tp)
+        await self._begin(tp, expected, generation)
         if not current():
             return False
         reading = self._policy.read(tp, expected, records, self.highwater(tp))
         if reading.replaced:
             await self._start_over(tp)
             return True
+        if self._attempts is not None:
+            reading = self._attempts.limit(tp, reading)
         if reading.records:
             for channel in channels:
                 while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
@@ -360,6 +419,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if reading.seek is not None:
             await self._seek_and_note(tp, reading.seek)
         return True
+
+    async def _begin(self, tp: TP, offset: int, generation: int) -> None:
+        """Before the first records of a partition: count an attempt at this offset."""
+        if self.transport.attempt_settings is None:
+            return
+        if self._attempts is None:
+            settings = self.transport.attempt_settings
+            self._attempts = Attempts(settings, self._thread, lambda: self._log)
+        await self._attempts.begin(tp, generation, offset, self.highwater(tp))
 
     def _put(self, tp: TP, reading: Reading, generation: int) -> None:
         first, records = reading.first, reading.records
@@ -373,8 +441,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
         message.first, message.last = first, records[-1].offset
         message.mark = self._marks[tp]
+        message.alone = self._attempts is not None and self._attempts.is_alone(tp, first)
+        if message.alone:  # its chunks stay in order although the agent does not wait for them
+            self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
-        chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name)
+        chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name, message.alone)
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
             channel.queue.force_put_nowait(event)

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from infra.broker.log_id import LogIds
 from streams.records import OffsetPolicy
+from streams.transport.attempts import AttemptSettings
 from streams.transport.consumer import Consumer
 from streams.transport.producer import Producer
 
@@ -85,6 +86,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
         self.idempotence = idempotence
         self.logs = logs
         self.projection = projection
+        self.attempt_settings: AttemptSettings | None = None  # None: attempts are not counted
         self.offset_policy = OffsetPolicy()
         self.Consumer = Consumer if projection is None else ProjectingConsumer
         super().__init__(app.conf.broker_consumer, app)

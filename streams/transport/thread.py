@@ -1,15 +1,18 @@
 """Faust's consumer thread, in the event loop that the application runs in."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition, errors
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
+
+GROUP_CHECK_SECONDS = 1.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -79,6 +82,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         return True
 
+    def partitions_of(self, topic: str) -> Collection[int]:
+        """The partitions that the topic has; empty if that is not known."""
+        return self._ensure_consumer()._client.cluster.partitions_for_topic(topic) or ()
+
+    def leads(self) -> bool:
+        """Whether this member assigns the group's partitions."""
+        return self._ensure_consumer()._coordinator._group_subscription is not None
+
+    async def leave_group(self) -> None:
+        """Give the partitions back at once, before the process ends."""
+        await self._ensure_consumer()._coordinator._maybe_leave_group()
+
     async def refresh_metadata(self) -> None:
         """Ask for the topics' leaders again."""
         await self._ensure_consumer()._client.force_metadata_update()
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        """End the process with the error for which aiokafka no longer asks for partitions.
+
+        aiokafka raises it from calls that Faust makes only when it has partitions.
+        """
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            if self._consumer is not None and not self.should_stop:
+                try:
+                    self._consumer._coordinator.check_errors()
+                except errors.KafkaError as e:
+                    self.consumer.app._crash(e)  # `crash` would log a traceback first

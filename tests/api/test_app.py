@@ -66,7 +66,12 @@ def test_health_and_metadata(url: str, loaded: Loaded) -> None:
         assert call("GET", url + server).json == {
             "name": "petalstream",
             "version": "0.1.0",
-            "extensions": ["binary_tensor_data", "model_repository"],
+            "extensions": [
+                "binary_tensor_data",
+                "model_repository",
+                "model_configuration",
+                "statistics",
+            ],
         }
     for model in ("/v2/models/iris", f"/v2/models/iris/versions/{version}"):
         assert call("GET", f"{url}{model}/ready").json == {"ready": True, "name": "iris"}

@@ -1,17 +1,20 @@
 """`python -m api`: settings that are not safe, TLS."""
 
+import errno
 import os
+import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.__main__ import options
+from api.__main__ import _reason, listeners, options
 from infra.config import Settings
 from infra.errors import ConfigError
-from tests.processes import Pipeline, wait_until
-from tests.service import INFER, QUESTION, serving
+from tests.processes import Pipeline, Process, free_port, wait_until
+from tests.service import INFER, KEY, QUESTION, received, serving
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,63 @@ def test_a_start_that_is_not_safe_ends_with_one_line_and_its_code(shell: Pipelin
     assert process.output.startswith("petalstream: PETAL_API_HOST=0.0.0.0 can be reached")
 
 
+def ended(process: Process) -> tuple[int | None, str]:
+    wait_until(lambda: process.exit_code is not None, 30, "the service ends")
+    return process.exit_code, process.output
+
+
+def test_a_start_that_fails_ends_with_one_line_and_its_code(
+    shell: Pipeline, tmp_path: Path
+) -> None:
+    port = shell.env["PETAL_API_PORT"]
+    command = ("python", "-m", "api")
+    with socket.create_server(("127.0.0.1", int(port))):
+        assert ended(shell.start(*command)) == (
+            os.EX_CONFIG,
+            f"petalstream: another process listens on 127.0.0.1:{port}; set PETAL_API_PORT\n",
+        )
+    unknown = {"PETAL_API_HOST": "no-such-host.invalid", "PETAL_API_KEYS": KEY}
+    assert ended(shell.start(*command, env=unknown)) == (
+        os.EX_CONFIG,
+        "petalstream: PETAL_API_HOST=no-such-host.invalid is no address of this machine\n",
+    )
+    code, output = ended(shell.start(*command, env={"PETAL_MODEL": str(tmp_path / "no.joblib")}))
+    assert (code, output.count("\n")) == (os.EX_CONFIG, 1)
+    assert output.startswith(f"petalstream: no model card at {tmp_path}/no.json")
+
+
+def test_a_name_is_bound_at_all_its_addresses_and_not_served_before_the_start() -> None:
+    port = free_port()
+    sockets = listeners(Settings(api_host="localhost", api_port=port))
+    try:
+        assert port in {listener.getsockname()[1] for listener in sockets}
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+def test_a_port_that_this_account_may_not_use_is_named() -> None:
+    settings = Settings(api_port=80)
+    assert str(_reason(settings, OSError(errno.EACCES, "denied"))) == (
+        "PETAL_API_PORT=80: this account may not listen on that port"
+    )
+
+
+def test_a_connection_without_requests_stays_open_longer_than_a_proxys(
+    tmp_path: Path, artifact: Path
+) -> None:
+    assert Settings().api_keep_alive > 60
+    assert options(Settings())["timeout_keep_alive"] == Settings().api_keep_alive
+    env = {"PETAL_API_KEEP_ALIVE": "0.5"}
+    with serving(tmp_path, artifact, env, broker=False) as short, short.connect() as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        start = time.monotonic()
+        assert received(connection).endswith(b'{"live":true}')
+        assert 0.4 < time.monotonic() - start < 4
+
+
 def test_tls_is_served_with_a_certificate(
     tmp_path: Path, artifact: Path, certificate_and_key: tuple[Path, Path]
 ) -> None:
@@ -74,4 +134,12 @@ def test_an_invalid_tls_key_is_refused_before_anything_is_served(
 
 
 def test_an_address_may_be_in_brackets() -> None:
-    assert options(Settings(api_host="[::1]"))["host"] == "::1"
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = probe.getsockname()[1]
+    [listener] = listeners(Settings(api_host="[::1]", api_port=port))
+    with listener:
+        assert listener.getsockname()[:2] == ("::1", port)

@@ -40,11 +40,15 @@ def throughput(figures: Figures) -> str:
     )
 
 
+def _ms(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
 def latency(figures: Figures) -> str:
     rows = []
     for n in IN_FLIGHT:
         ours, echo = (
-            f"{figures[name][f'p50_ms_{n}']:.2f} / {figures[name][f'p99_ms_{n}']:.2f}"
+            " / ".join(_ms(figures[name][f"{part}_ms_{n}"]) for part in ("p50", "p99"))
             for name in ("ours", "echo")
         )
         rows.append([str(n), ours, echo, figures[f"ratio_p50_{n}"]])

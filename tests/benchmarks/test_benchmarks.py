@@ -4,7 +4,11 @@
 """
 
 import json
+import shutil
+import threading
+import time
 from array import array
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -30,12 +34,12 @@ from tests.benchmarks.figures import (
 )
 from tests.benchmarks.latency import Percentiles
 from tests.benchmarks.rest import __main__ as rest
-from tests.benchmarks.rest import wrk
+from tests.benchmarks.rest import servers, wrk
 from tests.benchmarks.rest.wrk import LoadResult
 from tests.benchmarks.sink import LagSample
 from tests.benchmarks.table import tables
 from tests.benchmarks.workers import OURS, REQUIREMENTS, WORKERS, parse_peers, workload
-from tests.processes import ROOT
+from tests.processes import ROOT, free_port
 
 
 def result(**changes: object) -> bytes:
@@ -307,6 +311,90 @@ def test_the_figures_of_wrk_are_parsed() -> None:
 def test_a_load_with_failed_requests_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="3 of 1000 requests failed"):
         wrk.parse(WRK.replace('"failed": 0', '"failed": 3'))
+
+
+def test_requests_over_two_seconds_are_counted_and_do_not_end_the_benchmark() -> None:
+    done = wrk.parse(WRK.replace('"p50_us"', '"late": 1, "p50_us"'))
+    assert done == LoadResult(rate=2000.0, p50=1.5, p99=4.25, late=1)
+    loads = {OURS: [done], "mlserver": [done, done]}
+    figures = rest.report(loads, loads, loads)
+    assert figures["c32"]["mlserver"] == {
+        "requests_per_second": 2000, "p50_ms": 1.5, "p99_ms": 4.25, "over_2_s": 2,
+    }  # fmt: skip
+    assert "1 over 2 s" in rest._line("", "mlserver", done)
+
+
+def test_an_echo_worker_that_fails_has_null_and_ours_keeps_its_figures() -> None:
+    ours = {n: [Percentiles(2.0, 4.0), Percentiles(2.0, 4.0)] for n in latency.IN_FLIGHT}
+    one = {n: [Percentiles(1.0, 2.0)] for n in latency.IN_FLIGHT}
+    assert latency.report({"ours": ours, "echo": one})["ratios_p50_1"] == [2.0]
+    none: dict[int, list[Percentiles]] = {n: [] for n in latency.IN_FLIGHT}
+    figures = latency.report({"ours": ours, "echo": none})
+    assert (figures["ratio_p50_1"], figures["echo"]["p50_ms_1"]) == (None, None)
+    assert figures["ours"]["p50_ms_1"] == 2.0
+
+
+def test_a_server_without_figures_has_null_and_its_reason() -> None:
+    done = LoadResult(100, 1.0, 2.0)
+    loads = {OURS: [done], "mlserver": []}
+    figures = rest.report(loads, loads, {OURS: [done]}, {"mlserver": "ended"})
+    assert (figures["ratio_mlserver"], figures["ratio_mlserver_forest"]) == (None, None)
+    assert (figures["c1"]["mlserver"], figures["left_out"]) == (None, {"mlserver": "ended"})
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Answers its second request after more than two seconds, or each one with an error."""
+
+    status = 200
+    requests = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        Slow.requests += 1
+        if Slow.requests == 2:
+            time.sleep(2.5)
+        self.send_response(self.status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Broken(Slow):
+    status = 500
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_wrk_reports_a_slow_request_and_a_server_that_fails(tmp_path: Path) -> None:
+    def load(handler: type[Slow]) -> LoadResult:
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                return wrk.run(f"http://127.0.0.1:{server.server_port}/", b"{}", 1, 4, tmp_path)
+            finally:
+                server.shutdown()
+
+    done = load(Slow)
+    assert (done.late, done.rate > 0) == (1, True)
+    with pytest.raises(wrk.LoadFailed, match="requests failed"):
+        load(Broken)
+    with pytest.raises(wrk.LoadFailed, match="wrk ended with 1"):
+        wrk.run(f"http://127.0.0.1:{free_port()}/", b"{}", 1, 1, tmp_path)
+
+
+def test_a_peer_that_cannot_be_started_is_left_out_and_ours_is_not(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = servers.Server(("false",), None, "/", {})
+    monkeypatch.setitem(servers.SERVERS, "broken", broken)
+    comparison = rest.Comparison([OURS, "broken"])
+    [loads] = comparison.run(artifact, {1: 1}, rounds=1)
+    assert (len(loads[OURS]), loads["broken"], list(comparison.left_out)) == (1, [], ["broken"])
+    assert comparison.left_out["broken"].startswith("broken ended")
+    monkeypatch.setitem(servers.SERVERS, OURS, broken)
+    with pytest.raises(servers.ServerFailed):
+        comparison.run(artifact, {1: 1}, rounds=1)
 
 
 def test_the_rest_report_compares_the_servers_in_each_round() -> None:

@@ -17,6 +17,7 @@ medians. A peer that cannot run has null, and its reason is under `left_out`.
 import argparse
 import json
 import re
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -90,7 +91,10 @@ class WorkerMonitor:
 
 def run(name: str, tasks: int, artifact: Path, kafka: bool = False) -> Run:
     """Measure one worker over a new backlog on a new broker; raises RunFailed."""
-    command = workers.command(name)
+    try:
+        command = workers.command(name)
+    except (subprocess.CalledProcessError, OSError) as e:
+        raise RunFailed(f"its virtual environment cannot be created: {e}") from e
     with (
         tempfile.TemporaryDirectory() as folder,
         processes.pipeline(Path(folder), artifact, kafka) as pipeline,

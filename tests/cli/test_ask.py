@@ -22,7 +22,8 @@ from model.card import Feature
 from model.predict import matrix, predict
 from model.train import make_card
 from streams.events import is_id
-from tests.processes import ROOT, Pipeline, clean_environ
+from tests.cli.echo import Echo
+from tests.processes import ROOT, Pipeline, clean_environ, wait_until
 
 ROW = ("6.0", "2.9", "4.5", "1.5")
 NAMES = ("sepal length", "sepal width", "petal length", "petal width")
@@ -102,6 +103,55 @@ def test_each_line_of_a_script_is_a_row_with_spaces_or_commas(
     )
     lines = "".join(f"{text(answer)}\n" for answer in expected)
     assert outcome(shell.run("ask", stdin=rows)) == (0, lines, "")
+
+
+def test_a_table_with_a_header_is_read_and_other_columns_are_named(
+    shell: Pipeline, loaded: Loaded
+) -> None:
+    table = (
+        "id;petal_width;petal_length;sepal_width;sepal_length\r\n"
+        "a;1,5;4,5;2,9;6,0\r\nb;wide;1;1;1\r\nc;0,2;1,4;3,5;5,1\r\n"
+    )
+    expected = answers(loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2])
+    assert outcome(shell.run("ask", stdin=table)) == (
+        2,
+        "".join(f"{text(answer)}\n" for answer in expected),
+        "petal: columns that the model does not use: id\n"
+        "petal: line 3: petal_width: 'wide' is not a number (wrong_type)\n",
+    )
+
+
+def test_input_of_which_no_line_can_be_read_is_one_sentence(shell: Pipeline) -> None:
+    done = shell.run("ask", stdin="sepal_length,sepal_width,petal_length\n5.1,3.5,1.4\n")
+    line = (
+        "petal: line 1: the header has no column for: petal_width; it has: sepal_length, "
+        "sepal_width, petal_length\n"
+    )
+    assert outcome(done) == (65, "", line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--delimiter", ":"), "6,0:2,9:4,5:1,5"),
+        (("--delimiter", "tab"), "6,0\t2,9\t4,5\t1,5"),
+        (("--delimiter", "space"), "6,0 2,9 4,5 1,5"),
+        ((), "6,0 2,9 4,5 1,5"),
+    ],
+)
+def test_delimiter_and_decimal_sign_are_options(
+    shell: Pipeline, loaded: Loaded, options: tuple[str, ...], line: str
+) -> None:
+    [expected] = answers(loaded, [6.0, 2.9, 4.5, 1.5])
+    done = shell.run("ask", "--decimal", ",", *options, stdin=line)
+    assert outcome(done) == (0, f"{text(expected)}\n", "")
+
+
+@pytest.mark.parametrize("delimiter", ["", "::", '"', "\n"])
+def test_a_delimiter_is_one_character(shell: Pipeline, delimiter: str) -> None:
+    done = shell.run("ask", "--delimiter", delimiter)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith("is not one character, tab or space")
 
 
 def test_a_bad_line_is_reported_with_its_number_and_the_rest_is_answered(
@@ -223,6 +273,97 @@ def test_a_category_is_chosen_by_typing_it_or_with_the_arrows(
     assert ended(child) == (0, None)
 
 
+@pytest.fixture
+def cities(shell: Pipeline, tmp_path: Path) -> Pipeline:
+    """A model that answers the city, or `nowhere`, and the number of rooms, if any."""
+    names = ("Berlin", "Münster", "München", "[bold]Zürich[/bold]")
+    model = Echo().fit([["Berlin", 1.0]], ["Berlin 1.0"])
+    features = [
+        Feature(name="city", type="text", categories=names, nullable=True),
+        Feature(name="rooms", nullable=True),
+    ]
+    path = tmp_path / "cities.joblib"
+    artifact.save(model, make_card("cities", model, features), path)
+    shell.env["PETAL_MODEL"] = str(path)
+    return shell
+
+
+@pytest.mark.parametrize(
+    ("keys", "answer"),
+    [
+        ("Mü", "Münster 2.0"), ("munc", "München 2.0"), ("MÜN", "Münster 2.0"),
+        ("zur", "[bold]Zürich[/bold] 2.0"), ("left", "None 2.0"), ("\x1b[A", "None 2.0"),
+        ("x\x7fb", "Berlin 2.0"),
+    ],
+)  # fmt: skip
+def test_a_category_is_found_without_regard_to_case_and_accents(
+    cities: Pipeline, terminal: Callable[..., Terminal], keys: str, answer: str
+) -> None:
+    child = terminal()
+    child.expect_exact("(left out)")
+    child.send(keys)
+    child.send(ENTER)
+    child.expect_exact("rooms (empty: left out)")
+    child.send("2" + ENTER)
+    child.expect_exact(answer)
+
+
+def test_a_category_with_a_space_in_front_is_an_argument_a_line_and_a_choice(
+    shell: Pipeline, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    model = Echo().fit([[" Private", "x"]], [" Private x"])
+    features = [
+        Feature(name="job", type="text", categories=("Public", " Private")),
+        Feature(name="note", type="text"),
+    ]
+    path = tmp_path / "jobs.joblib"
+    artifact.save(model, make_card("jobs", model, features), path)
+    shell.env["PETAL_MODEL"] = str(path)
+    assert shell.run("predict", " Private", " x ").stdout == " Private  x \n"
+    assert shell.run("ask", stdin=" Private, x \n").stdout == " Private  x \n"
+    child = terminal()
+    child.expect_exact(" Private")
+    child.send("priv" + ENTER)
+    child.expect_exact("note")
+    child.send(" y" + ENTER)
+    child.expect_exact(" Private  y")
+
+
+def test_a_text_that_finds_no_category_is_not_taken(
+    cities: Pipeline, terminal: Callable[..., Terminal]
+) -> None:
+    child = terminal()
+    child.expect_exact("city")
+    child.send("Mx")
+    child.expect_exact("nothing found")
+    child.send(ENTER)
+    child.send("\x7fü" + ENTER)
+    child.expect_exact("rooms")
+    child.send(ENTER)
+    child.expect_exact("Münster None")
+
+
+@pytest.mark.parametrize("stderr", ["", " 2> errors.txt"], ids=["stdout", "both"])
+def test_prompts_go_to_the_terminal_and_answers_to_standard_output(
+    shell: Pipeline, loaded: Loaded, tmp_path: Path, stderr: str
+) -> None:
+    env = {**clean_environ(), **shell.env, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    env["PYTHONPATH"] = str(ROOT)
+    command = f"{sys.executable} -m cli ask > answers.txt{stderr}"
+    child = pexpect.spawn(
+        "sh", ["-c", command], cwd=tmp_path, env=env, timeout=SECONDS, encoding="utf-8"
+    )
+    try:
+        answer_all(child, ROW)
+        child.expect_exact("sepal length")
+        child.send(CTRL_D)
+        assert ended(child) == (0, None)
+    finally:
+        child.close(force=True)
+    [expected] = answers(loaded, [6.0, 2.9, 4.5, 1.5])
+    assert (tmp_path / "answers.txt").read_text() == f"{text(expected)}\n"
+
+
 @pytest.mark.parametrize("key", [ENTER, CTRL_C, CTRL_D], ids=["empty", "ctrl-c", "ctrl-d"])
 @pytest.mark.parametrize("given", [(), ("6.0", "2.9")], ids=["at once", "in the middle"])
 def test_an_empty_answer_ctrl_c_or_ctrl_d_leaves(
@@ -262,8 +403,53 @@ def test_ctrl_c_while_waiting_for_an_answer_leaves(
         with connection:
             assert connection.recv(4) == b"POST"  # so it waits for the answer
             child.send(CTRL_C)
-            assert ended(child) == (0, None)
+            assert ended(child) == (130, None)
     assert "Traceback" not in child.before
+
+
+def waiting_task(child: Terminal) -> str:
+    """The id that the hint after Ctrl-C names."""
+    child.expect(r"the task goes on, wait for its result: petal wait (\S+)\r\n")
+    return str(child.match[1])
+
+
+def test_ctrl_c_while_a_task_waits_says_how_to_wait_for_it(
+    pipeline: Pipeline, shell: Pipeline, terminal: Callable[..., Terminal]
+) -> None:
+    shell.env.update(pipeline.env)
+    child = terminal("--via", "queue")
+    answer_all(child, ROW)
+    child.expect_exact("waiting for the answer")
+    child.send(CTRL_C)
+    assert is_id(waiting_task(child))
+    assert ended(child) == (130, None)
+    assert "Traceback" not in child.before
+
+
+def test_ctrl_c_while_the_task_of_a_script_waits_says_how_to_wait_for_it(
+    pipeline: Pipeline,
+) -> None:
+    for before, command in enumerate((("ask",), ("predict", *ROW))):
+        with subprocess.Popen(
+            [sys.executable, "-m", "cli", *command, "--via", "queue"],
+            cwd=ROOT, env={**clean_environ(), **pipeline.env}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdin is not None
+            process.stdin.write(" ".join(ROW) + "\n")
+            process.stdin.flush()
+            wait_until(lambda n=before: len(tasks(pipeline)) > n, 20, "the task")  # type: ignore[misc]
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == (-signal.SIGINT if command == ("ask",) else 130)
+        assert is_id(errors.rpartition("petal wait ")[2].strip()), errors
+        assert errors.strip().count("\n") == 0
+
+
+def tasks(pipeline: Pipeline) -> list[str]:
+    """The ids of the tasks without a result."""
+    done = pipeline.run("reconcile", "--older-than", "0s", "--dry-run", "--json")
+    return list(json.loads(done.stdout)["tasks"])
 
 
 def test_ctrl_c_ends_a_script_that_waits_for_its_next_line(shell: Pipeline, loaded: Loaded) -> None:

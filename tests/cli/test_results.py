@@ -1,15 +1,24 @@
 """`petal results` in a shell, on a real database."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pexpect  # type: ignore[import-untyped]
 import pytest
 
-from streams.events import Result
-from tests.cli.conftest import FAILED, OK, TWO_ROWS, UNKNOWN
-from tests.processes import Pipeline
+from streams.codec import encode
+from streams.events import Failure, Result
+from streams.projection.store import Store
+from streams.records import Chunk
+from tests.cli.conftest import FAILED, OK, TWO_ROWS, UNKNOWN, Record
+from tests.processes import ROOT, Pipeline, clean_environ
+
+MANY_ROWS = msgspec.structs.replace(OK, id=UNKNOWN, y=["setosa"] * 1000, proba=[[0.5, 0.5]] * 1000)
+HOSTILE = "[red]a[/red] :cat: [/x]\x1b]0;t\x07\x9b1m\u202e\nb"
+ESCAPED = "[red]a[/red] :cat: [/x]\\x1b]0;t\\x07\\x9b1m\\u202e\\nb"
 
 
 def outcome(done: Any) -> tuple[int, str, str]:
@@ -111,3 +120,58 @@ def test_a_text_that_is_not_a_task_id_is_a_usage_error(
     code, out, hint = outcome(shell.run(verb, text))
     assert (code, out) == (2, "")
     assert hint.splitlines()[-1].endswith(f"{text[:40]!r} is not a task id, a lower-case UUID4")
+
+
+def store(shell: Pipeline, *results: Result) -> None:
+    database = Store(Path(shell.env["PETAL_DATABASE"]), "cluster")
+    records = [Record(n, 1_763_907_200_123, encode(r)) for n, r in enumerate(results)]
+    database.apply(Chunk("results", 2, 0, records))
+    database.close()
+
+
+def on_terminal(shell: Pipeline, columns: int, *command: str) -> str:
+    """What `petal` writes to a terminal of so many columns."""
+    env = {**clean_environ(), **shell.env, "TERM": "xterm", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
+    written = pexpect.run(
+        " ".join((sys.executable, "-m", "cli", *command)),
+        cwd=ROOT, env=env, timeout=60, dimensions=(40, columns),
+    )  # fmt: skip
+    return str(written.decode())
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_a_terminal_shows_each_id_in_one_piece_and_the_first_labels_of_many(
+    shell: Pipeline, columns: int
+) -> None:
+    store(shell, OK, MANY_ROWS)
+    lines = on_terminal(shell, columns, "results").splitlines()
+    assert [sum(r.id in line for line in lines) for r in (OK, MANY_ROWS)] == [1, 1]
+    assert len(lines) < 15
+    assert "(1,000 in all)" in " ".join(lines)
+
+
+def test_a_task_of_many_rows_is_shortened_on_a_terminal_only(shell: Pipeline) -> None:
+    store(shell, MANY_ROWS)
+    for command in ("results", "wait"):
+        lines = on_terminal(shell, 80, command, UNKNOWN).splitlines()
+        assert len(lines) < 15
+        assert sum("(1,000 in all)" in line for line in lines) >= 1
+        assert shell.run(command, UNKNOWN).stdout.count("setosa") == 1000
+    assert shell.run("results").stdout.count("setosa") == 1000
+
+
+def test_labels_are_neither_markup_nor_control_characters(shell: Pipeline) -> None:
+    store(shell, msgspec.structs.replace(OK, y=[HOSTILE], worker=HOSTILE, model=HOSTILE))
+    for command in (("results",), ("results", OK.id), ("wait", OK.id)):
+        assert ESCAPED in on_terminal(shell, 250, *command), command
+        assert ESCAPED in shell.run(*command).stdout, command
+        document = shell.run(*command, "--json").stdout
+        assert (json.loads(document)["y"], "\x9b" in document) == ([HOSTILE], False), command
+
+
+def test_the_message_of_an_error_has_no_control_characters(shell: Pipeline) -> None:
+    failure = Failure("wrong_width", HOSTILE)
+    store(shell, msgspec.structs.replace(FAILED, error=failure))
+    assert ESCAPED in shell.run("results", FAILED.id).stdout
+    line = f"petal: {ESCAPED} (wrong_width)\n"
+    assert outcome(shell.run("wait", FAILED.id)) == (65, "", line)

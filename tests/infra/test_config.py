@@ -40,6 +40,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "api_keys": ("a-key-of-some-length", "a-key-of-some-length"),
     "api_keys_file": ("/run/secrets/keys", Path("/run/secrets/keys")),
     "api_rate": ("100", 100.0),
+    "cors_origins": ("https://lab.example", "https://lab.example"),
+    "api_keep_alive": ("5", 5.0),
     "api_receive_timeout": ("5", 5.0),
     "api_tls_certificate": ("/etc/petal/chain.pem", Path("/etc/petal/chain.pem")),
     "api_tls_key": ("/etc/petal/key.pem", Path("/etc/petal/key.pem")),
@@ -57,6 +59,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "commit_every": ("1", 1),
     "session_timeout": ("10", 10.0),
     "stall_timeout": ("2.5", 2.5),
+    "isolated_memory_mb": ("500", 500),
     "delivery_timeout": ("2.5", 2.5),
 }
 
@@ -99,11 +102,77 @@ def test_a_switch_is_on_or_off_or_true_or_false(name: str, text: str, value: obj
         ("PETAL_BROKER", "host:99999"),
         ("PETAL_BROKER", "http://x:1"),
         ("PETAL_PARTITION", "4"),
+        ("PETAL_TASKS_RETENTION_DAYS", "0"),
+        ("PETAL_DEAD_LETTERS_RETENTION_DAYS", "-0.5"),
+        ("PETAL_SESSION_TIMEOUT", "0.001"),
+        ("PETAL_SESSION_TIMEOUT", "86400"),
+        ("PETAL_FETCH_WAIT_MS", "30000"),  # longer than a request may take
     ],
 )
 def test_an_error_names_the_variable(variable: str, text: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         config.load({variable: text})
+
+
+KUBERNETES = {
+    f"{service}_{name}": value
+    for service in ("PETAL", "PETAL_API", "PETAL_EMBEDDED", "PETAL_BROKER", "PETAL_V2_API_1")
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.12",
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "SERVICE_PORT_HTTP_METRICS": "9000",
+        "PORT": "tcp://10.0.0.12:8000",
+        "PORT_8000_TCP": "tcp://10.0.0.12:8000",
+        "PORT_8000_TCP_PROTO": "tcp",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_ADDR": "10.0.0.12",
+        "PORT_53_UDP": "udp://[fd00::1]:53",
+        "PORT_53_UDP_ADDR": "fd00::1",
+    }.items()
+}
+LINKS = {
+    "PETAL_NAME": "/web/petal",
+    "PETAL_1_NAME": "/app_web_1/petal_1",
+    "PETAL_ENV_PATH": "/usr/bin:/bin",
+    "PETAL_API_ENV_GREETING": "two\nlines",
+    "PETAL_1_PORT": "tcp://172.17.0.2:8000",
+    "PETAL_PORT_8000_TCP_START": "tcp://172.17.0.2:8000",
+    "PETAL_PORT_8000_TCP_PORT_END": "8002",
+    "PETAL_DB_SERVICE_HOST": "fd00::1:2",
+}
+
+
+NUMBERS = [name for name, (_, value) in VALUES.items() if type(value) in (int, float)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["-2", "nan", "inf", "1e999", "99999999999999999999", "5 km", " "])
+def test_a_number_that_cannot_work_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=config.variable(name)):
+        config.load({config.variable(name): text})
+
+
+@pytest.mark.parametrize("added", [KUBERNETES, LINKS], ids=["kubernetes", "docker"])
+def test_variables_that_are_added_for_a_service_are_passed_over(added: dict[str, str]) -> None:
+    for name, value in added.items():
+        assert config.load({name: value}) == Settings(), name
+    assert config.load({**added, "PETAL_PARTITIONS": "8"}) == Settings(partitions=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PETAL_PORT", "8000"), ("PETAL_PORT", "http://10.0.0.12:8000"), ("PETAL_NAME", "iris"),
+        ("PETAL_SERVICE_HOST", ""), ("PETAL_SERVICE_HOST", "localhost"),
+        ("PETAL_SERVICE_PORT", "http"), ("PETAL_PORT_8000_TCP_PROTO", "http"),
+        ("PETAL_API_PORT", "tcp//10.0.0.12:8000"), ("PETAL_ENV", "production"),
+        ("PETAL_API_HOSTNAME", "10.0.0.12"), ("PETAL_SERVICE", "10.0.0.12"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_only_like_that_of_a_service_is_an_error(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        config.load({name: value})
 
 
 def test_a_password_in_the_broker_address_is_not_repeated() -> None:

@@ -293,7 +293,8 @@ def test_a_pipe_is_refused_and_not_read(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "a/b", "/", "a\\b", "a\nb", "a\x7f", "a\u2028b", "\ud800"]
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "/", "a\\b", "stats", "a\nb", "a\x7f", "a\u2028b", "\ud800"],
 )
 def test_a_name_that_no_url_can_hold_is_refused_with_the_rule(tmp_path: Path, name: str) -> None:
     model, _ = train(seed=0)

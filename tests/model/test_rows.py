@@ -284,11 +284,21 @@ def test_a_typed_value_that_is_not_a_finite_number_names_its_feature(
 
 
 def test_typed_texts_and_missing_values_follow_the_card() -> None:
-    typed = ["80", " heat pump ", "", "", ""]
+    typed = [" 80 ", "heat pump", " ", "", ""]
     assert rows.parse(MIXED, typed) == [80.0, "heat pump", None, "", None]
     assert refused(rows.parse, MIXED, ["80", "coal", "1990", "", ""]) == (
         "unknown_category",
         "heating: 'coal' is not one of: gas, heat pump",
+    )
+
+
+@pytest.mark.parametrize("text", [" ", " Private", "two  words\t", "\n", "\u00a0x"])
+def test_the_spaces_of_a_typed_text_belong_to_it(text: str) -> None:
+    category = Feature(name="work", type="text", categories=("", "Private", text), nullable=True)
+    assert rows.parse_value(NOTE, text) == rows.parse_value(category, text) == text
+    assert refused(rows.parse_value, HEATING, " gas") == (
+        "unknown_category",
+        "heating: ' gas' is not one of: gas, heat pump",
     )
 
 

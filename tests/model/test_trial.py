@@ -118,6 +118,33 @@ def test_what_cannot_be_pickled_is_not_saved(tmp_path: Path, model: Any) -> None
         saved(broken, FEATURES, tmp_path)
 
 
+class Forgetful(LinearRegression):  # type: ignore[misc]
+    """Its pickle lacks what it learned."""
+
+    def __getstate__(self) -> Any:
+        return self.get_params()
+
+
+class Unreadable(LinearRegression):  # type: ignore[misc]
+    """Its pickle cannot be read."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [(Forgetful(), "its Forgetful is not fitted"), (Unreadable(), r"\(ValueError: no\)")],
+)
+def test_a_model_that_is_not_read_back_as_it_was_is_not_saved(
+    tmp_path: Path, model: Any, fault: str
+) -> None:
+    model.fit(X, X[:, 0])
+    with pytest.raises(ArtifactError, match=fault):
+        saved(model, FEATURES, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 OWN = """
 import sys
 from pathlib import Path

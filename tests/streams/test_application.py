@@ -24,6 +24,26 @@ def test_a_crashed_service_ends_the_process_so_that_it_can_be_tried_again() -> N
     )
 
 
+def test_a_session_time_out_that_the_broker_refuses_names_the_setting() -> None:
+    done = run("worker.app._crash(application.InvalidSessionTimeoutError())")
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1] == (
+        "petalstream: PETAL_SESSION_TIMEOUT=6 is not a session time-out that the broker allows "
+        "(group.min.session.timeout.ms to group.max.session.timeout.ms)"
+    )
+
+
+def test_the_banner_names_no_web_server() -> None:
+    done = subprocess.run(
+        ["faust", "-A", "streams.worker", "worker", "-l", "info"], cwd=ROOT,
+        env={**clean_environ(), "PETAL_BROKER": "127.0.0.1:1", "PETAL_BROKER_WAIT": "0.1"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 69
+    assert "petal-worker" in done.stdout  # the banner
+    assert "http://" not in done.stdout
+
+
 def test_a_process_that_fails_runs_no_clean_up_that_could_acknowledge() -> None:
     done = run(
         "import atexit\natexit.register(print, 'cleaned up')\n"

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidTimestampError, MessageSizeTooLargeError
 
 from infra.broker.admin import prepare
 from infra.config import Settings
@@ -27,6 +28,7 @@ from tests.processes import Pipeline, free_port, settings_for, wait_until
 from tests.streams.test_pipeline import read_topic, settings_of
 
 ROWS = 6000  # of a task whose answer takes 0.4 MB: three do not fit into one batch
+CREATE_TIME = 0  # the type of a record's time
 UNREADABLE = b'{"v":1'.ljust(400_000, b" ")
 
 Place = tuple[int, int]  # partition and offset in `tasks`
@@ -110,16 +112,24 @@ def test_a_backlog_of_several_batches_in_every_partition_has_each_its_own_end(
     for letter in letters:
         source = published[source_of(letter)]
         assert (letter.key, letter.value) == (source.key, source.value)
-    assert fullest(results) > BATCH_BYTES, "no chunk had several batches"
-    assert fullest(letters) > BATCH_BYTES, "no chunk had several batches of dead letters"
+    assert fullest(results, chunk_of_result) > BATCH_BYTES, "no chunk had several batches"
+    if letters[0].timestamp_type == CREATE_TIME:  # Kafka's time tells nothing of the chunk
+        assert fullest(letters, chunk_of_letter) > BATCH_BYTES, "no chunk had several of letters"
 
 
-def fullest(records: list[Any]) -> int:
-    """The most bytes of one chunk: its records have the same time and stand side by side."""
-    return max(
-        sum(len(r.value) for r in group)
-        for _, group in groupby(records, key=lambda r: (r.partition, r.timestamp))
-    )
+def fullest(records: list[Any], chunk_of: Callable[[Any], object]) -> int:
+    """The most bytes of one chunk, whose records stand side by side."""
+    return max(sum(len(r.value) for r in group) for _, group in groupby(records, key=chunk_of))
+
+
+def chunk_of_result(record: Any) -> object:
+    """The results of a chunk have one time of prediction, in microseconds."""
+    return record.partition, decode_result(record.value).ms.infer
+
+
+def chunk_of_letter(record: Any) -> object:
+    """The records of a chunk have the time at which they were sent."""
+    return record.partition, record.timestamp
 
 
 @contextlib.contextmanager
@@ -182,7 +192,7 @@ def test_where_one_batch_of_a_chunk_is_refused_the_whole_chunk_is_read_again(
     first = watched.worker(ready=False)
     wait_until(lambda: first.exit_code is not None, 60, "the worker ends")
     assert first.exit_code == 75
-    told = "petalstream: publishing results failed: MessageSizeTooLargeError"
+    told = "petalstream: publishing results failed: TopicAuthorizationFailedError"
     assert told in first.output.splitlines()[-1]
     accepted = [task_of(r) for r in read_topic(settings, RESULTS)]
     assert 0 < len(accepted) < 5
@@ -193,3 +203,20 @@ def test_where_one_batch_of_a_chunk_is_refused_the_whole_chunk_is_read_again(
         [*accepted, *(place for place, one in published.items() if one.value != UNREADABLE)]
     )
     assert {published[source_of(letter)].value for letter in letters} == {UNREADABLE}
+
+
+@pytest.mark.parametrize("code", [MessageSizeTooLargeError.errno, InvalidTimestampError.errno])
+def test_where_one_batch_of_a_chunk_is_refused_for_what_is_in_it_the_worker_goes_on(
+    watched: Pipeline, wire: Wire, code: int
+) -> None:
+    settings = settings_of(watched)
+    published = publish(settings, {1: "SBUBBS"})
+    wire.refuse_a_further_batch(code)
+    worker = watched.worker(ready=False)
+    results, letters = wait_for_ends(settings, len(published))
+    assert wire.has_refused
+    readable = {place for place, one in published.items() if one.value != UNREADABLE}
+    assert set(map(task_of, results)) == readable
+    assert {decode_result(r.value).error for r in results} == {None}
+    assert {published[source_of(letter)].value for letter in letters} == {UNREADABLE}
+    assert worker.exit_code is None

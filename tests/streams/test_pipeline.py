@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import sqlite3
@@ -104,6 +105,41 @@ def labels_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 def expected_labels(loaded: Loaded, asked: dict[str, list[float]]) -> dict[str, str]:
     y = predict(loaded.model, np.array(list(asked.values()))).y
     return {task_id: f'["{label}"]' for task_id, label in zip(asked, y, strict=True)}
+
+
+@pytest.mark.skipif(
+    os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker allows any time-out"
+)
+def test_a_session_time_out_that_the_broker_refuses_ends_worker_and_sink_with_a_line(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.env["PETAL_SESSION_TIMEOUT"] = "3"  # Kafka wants 6 s
+    for process in (pipeline.worker(ready=False), pipeline.sink(ready=False)):
+        wait_until(lambda p=process: p.exit_code is not None, 30, "its end")  # type: ignore[misc]
+        assert process.exit_code == 78
+        assert "PETAL_SESSION_TIMEOUT=3 is not a session time-out" in process.output
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.skipif(
+    os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker allows any number"
+)
+def test_more_replicas_than_brokers_are_refused_with_the_name_of_the_setting(
+    pipeline: Pipeline,
+) -> None:
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings_of(pipeline).bootstrap)
+        await admin.start()
+        await admin.delete_topics([DEAD_LETTERS])
+        await admin.close()
+
+    asyncio.run(delete())
+    pipeline.env["PETAL_REPLICATION"] = "3"
+    done = wait_until(
+        lambda: (done := pipeline.run("status")).returncode == 78 and done, 30, "the refusal"
+    )
+    assert done.stderr.startswith("petal: the broker refuses PETAL_REPLICATION=3")
+    assert done.stderr.count("\n") == 1
 
 
 def test_two_workers_share_the_tasks_and_every_client_gets_its_own_answer(

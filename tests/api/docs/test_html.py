@@ -1,6 +1,8 @@
 """The page for people."""
 
+import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -32,6 +34,15 @@ def test_the_page_has_every_operation_and_needs_no_other_host(
     page = service.call("GET", "/docs")
     links = Links()
     links.feed(page.text)
+    texts = re.findall(
+        r"<h4>Example, (\S+)</h4><pre><code>(.*?)</code></pre>", page.text, re.DOTALL
+    )
+    shown = [unescape(text) for media, text in texts if media == "application/json"]
+    operations = [o for path in document["paths"].values() for o in path.values()]
+    bodies = [
+        o["requestBody"]["content"]["application/json"] for o in operations if "requestBody" in o
+    ]
+    assert sorted(shown) == sorted(json.dumps(body["example"]) for body in bodies)
     assert {o["operationId"] for p in document["paths"].values() for o in p.values()} <= links.ids
     assert {t for t in links.targets if t.startswith("#")} <= {f"#{name}" for name in links.ids}
     others = {t for t in links.targets if not t.startswith("#")}

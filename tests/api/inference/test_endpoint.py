@@ -34,7 +34,7 @@ def test_only_inferences_have_path_parameters(path: str, names: dict[str, str] |
 
 
 def test_the_headers_of_an_inference_are_read() -> None:
-    assert read_headers([]) == Headers(b"", None)
+    assert read_headers([]) == Headers(b"", None, False)
     given = [
         (b"host", b"x"),
         (b"content-type", b"Application/Octet-Stream; charset=x"),
@@ -42,7 +42,7 @@ def test_the_headers_of_an_inference_are_read() -> None:
         (b"content-encoding", b"identity"),
         (b"inference-header-content-length", b"60"),
     ]
-    assert read_headers(given) == Headers(b"70", 60)
+    assert read_headers(given) == Headers(b"70", 60, False)
 
 
 @pytest.mark.parametrize("size", [b"", b"-1", b"+1", b"1.5", b"x", b"1" * 5000, b"\xb2"])
@@ -54,7 +54,7 @@ def test_a_size_of_the_json_must_be_a_number(size: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        (b"content-encoding", b"gzip"),
+        (b"content-encoding", b"br"),
         (b"content-type", b"text/plain"),
         (b"content-type", b"multipart/form-data; boundary=x"),
     ],

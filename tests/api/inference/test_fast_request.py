@@ -127,3 +127,12 @@ def test_the_fast_parser_takes_nothing_for_a_model_of_texts_or_missing_numbers(
     features = tuple(Feature(name=name, nullable=True) for name in "abcd")
     card = msgspec.structs.replace(loaded.card, features=features)
     assert FastParser(card).parse(json.dumps({"inputs": [TENSOR]}).encode(), MAX_ROWS) is None
+
+
+def test_of_a_repeated_name_the_last_value_counts_for_both_parsers(loaded: Loaded) -> None:
+    body = json.dumps({"inputs": [TENSOR]}).encode()
+    twice = body.replace(b'"data":', b'"data": [9, 9, 9, 9], "data":')
+    fast = FastParser(loaded.card).parse(twice, MAX_ROWS)
+    assert fast is not None
+    assert fast.X.tolist() == parse(twice, loaded.card, MAX_ROWS).X.tolist()
+    assert fast.X.tolist() == parse(body, loaded.card, MAX_ROWS).X.tolist()

@@ -1,16 +1,21 @@
 """Responses in JSON and in binary."""
 
 import json
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.linear_model import LinearRegression
 
+from api.inference.datatypes import from_binary
+from api.inference.metadata import TensorMetadata, model_metadata
 from api.inference.request import ParsedRequest, parse
 from api.inference.response import InferenceResponse, OutputTensor, ResponseEncoder
 from model.artifact import Loaded
 from model.card import Card, Feature
+from model.kinds import settle
 from model.predict import Prediction, predict
 from model.train import make_card
 from tests.api.inference.bodies import refusal, request, tensor
@@ -69,6 +74,38 @@ def test_class_names_are_text_whatever_their_type(card: Card) -> None:
     parsed = parse(request(outputs=[{"name": "predict"}]), numbered, 9)
     response = response_to(parsed, Prediction([0, 1], None), numbered)
     assert response.outputs[0].data == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("y", "datatype", "data"),
+    [
+        ([1, -1], "INT64", [1, -1]),
+        ([True, False], "BOOL", [True, False]),
+        (["a", "b"], "BYTES", ["a", "b"]),
+        ([1.0, 2.5], "FP64", [1.0, 2.5]),
+        ([1, 2.5], "FP64", [1.0, 2.5]),
+        ([2**63, 1], "FP64", [2.0**63, 1.0]),
+    ],
+)
+def test_values_of_a_regressor_keep_their_type(y: list[Any], datatype: str, data: Any) -> None:
+    model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+    card = make_card("line", model, [Feature(name="x")])
+    body = request(tensor(name="x", shape=[2], data=[2, 3]))
+    (output,) = response_to(parse(body, card, 9), Prediction(y, None), card).outputs
+    assert (output.datatype, repr(output.data)) == (datatype, repr(data))
+    fields = {"parameters": {"binary_data_output": True}}
+    parsed = parse(request(tensor(name="x", shape=[2], data=[2, 3]), **fields), card, 9)
+    encoded = ResponseEncoder(card, "1").encode(parsed, Prediction(y, None))
+    assert json.loads(encoded.body[: encoded.json_size])["outputs"][0]["datatype"] == datatype
+    binary = memoryview(encoded.body)[encoded.json_size :]
+    assert from_binary(datatype, binary).tolist() == data
+
+
+def test_metadata_names_the_datatype_of_a_regressors_values() -> None:
+    model = KMeans(2, n_init=1, random_state=0).fit([[0.0], [9.0]])
+    card = settle(model, make_card("clusters", model, [Feature(name="x")]))
+    (output,) = model_metadata(card, ["1"]).outputs
+    assert output == TensorMetadata("predict", "INT64", [-1])
 
 
 def test_a_binary_response_is_json_and_then_the_data_in_order(loaded: Loaded) -> None:

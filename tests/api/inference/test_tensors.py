@@ -2,17 +2,21 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from api.errors import BadRequest, RequestError, TooMuch
-from api.inference.datatypes import to_binary
+from api.inference.datatypes import BYTES, to_binary
+from api.inference.fast_request import FastParser
 from api.inference.metadata import TensorMetadata, model_metadata
 from api.inference.request import parse
 from model.artifact import Loaded
 from model.card import Card, Feature
 from model.errors import InvalidRow
 from model.rows import check
+from model.table import table_for
 from tests.api.inference.bodies import (
     DATA,
     NAMES,
@@ -190,6 +194,83 @@ def test_true_is_one_in_a_tensor_of_bool(card: Card) -> None:
     assert parse(request(flags), card, 9).X.tolist() == [[1, 0, 1, 1]]
     message = refusal(request({**flags, "data": [1, 0, 1, 1]}), card)
     assert message == "input 'X', sepal_length: the value is not of datatype BOOL"
+
+
+def kinds_card() -> Card:
+    features = (
+        Feature(name="postcode", type="integer"),
+        Feature(name="new", type="boolean"),
+        Feature(name="size"),
+    )
+    return Card(name="m", kind="regressor", features=features, libraries={}, sha256="0" * 64)
+
+
+NUMBERS = ["FP64", "FP32", "INT64", "INT32", "UINT32", "UINT64"]
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+@pytest.mark.parametrize("truth", [("BOOL", True), ("FP64", 1.0), ("UINT8", 1), ("INT64", 1)])
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_a_value_is_the_same_in_every_datatype_that_holds_it(
+    datatype: str, truth: tuple[str, Any], is_binary: bool
+) -> None:
+    card, (bool_type, true) = kinds_card(), truth
+    values = {"postcode": (datatype, 80331), "new": (bool_type, true), "size": (datatype, 2)}
+    tensors = [tensor(name=n, shape=[1], datatype=t, data=[v]) for n, (t, v) in values.items()]
+    body, size = request(*tensors), None
+    if is_binary:
+        parts = [to_binary([value], kind) for kind, value in values.values()]
+        tensors = [
+            binary_tensor(len(part), name=name, shape=[1], datatype=kind)
+            for part, (name, (kind, _)) in zip(parts, values.items(), strict=True)
+        ]
+        body, size = binary(*tensors, data=b"".join(parts))
+    assert repr(parse(body, card, 9, size).X.tolist()) == "[[80331.0, 1.0, 2.0]]"
+    table = table_for(LinearRegression(), card.features)(parse(body, card, 9, size).X)
+    assert repr(table.tolist()) == "[[80331.0, 1.0, 2.0]]"
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "value", "sentence"),
+    [
+        ("postcode", "FP64", 80331.5, "postcode: 80331.5 is not a whole number"),
+        ("postcode", "INT64", 2**53, "postcode: 9007199254740992 is not a whole number from "
+                                     "-9007199254740991 to 9007199254740991"),
+        ("new", "FP64", 0.5, "new: 0.5 is not true or false"),
+        ("new", "INT64", 2, "new: 2 is not true or false"),
+        ("postcode", "BYTES", "x", "postcode: 'x' is not a whole number"),
+    ],
+)  # fmt: skip
+def test_a_value_that_the_column_cannot_hold_is_refused_in_every_datatype(
+    column: str, kind: str, value: Any, sentence: str
+) -> None:
+    given = {"postcode": ("INT64", 1), "new": ("BOOL", True), "size": ("FP64", 1.5)}
+    given[column] = (kind, value)
+    tensors = [tensor(name=n, shape=[1], datatype=t, data=[v]) for n, (t, v) in given.items()]
+    assert verdict_on(request(*tensors), kinds_card()) == ("wrong_type", sentence)
+
+
+def test_whole_numbers_in_one_tensor_are_valid_by_the_one_rule(card: Card) -> None:
+    features = tuple(Feature(name=name, type="integer") for name in NAMES)
+    whole = msgspec.structs.replace(card, features=features)
+    for datatype in ("FP64", "INT64"):
+        body = request(tensor(shape=[1, 4], datatype=datatype, data=[[1, 2, 3, 4]]))
+        assert parse(body, whole, 9).X.tolist() == [[1.0, 2.0, 3.0, 4.0]]
+    body = request(tensor(shape=[1, 4], data=[[1, 2, 3, 4.5]]))
+    assert verdict_on(body, whole) == ("wrong_type", "petal_width: 4.5 is not a whole number")
+    assert FastParser(whole).parse(body, 9) is None
+
+
+def test_metadata_names_the_datatype_of_each_column() -> None:
+    features = (
+        *kinds_card().features,
+        Feature(name="age", type="integer", nullable=True),
+        Feature(name="note", type="text"),
+    )
+    card = msgspec.structs.replace(kinds_card(), features=features)
+    assert [(each.name, each.datatype) for each in model_metadata(card, ["1"]).inputs] == [
+        ("postcode", "INT64"), ("new", "BOOL"), ("size", "FP64"), ("age", "FP64"), ("note", BYTES),
+    ]  # fmt: skip
 
 
 def ruled_card() -> Card:

@@ -1,15 +1,21 @@
 """tritonclient, NVIDIA's client of the protocol, against the service: binary data by default."""
 
 import asyncio
+import importlib
+import json
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
 from infra.config import Settings
@@ -19,6 +25,7 @@ from tests.processes import free_port
 from tests.service import in_thread
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0], [6.0, 2.7, 4.0, 1.2]])
+FP64, STRING = 12, 13  # of Triton's message DataType
 NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 
@@ -51,8 +58,73 @@ def test_health_and_metadata(client: Any, loaded: Loaded) -> None:
     assert client.is_model_ready("iris")
     assert client.is_model_ready("iris", version)
     assert not client.is_model_ready("rose")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data", "model_repository"]
+    assert client.get_server_metadata()["extensions"] == [
+        "binary_tensor_data", "model_repository", "model_configuration", "statistics"
+    ]  # fmt: skip
     assert client.get_model_metadata("iris", version)["versions"] == [version]
+
+
+def as_message(answer: Any, module: str, name: str) -> Any:
+    """JSON as Triton's own message of Protocol Buffers, which knows no other field or type.
+
+    The package of these messages imports grpc, which the messages do not need.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        package = ModuleType("tritonclient.grpc")
+        package.__path__ = [str(Path(triton.__file__).parents[1] / "grpc")]
+        patch.setitem(sys.modules, "tritonclient.grpc", package)
+        messages = importlib.import_module(f"tritonclient.grpc.{module}")
+    return json_format.Parse(json.dumps(answer), getattr(messages, name)())
+
+
+def test_the_configuration_is_as_triton_has_it(client: Any, loaded: Loaded) -> None:
+    config = client.get_model_config("iris")
+    assert config == client.get_model_config("iris", loaded.card.sha256[:12])
+    read = as_message(config, "model_config_pb2", "ModelConfig")
+    assert (read.name, read.max_batch_size) == ("iris", 100)
+    assert [(t.name, t.data_type, list(t.dims)) for t in read.input] == [("X", FP64, [4])]
+    assert [(t.name, t.data_type, list(t.dims)) for t in read.output] == [
+        ("predict", STRING, [1]), ("predict_proba", FP64, [3])
+    ]  # fmt: skip
+    assert read.WhichOneof("scheduling_choice") == "dynamic_batching"
+    with pytest.raises(InferenceServerException, match="no model 'rose'"):
+        client.get_model_config("rose")
+
+
+def test_the_statistics_are_those_of_what_was_asked(client: Any, loaded: Loaded) -> None:
+    before = stats_of(client.get_inference_statistics("iris"))
+    start = time.perf_counter_ns()
+    for _ in range(5):
+        client.infer("iris", [tensor("X", X, "FP64")])
+    with pytest.raises(InferenceServerException):
+        client.infer("iris", [tensor("X", X[:, :3], "FP64")])
+    elapsed = time.perf_counter_ns() - start
+    whole = client.get_inference_statistics("iris", loaded.card.sha256[:12])
+    assert whole == client.get_inference_statistics()
+    after = stats_of(whole)
+    assert after.inference_count - before.inference_count == 5 * len(X)
+    assert after.execution_count - before.execution_count == 5
+    assert abs(after.last_inference - time.time() * 1000) < 5000
+    counts, times = {}, {}
+    for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
+        now, then = getattr(after.inference_stats, name), getattr(before.inference_stats, name)
+        counts[name], times[name] = now.count - then.count, now.ns - then.ns
+    assert counts == {**dict.fromkeys(counts, 5), "fail": 1}
+    assert min(times.values()) >= 0
+    assert min(times[n] for n in ("success", "compute_input", "compute_infer")) > 0
+    assert times["success"] + times["fail"] < elapsed
+    parts = sum(ns for name, ns in times.items() if name not in ("success", "fail"))
+    assert parts == pytest.approx(times["success"], abs=100)
+    [batch] = [each for each in after.batch_stats if each.batch_size == len(X)]
+    assert batch.compute_infer.count >= 5
+    with pytest.raises(InferenceServerException, match="no model 'rose'"):
+        client.get_inference_statistics("rose")
+
+
+def stats_of(answer: Any) -> Any:
+    """The statistics of the only version."""
+    [stats] = as_message(answer, "service_pb2", "ModelStatisticsResponse").model_stats
+    return stats
 
 
 def test_binary_data_both_ways_is_the_default(client: Any, loaded: Loaded) -> None:

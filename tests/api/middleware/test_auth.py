@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.errors import Forbidden
-from api.middleware.auth import Auth, read_keys
+from api.middleware.auth import Auth, read_keys, route_path
 from infra.config import Settings
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, KEY, QUESTION, Service, serving
@@ -81,6 +81,15 @@ def test_keys_come_from_both_settings(tmp_path: Path) -> None:
         (("::1", 80), b"[::1]:80", True),
         (("::1", 80), b"[::1]", True),
         (("/run/petal.sock", None), b"", True),
+        (("127.0.0.1", 80), b"localhost.", True),
+        (("127.0.0.1", 80), b"LocalHost.:80", True),
+        (("127.0.0.1", 80), b"app.localhost:8000", True),
+        (("127.0.0.1", 80), b"a.b.localhost.", True),
+        (("::ffff:127.0.0.1", 80), b"127.0.0.1", True),
+        (("127.0.0.1", 80), b"localhost..", False),
+        (("127.0.0.1", 80), b"xlocalhost", False),
+        (("127.0.0.1", 80), b"app.localhost.example", False),
+        (("::ffff:192.0.2.1", 80), b"127.0.0.1", False),
         (("127.0.0.1", 80), b"rebound.example", False),
         (("127.0.0.1", 80), b"localhost.example:80", False),
         (("192.0.2.1", 80), b"127.0.0.1", False),
@@ -97,6 +106,27 @@ def test_without_keys_only_this_machine_may_send_requests(
         assert not passes
     else:
         assert passes
+
+
+def test_open_paths_stay_open_below_a_prefix(tmp_path: Path, artifact: Path) -> None:
+    with Pipeline(tmp_path, settings_for(tmp_path, artifact)) as p:
+        p.env["PETAL_API_KEYS"] = KEY
+        p.api("api.app:app", "--root-path", "/petal")
+        service = Service(p, int(p.env["PETAL_API_PORT"]))
+        for path in ("/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"):
+            assert service.call("GET", path).status == 200
+        assert service.call("GET", "/v2").status == 401
+        key = {"authorization": f"Bearer {KEY}"}
+        assert service.call("POST", INFER, QUESTION, **key).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "inner"),
+    [("/v2", "", "/v2"), ("/a/v2", "/a", "/v2"), ("/ab/v2", "/a", "/ab/v2"),
+     ("/v2/v2", "/v2", "/v2"), ("/a", "/a", "/a")],
+)  # fmt: skip
+def test_a_prefix_ends_at_a_slash(path: str, prefix: str, inner: str) -> None:
+    assert route_path({"path": path, "root_path": prefix}) == inner
 
 
 @pytest.fixture

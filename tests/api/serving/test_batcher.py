@@ -58,7 +58,8 @@ class Threaded(Batcher):
         return False
 
 
-def observe(rows: int, waited: float, seconds: float) -> None:
+def observe(requests: int, rows: int, waited: float, seconds: float) -> None:
+    assert 0 <= requests <= rows
     assert rows > 0
     assert min(waited, seconds) >= 0
 

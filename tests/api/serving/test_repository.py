@@ -5,25 +5,21 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from api.inference.servable import Servable
-from api.metrics import ModelMetrics
-from api.serving.batcher import Limits
-from api.serving.repository import Repository
 from infra.config import Settings
 from model import artifact as artifacts
+from model import card as cards
 from model.artifact import Loaded
 from model.card import Feature
-from model.errors import ArtifactError
 from model.train import make_card
 from tests.processes import free_port
 from tests.service import QUESTION, call, in_thread
@@ -159,16 +155,181 @@ def test_the_pipelines_model_may_have_further_versions_and_is_the_default(
 def test_a_file_must_be_named_as_its_card_names_the_model(artifact: Path, folder: Path) -> None:
     shutil.copy(folder / "flat.joblib", folder / "other.joblib")
     shutil.copy(folder / "flat.json", folder / "other.json")
-    with ThreadPoolExecutor(1) as executor:
-        limits = Limits(1, 1, 1.0)
-        repository = Repository(
-            artifact,
-            folder,
-            lambda loaded, version: Servable(loaded, version, executor, limits, ModelMetrics()),
-        )
-        message = r"other\.joblib holds the model flat but is named other"
-        with pytest.raises(ArtifactError, match=message):
-            asyncio.run(repository.open())
+    with service(artifact, folder) as url:
+        assert reasons(url)["other"] == "other.joblib holds the model flat but is named other"
+        assert ask(url, "flat")[1] == 0.0
+
+
+def reasons(url: str) -> dict[str, str]:
+    """Why each model that is not served is not, by its name."""
+    entries = call("POST", f"{url}/v2/repository/index").json
+    return {e["name"]: e["reason"] for e in entries if e["state"] == "UNAVAILABLE"}
+
+
+def copied(folder: Path, path: str) -> Path:
+    """`flat` with its card at another path of the folder."""
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "flat.json", target.with_suffix(".json"))
+    return Path(shutil.copy(folder / "flat.joblib", target))
+
+
+def pinned(folder: Path, name: str, data: bytes | None = None, **changes: Any) -> None:
+    """A model whose card is changed, and pins the data if there are any."""
+    path = folder / f"{name}.joblib"
+    line(1.0, path, name)
+    if data is not None:
+        path.write_bytes(data)
+        changes["sha256"] = artifacts.digest(data)
+    card = msgspec.structs.replace(cards.read(path), **changes)
+    cards.card_path(path).write_bytes(cards.encode(card))
+
+
+HIDDEN = (
+    "._flat.joblib", ".flat.joblib", ".stfolder/flat.joblib", ".sync/flat.joblib",
+    "line/._2.joblib", "line/.sync/3.joblib", "line/.7/model.joblib", "line/3/._model.joblib",
+)  # fmt: skip
+
+
+def replaced(folder: Path, name: str, make: Callable[[Path], None]) -> None:
+    """A card whose artifact is something else than a file."""
+    path = copied(folder, f"{name}.joblib")
+    path.unlink()
+    make(path)
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "bare": (
+        lambda folder: cards.card_path(copied(folder, "bare.joblib")).unlink(),
+        "no model card at bare.json (No such file or directory); save the model of bare.joblib",
+    ),
+    "half": (
+        lambda folder: copied(folder, "half.joblib").write_bytes(b"half"),
+        "half.joblib is not the file that its card describes",
+    ),
+    "cut": (
+        lambda folder: copied(folder, "cut.joblib").with_suffix(".json").write_text('{"name": "c'),
+        "cut.json is not a model card",
+    ),
+    "old": (
+        lambda folder: pinned(folder, "old", libraries={"scikit-learn": "0.1"}),
+        "old.joblib was saved with scikit-learn 0.1",
+    ),
+    "dict": (
+        lambda folder: pinned(folder, "dict", pickle.dumps({})),
+        "dict.joblib cannot be served: it holds a dict",
+    ),
+    "gone": (
+        lambda folder: pinned(folder, "gone", b"cno_such_module\nA\n."),
+        "gone.joblib cannot be read (ModuleNotFoundError: No module named 'no_such_module')",
+    ),
+    "dir": (
+        lambda folder: replaced(folder, "dir", Path.mkdir),
+        "no artifact at dir.joblib (Is a directory)",
+    ),
+    "link": (
+        lambda folder: replaced(folder, "link", lambda path: path.symlink_to("nowhere")),
+        "no artifact at link.joblib (No such file or directory)",
+    ),
+    "pipe": (
+        lambda folder: replaced(folder, "pipe", os.mkfifo),
+        "no artifact at pipe.joblib (not a regular file)",
+    ),
+    "mlserver": (
+        lambda folder: copied(folder, "mlserver/model.joblib"),
+        "model.joblib is passed over: a version of a model is NAME.joblib, NAME/3.joblib or "
+        "NAME/3/model.joblib",
+    ),
+    "deep": (
+        lambda folder: copied(folder, "deep/3/flat.joblib"),
+        "flat.joblib is passed over: a version of a model is",
+    ),
+}
+
+
+def test_bad_files_are_unavailable_with_their_reason_and_the_rest_is_served(
+    artifact: Path, folder: Path
+) -> None:
+    for path in HIDDEN:
+        copied(folder, path)
+    for make, _ in BAD.values():
+        make(folder)
+    with service(artifact, folder) as url:
+        assert ask(url, "line") == ("10", 10.0)
+        assert ask(url, "flat")[1] == 0.0
+        told = reasons(url)
+        assert told.keys() == BAD.keys()
+        for name, (_, reason) in BAD.items():
+            assert told[name].startswith(reason)
+            assert str(folder) not in told[name]
+            sentence = {"error": f"the model {name!r} is not loaded: {told[name]}"}
+            for verb, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer")):
+                reply = call(verb, f"{url}/v2/models/{name}{path}")
+                assert (reply.status, reply.json) == (503, sentence)
+            assert change(url, name, "load") == (400, {"error": told[name]})
+        assert call("GET", f"{url}/v2/health/ready").status == 200
+
+
+def test_a_file_that_is_mended_or_appears_later_is_found(artifact: Path, folder: Path) -> None:
+    half = copied(folder, "later.joblib")
+    half.write_bytes(b"half")
+    with service(artifact, folder) as url:
+        assert "not the file that its card describes" in reasons(url)["later"]
+        line(4.0, half, "later")
+        line(5.0, folder / "new" / "1.joblib", "new")
+        assert reasons(url) == {"later": "not loaded", "new": "not loaded"}
+        for name, slope in (("later", 4.0), ("new", 5.0)):
+            assert change(url, name, "load") == (200, {})
+            assert ask(url, name)[1] == slope
+        assert reasons(url) == {}
+
+
+def test_a_bad_version_does_not_hide_the_good_ones(artifact: Path, folder: Path) -> None:
+    (folder / "line" / "12.joblib").write_bytes(b"half")
+    with service(artifact, folder) as url:
+        assert ask(url, "line") == ("10", 10.0)
+        ready = call("GET", f"{url}/v2/models/line/versions/12/ready")
+        assert (ready.status, "no model card at line/12.json" in ready.json["error"]) == (503, True)
+        line(11.0, folder / "line" / "11.joblib")
+        (folder / "line" / "10.joblib").write_bytes(b"half")
+        assert change(url, "line", "load") == (200, {})
+        assert ask(url, "line") == ("11", 11.0)
+        assert ask(url, "line/versions/10") == ("10", 10.0)  # as it was loaded before
+        assert call("GET", f"{url}/v2/models/line").json["versions"] == ["11", "10", "2"]
+
+
+def test_the_index_says_which_served_files_have_changed(artifact: Path, folder: Path) -> None:
+    with service(artifact, folder) as url:
+        line(3.0, folder / "line" / "2.joblib")
+        (folder / "line" / "10.joblib").unlink()
+        entries = call("POST", f"{url}/v2/repository/index").json
+        told = {e["version"]: e["reason"] for e in entries if e["name"] == "line"}
+        changed = "its file has changed; load it to serve the file"
+        assert told == {"2": changed, "10": "its file is gone"}
+        assert ask(url, "line/versions/2") == ("2", 2.0)
+
+
+def test_the_folders_of_triton_are_read(artifact: Path, folder: Path) -> None:
+    for version in (1, 20):
+        line(float(version), folder / "tri" / str(version) / "model.joblib", "tri")
+    line(9.0, folder / "tri" / "9.joblib", "tri")
+    line(9.5, folder / "tri" / "9" / "model.joblib", "tri")
+    (folder / "tri" / "config.pbtxt").write_text("")
+    with service(artifact, folder) as url:
+        assert call("GET", f"{url}/v2/models/tri").json["versions"] == ["20", "9", "1"]
+        assert ask(url, "tri") == ("20", 20.0)
+        assert ask(url, "tri/versions/9") == ("9", 9.5)
+        assert reasons(url) == {"tri": "version 9 is already model.joblib"}
+
+
+def test_the_pipelines_model_may_lie_in_the_folder_under_another_name(
+    artifact: Path, folder: Path
+) -> None:
+    for each in (artifact, artifact.with_suffix(".json")):
+        shutil.copy(each, folder / f"current{each.suffix}")
+    with service(folder / "current.joblib", folder) as url:
+        assert call("POST", f"{url}/v2/models/iris/infer", json=QUESTION).status == 200
+        assert reasons(url) == {}
 
 
 def test_a_malformed_repository_request_is_refused(artifact: Path, folder: Path) -> None:

@@ -1,12 +1,19 @@
 """Which task an id belongs to, in progress and after."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from api.errors import Conflict
 from api.tasks.idempotency import MAX_ACCEPTED, TaskIds
-from streams.errors import IdConflict, PipelineUnavailable, TaskTooLarge, UnknownOutcome
+from streams.errors import (
+    IdConflict,
+    PipelineUnavailable,
+    ResultTimeout,
+    TaskTooLarge,
+    UnknownOutcome,
+)
 
 
 def request(of: TaskIds, task_id: str, digest: str, error: BaseException | None = None) -> None:
@@ -87,3 +94,33 @@ def test_memory_is_bounded_and_tasks_in_progress_are_not_forgotten() -> None:
         assert is_anothers(known, "waits", "2")
     assert "first" not in known
     assert len(known._accepted) == MAX_ACCEPTED
+
+
+def test_an_unconfirmed_task_is_accepted_once_it_is_confirmed() -> None:
+    async def main() -> None:
+        known = TaskIds()
+        late, failed = (asyncio.get_running_loop().create_future() for _ in range(2))
+        for task_id, delivery in (("late", late), ("failed", failed)):
+            with suppress(UnknownOutcome), known.reserve(task_id, "1") as on_sent:
+                on_sent(delivery)
+                raise UnknownOutcome
+            assert task_id not in known
+            assert known.is_unconfirmed(task_id)
+            assert is_anothers(known, task_id, "2")
+        late.set_result(None)
+        failed.set_exception(OSError())
+        await asyncio.sleep(0)
+        assert ("late" in known, known.is_unconfirmed("late")) == (True, False)
+        assert ("failed" in known, known.is_unconfirmed("failed")) == (False, True)
+        request(known, "failed", "1")  # a retry is confirmed
+        assert ("failed" in known, known.is_unconfirmed("failed")) == (True, False)
+
+    asyncio.run(main())
+
+
+def test_a_task_whose_result_is_late_is_accepted() -> None:
+    known = TaskIds()
+    with pytest.raises(ResultTimeout):
+        request(known, "a", "1", ResultTimeout("a", 1))
+    assert "a" in known
+    assert not known.is_unconfirmed("a")

@@ -6,14 +6,16 @@ single rows over 32 connections, then over one, then over 32 with a random fores
 The ceiling is the same stack, but it only reads the body and returns a constant response. Each
 server returns labels and probabilities, and its first response is checked.
 
-A ratio is ours over theirs: the median of the ratios of the rounds.
+A ratio is ours over theirs: the median of the ratios of the rounds. Requests over two seconds are
+counted in the server's row. A peer that cannot be started or answers with errors has null, and its
+reason is under `left_out`.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,60 +27,100 @@ from model.train import load, make_card, train
 from tests.benchmarks import command_line
 from tests.benchmarks.figures import ratio
 from tests.benchmarks.rest import servers, wrk
-from tests.benchmarks.rest.servers import CEILING, SERVERS
-from tests.benchmarks.rest.wrk import LoadResult
+from tests.benchmarks.rest.servers import CEILING, SERVERS, ServerFailed
+from tests.benchmarks.rest.wrk import LATE_SECONDS, LoadFailed, LoadResult
 from tests.benchmarks.workers import OURS
 from tests.processes import Pipeline, settings_for
 
 Loads = Mapping[str, Sequence[LoadResult]]
-WARM_UP_SECONDS = 1
+LeftOut = dict[str, str]  # the reason, by server
+WARM_UP_SECONDS, WARM_UP_CONNECTIONS = 1, 32
 
 
-def compare(
-    names: Sequence[str], artifact: Path, plan: Mapping[int, int], rounds: int
-) -> list[Loads]:
-    """Load the servers in alternating order, for each number of connections in `plan`.
+class Comparison:
+    """Loads the servers, one after the other. A peer that fails is left out from then on."""
 
-    Its values are the seconds of each load.
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self.left_out: LeftOut = {}
+
+    def run(self, artifact: Path, plan: Mapping[int, int], rounds: int) -> list[Loads]:
+        """Load the servers in alternating order, for each number of connections in `plan`.
+
+        Its values are the seconds of each load. Raises LoadFailed or ServerFailed if ours fails.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            with Pipeline(path, settings_for(path, artifact)) as pipeline, ExitStack() as stack:
+                running = self._start(pipeline, artifact, stack)
+                return [
+                    self._alternate(running, connections, seconds, rounds, path)
+                    for connections, seconds in plan.items()
+                ]
+
+    def _start(
+        self, pipeline: Pipeline, artifact: Path, stack: ExitStack
+    ) -> dict[str, servers.RunningServer]:
+        running: dict[str, servers.RunningServer] = {}
+        for name in self._names:
+            with self._excused(name):
+                running[name] = stack.enter_context(servers.serving(name, pipeline, artifact))
+        for name, server in running.items():
+            with self._excused(name):
+                wrk.run(
+                    server.url, server.body, WARM_UP_CONNECTIONS, WARM_UP_SECONDS, pipeline.folder
+                )
+        return running
+
+    @contextmanager
+    def _excused(self, name: str) -> Iterator[None]:
+        """Leave a peer out if the block fails."""
+        try:
+            yield
+        except (LoadFailed, ServerFailed) as e:
+            if name == OURS:
+                raise
+            self.left_out[name] = str(e)
+            print(f"{name} is left out: {e}", flush=True)
+
+    def _alternate(
+        self,
+        running: Mapping[str, servers.RunningServer],
+        connections: int,
+        seconds: int,
+        rounds: int,
+        folder: Path,
+    ) -> Loads:
+        loads: dict[str, list[LoadResult]] = {name: [] for name in self._names}
+        for n in range(rounds):
+            for name in list(running)[:: 1 if n % 2 == 0 else -1]:
+                if name in self.left_out:
+                    continue
+                with self._excused(name):
+                    server = running[name]
+                    done = wrk.run(server.url, server.body, connections, seconds, folder)
+                    loads[name].append(done)
+                    print(
+                        _line(f"c={connections:<3} round {n + 1}/{rounds}", name, done), flush=True
+                    )
+        return loads
+
+
+def _line(head: str, name: str, done: LoadResult) -> str:
+    late = f"  {done.late} over {LATE_SECONDS} s" if done.late else ""
+    return (
+        f"{head}  {name:12} {done.rate:9,.0f} requests/s"
+        f"  p50 {done.p50:8.3f} ms  p99 {done.p99:8.3f} ms{late}"
+    )
+
+
+def report(
+    many: Loads, one: Loads, forest: Loads, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The figures as they are printed: with 32 connections, with one, and with the forest.
+
+    A peer without loads has null.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        with Pipeline(path, settings_for(path, artifact)) as pipeline, ExitStack() as stack:
-            running = {
-                name: stack.enter_context(servers.serving(name, pipeline, artifact))
-                for name in names
-            }
-            for server in running.values():
-                wrk.run(server.url, server.body, max(plan), WARM_UP_SECONDS, path)
-            return [
-                _alternate(running, connections, seconds, rounds, path)
-                for connections, seconds in plan.items()
-            ]
-
-
-def _alternate(
-    running: Mapping[str, servers.RunningServer],
-    connections: int,
-    seconds: int,
-    rounds: int,
-    folder: Path,
-) -> Loads:
-    loads: dict[str, list[LoadResult]] = {name: [] for name in running}
-    for n in range(rounds):
-        for name in list(running)[:: 1 if n % 2 == 0 else -1]:
-            server = running[name]
-            done = wrk.run(server.url, server.body, connections, seconds, folder)
-            loads[name].append(done)
-            print(
-                f"c={connections:<3} round {n + 1}/{rounds}  {name:12} {done.rate:9,.0f} requests/s"
-                f"  p50 {done.p50:8.3f} ms  p99 {done.p99:8.3f} ms",
-                flush=True,
-            )
-    return loads
-
-
-def report(many: Loads, one: Loads, forest: Loads) -> dict[str, Any]:
-    """The figures as they are printed: with 32 connections, with one, and with the forest."""
     peers = [name for name in many if name != OURS]
     figures: dict[str, Any] = {
         f"ratio_{name}": ratio(_values(many[OURS], "rate"), _values(many[name], "rate"))
@@ -94,7 +136,10 @@ def report(many: Loads, one: Loads, forest: Loads) -> dict[str, Any]:
     for name in peers:
         if name != CEILING:
             key = f"ratio_{name}_forest"
-            figures[key] = ratio(_values(forest[OURS], "rate"), _values(forest[name], "rate"))
+            theirs = _values(forest.get(name, ()), "rate")
+            figures[key] = ratio(_values(forest[OURS], "rate"), theirs)
+    if left_out:
+        figures["left_out"] = dict(left_out)
     return {**figures, "c32": _medians(many), "c1": _medians(one), "forest": _medians(forest)}
 
 
@@ -102,14 +147,17 @@ def _values(loads: Sequence[LoadResult], field: str) -> list[float]:
     return [float(getattr(load, field)) for load in loads]
 
 
-def _medians(loads: Loads) -> dict[str, dict[str, float]]:
+def _medians(loads: Loads) -> dict[str, dict[str, float] | None]:
+    return {name: _median(done) if done else None for name, done in loads.items()}
+
+
+def _median(done: Sequence[LoadResult]) -> dict[str, float]:
+    late = sum(load.late for load in done)
     return {
-        name: {
-            "requests_per_second": round(median(_values(done, "rate"))),
-            "p50_ms": round(median(_values(done, "p50")), 3),
-            "p99_ms": round(median(_values(done, "p99")), 3),
-        }
-        for name, done in loads.items()
+        "requests_per_second": round(median(_values(done, "rate"))),
+        "p50_ms": round(median(_values(done, "p50")), 3),
+        "p99_ms": round(median(_values(done, "p99")), 3),
+        **({f"over_{LATE_SECONDS}_s": late} if late else {}),
     }
 
 
@@ -142,10 +190,11 @@ def main() -> None:
         light, heavy = Path(folder) / "iris.joblib", Path(folder) / "forest.joblib"
         artifacts.save(*train(seed=0), light)
         save_forest(heavy)
-        many, one = compare(names, light, {32: args.seconds, 1: args.seconds}, args.rounds)
-        peers = [name for name in names if name != CEILING]
-        [forest] = compare(peers, heavy, {32: args.seconds}, args.rounds)
-    print(json.dumps(report(many, one, forest)))
+        simple = Comparison(names)
+        many, one = simple.run(light, {32: args.seconds, 1: args.seconds}, args.rounds)
+        costly = Comparison([name for name in names if name not in (CEILING, *simple.left_out)])
+        [forest] = costly.run(heavy, {32: args.seconds}, args.rounds)
+    print(json.dumps(report(many, one, forest, {**simple.left_out, **costly.left_out})))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ MLServer, BentoML and FastAPI run in virtual environments of their own (see `wor
 
 import json
 import re
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ _OUTPUTS = [{"name": "predict"}, {"name": "predict_proba"}]
 _INFER = "/v2/models/iris/infer"
 _UVICORN = ("--no-access-log", "--log-level", "warning")
 START_SECONDS = 90.0
+
+
+class ServerFailed(Exception):
+    """A server cannot be started, or answers something else; `str()` gives the reason."""
 
 
 class Server(NamedTuple):
@@ -67,12 +72,12 @@ class RunningServer(NamedTuple):
 
 @contextmanager
 def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[RunningServer]:
-    """Start a server; yields after its first response, AssertionError if it is wrong."""
+    """Start a server; yields after its first response. Raises ServerFailed."""
     server, port = SERVERS[name], free_port()
     folder = _mlserver_folder(pipeline.folder, artifact, port)
     program, *arguments = (part.format(port=port, folder=folder) for part in server.command)
     if server.environment is not None:
-        program = str(environment(server.environment) / "bin" / program)
+        program = str(_environment(server.environment) / "bin" / program)
     process = pipeline.start(program, *arguments, env={"PETAL_MODEL": str(artifact)})
     running = RunningServer(
         process, f"http://127.0.0.1:{port}{server.path}", json.dumps(server.body).encode()
@@ -84,17 +89,27 @@ def serving(name: str, pipeline: Pipeline, artifact: Path) -> Iterator[RunningSe
         process.stop()  # a kill would leave BentoML's children behind
 
 
+def _environment(name: str) -> Path:
+    try:
+        return environment(name)
+    except (subprocess.CalledProcessError, OSError) as e:
+        raise ServerFailed(f"its virtual environment cannot be created: {e}") from e
+
+
 def _check(name: str, running: RunningServer) -> None:
     """Wait for the first response; it must have a label and three probabilities."""
 
     def respond() -> str | None:
         if running.process.exit_code is not None:
-            raise AssertionError(f"{name} ended:\n{running.process.output[-2000:]}")
+            raise ServerFailed(f"{name} ended: {running.process.output[-2000:]}")
         return post(running)
 
-    response = wait_until(respond, START_SECONDS, f"{name} responds")
+    try:
+        response = wait_until(respond, START_SECONDS, f"{name} responds")
+    except AssertionError as e:
+        raise ServerFailed(str(e)) from e
     if "setosa" not in response or len(re.findall(r"\d\.\d|\de-", response)) < 3:
-        raise AssertionError(f"{name} returned an unexpected response: {response}")
+        raise ServerFailed(f"{name} returned an unexpected response: {response}")
 
 
 def post(running: RunningServer) -> str | None:

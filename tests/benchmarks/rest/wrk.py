@@ -13,39 +13,52 @@ wrk.body = [==[{body}]==]
 done = function(summary, latency, requests)
   local e = summary.errors
   print(string.format(
-    '\\n{{"requests": %d, "us": %d, "failed": %d, "p50_us": %d, "p99_us": %d}}',
-    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+    '\\n{{"requests": %d, "us": %d, "failed": %d, "late": %d, "p50_us": %d, "p99_us": %d}}',
+    summary.requests, summary.duration, e.connect + e.read + e.write + e.status, e.timeout,
     latency:percentile(50), latency:percentile(99)))
 end
 """
 
 
+LATE_SECONDS = 2
+
+
+class LoadFailed(RuntimeError):
+    """A server did not answer, or answered with errors; `str()` gives the reason."""
+
+
 class LoadResult(NamedTuple):
-    """Requests per second, and latencies in milliseconds."""
+    """Requests per second, latencies in milliseconds, and requests that took over LATE_SECONDS."""
 
     rate: float
     p50: float
     p99: float
+    late: int = 0
 
 
 def run(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> LoadResult:
-    """Repeat one request over `connections` connections; RuntimeError if one of them fails."""
+    """Repeat one request over `connections` connections; LoadFailed if one of them fails."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise RuntimeError("wrk is not installed; run: apt-get install wrk")
     script = folder / "request.lua"
     script.write_text(SCRIPT.format(body=body.decode()))
     done = subprocess.run(
-        [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url],
-        capture_output=True, text=True, check=True,
+        [
+            wrk, "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={LATE_SECONDS}s",
+            "-s", str(script), url,
+        ],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode:
+        raise LoadFailed(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
     return parse(done.stdout)
 
 
 def parse(output: str) -> LoadResult:
-    """The figures in wrk's output; RuntimeError if a request failed, or none was made."""
+    """The figures in wrk's output; LoadFailed if a request failed, or none was answered."""
     found = json.loads(output.strip().splitlines()[-1])
     if found["failed"] or not found["requests"]:
-        raise RuntimeError(f"{found['failed']} of {found['requests']} requests failed")
+        raise LoadFailed(f"{found['failed']} of {found['requests']} requests failed")
     rate = found["requests"] / found["us"] * 1e6
-    return LoadResult(rate, found["p50_us"] / 1000, found["p99_us"] / 1000)
+    return LoadResult(rate, found["p50_us"] / 1000, found["p99_us"] / 1000, found.get("late", 0))

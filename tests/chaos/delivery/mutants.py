@@ -32,6 +32,7 @@ class Cut(Producer):
         partition: int,
         messages: Iterable[tuple[bytes | None, bytes | None]],
         headers: Sequence[list[tuple[str, bytes]]] = (),
+        time_ms: int | None = None,
     ) -> list[Awaitable[Any]]:
         records: list[Record] = [
             (key, value, head)
@@ -40,7 +41,7 @@ class Cut(Producer):
         deliveries: list[Awaitable[Any]] = []
         for batch in self.spoil(list(_batches(records))):
             pairs, heads = [(key, value) for key, value, _ in batch], [head for *_, head in batch]
-            deliveries += await super().send_all(topic, partition, pairs, heads)
+            deliveries += await super().send_all(topic, partition, pairs, heads, time_ms)
         return deliveries
 
     def spoil(self, batches: list[list[Record]]) -> list[list[Record]]:

@@ -16,7 +16,7 @@ from streams.transport.producer import BATCH_BYTES
 PRODUCE, FETCH = 0, 1
 # The versions that aiokafka 0.14 sends and can decode; other clients use later ones.
 MAX_PRODUCE, MAX_FETCH = 7, 11
-REFUSED = 10  # MESSAGE_TOO_LARGE: clients do not retry it
+REFUSED = 29  # TOPIC_AUTHORIZATION_FAILED: nobody can go on, and clients do not retry it
 REQUEST = struct.Struct(">hhih")  # key, version, correlation, length of the client's name
 # A record batch's base offset, length, leader epoch, magic, CRC, attributes, offset of the last
 # record within the batch, time of the first in milliseconds.
@@ -55,10 +55,12 @@ class Wire:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.fetches: list[int] = []
+        self.code = REFUSED
         self._refusing = False
 
-    def refuse_a_further_batch(self) -> None:
+    def refuse_a_further_batch(self, code: int = REFUSED) -> None:
         """Refuse the next batch that continues an accepted batch of the same chunk."""
+        self.code = code
         self._refusing = True
 
     @property
@@ -121,7 +123,7 @@ class Connection:
         reply = kind.decode(frame[4:])
         if kind.API_KEY == PRODUCE:
             refused = self._refused.pop(correlation)
-            _add(refused, reply)
+            _add(refused, reply, self._wire.code)
             self._note_reply(reply, self._sent.pop(correlation))
             return frame[:4] + bytes(reply.encode()) if refused else frame
         with_tasks = [part for _, parts in reply.topics for part in parts if part[-1]]
@@ -147,11 +149,11 @@ def _without(refused: Sequence[Batch], request: Any) -> bytes:
     return bytes(request.encode())
 
 
-def _add(refused: Sequence[Batch], reply: Any) -> None:
+def _add(refused: Sequence[Batch], reply: Any, code: int) -> None:
     """Report the refused batches in a reply."""
     columns = 3 if reply.API_VERSION < 2 else 4 if reply.API_VERSION < 5 else 5
     for batch in refused:
-        part = (batch.partition, REFUSED, *[-1] * (columns - 2))
+        part = (batch.partition, code, *[-1] * (columns - 2))
         reply.topics.append((batch.topic, [part]))
 
 

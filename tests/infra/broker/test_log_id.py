@@ -1,5 +1,6 @@
 import asyncio
 import io
+from typing import Any
 
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
@@ -19,10 +20,10 @@ from tests.processes import Pipeline
 ID = bytes(range(16))
 
 
-def metadata(*topics: tuple[int, str, bytes]) -> MetadataResponseV10:
-    partitions = [(0, 0, 1, 0, [1], [1], [], {})]
-    answers = [(code, name, key, False, partitions, 0, {}) for code, name, key in topics]
-    broker = (1, "kafka.example", 9092, None, {})
+def metadata(*topics: tuple[int, str, bytes]) -> Any:
+    partitions: Any = [(0, 0, 1, 0, [1], [1], [], {})]
+    answers: Any = [(code, name, key, False, partitions, 0, {}) for code, name, key in topics]
+    broker: Any = (1, "kafka.example", 9092, None, {})
     response = MetadataResponseV10(0, [broker], "cluster", 1, answers, 0, {})
     return MetadataResponseV10.decode(io.BytesIO(response.encode()))
 

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from model.artifact import Loaded
+from model.card import Feature
 from model.predict import predict
+from model.train import describe, make_card
 from streams.codec import decode_result, decode_results, input_digest
 from streams.events import Failure, Position, Result, new_id
 from streams.processing.decoder import DeadLetter
 from streams.processing.processor import Processor
 from streams.records import Columns
+from tests.estimators import BROKEN, Breaker
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 ID = "0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11"
@@ -235,3 +238,40 @@ def test_a_chunks_answers_can_be_read_back_in_one_go(processor: Processor) -> No
     values = [value for _, value in processed.results]
     one_by_one = [decode_result(value) for value in values]
     assert decode_results(values) == one_by_one
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_a_task_that_fails_in_an_unforeseen_way_is_found_and_all_others_are_answered(
+    kind: str,
+) -> None:
+    X = np.arange(8.0).reshape(4, 2)
+    model = Breaker(kind).fit(X, X[:, 0])
+    card = make_card("breaker", model, describe(X, ["a", "b"]))
+    processor = Processor(Loaded(model, card), "host-1", max_rows=10)
+    ids = [new_id() for _ in range(9)]
+    rows = [[13.0 if n == 5 else float(n), 1.0] for n in range(9)]
+    tasks = [task([row], id=i) for row, i in zip(rows, ids, strict=True)]
+    processed = processor.process(0, batch(*tasks, keys=[i.encode() for i in ids]))
+    results = [decode_result(value) for _, value in processed.results]
+    assert [(r.id, r.task.offset) for r in results] == list(zip(ids, range(40, 49), strict=True))
+    code = BROKEN[kind]
+    assert {r.id: r.error.code for r in results if r.error} == ({ids[5]: code} if code else {})
+    answered = [row[0] for row in rows if row[0] != 13.0 or not code]
+    assert [r.y for r in results if r.error is None] == [[label] for label in answered]
+
+
+def test_a_text_that_json_cannot_hold_fails_for_its_own_task_alone() -> None:
+    model = Breaker().fit([[1.0, 2.0]], [1.0])
+    features = [Feature(name="kind", type="text", categories=("a",)), Feature(name="size")]
+    card = make_card("texts", model, features)
+    processor = Processor(Loaded(model, card), "host-1", max_rows=10)
+    raw = b'{"v":1,"id":"%s","X":[["\\ud800",1]],"at":1}' % ID.encode()
+    results = [decode_result(v) for _, v in processor.process(0, batch(raw, raw)).results]
+    assert [r.error is not None for r in results] == [True, True]
+
+
+def test_a_value_that_is_too_large_after_decompression_is_not_parsed(processor: Processor) -> None:
+    large = b'{"v":1,"id":"%s","X":[%s' % (ID.encode(), b"[1,2,3,4]," * 500_000)
+    processed = processor.process(0, batch(task(ROWS[:1]), large, task(ROWS[:1])))
+    assert [decode_result(value).task.offset for _, value in processed.results] == [40, 42]
+    assert processed.dead_letters == [DeadLetter(ID.encode(), large, 41, "too_large")]

@@ -161,3 +161,32 @@ def test_a_failed_chunk_leaves_neither_rows_nor_offset(path: Path) -> None:
         apply(store, 0, 1, twice)
     assert dump(path) == before
     assert apply(store, 0, 1, records(result(1), first=1)) == Applied(new=1)
+
+
+@pytest.mark.parametrize("place", [0, 33, 69])
+def test_a_record_that_sqlite_does_not_take_costs_only_itself(path: Path, place: int) -> None:
+    answers = [result(n) for n in range(70)]
+    store = Store(path, "cluster")
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON result_block "
+            f"WHEN instr(NEW.answers, '{answers[place].id}') BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    parts = [
+        Chunk("results", 0, 0, records(*answers)),
+        Chunk("results", 1, 5, records(result(5), first=5)),
+    ]
+    applied = store.apply_all([read(part) for part in parts])
+    assert applied == Applied(new=70, unreadable=1)
+    assert store.next_offsets() == {0: 70, 1: 6}
+    with Reader(path) as reader:
+        found = {row["task_id"] for row in reader.rows()}
+        assert found >= {a.id for n, a in enumerate(answers) if n != place}
+        assert answers[place].id not in found
+        assert reader.audit().consistent
+    with sqlite3.connect(path) as db:
+        [(offset, reason, value)] = db.execute('SELECT "offset", reason, value FROM unreadable')
+    assert (offset, reason, value) == (
+        place, "not stored: IntegrityError", encode(answers[place])
+    )  # fmt: skip
+    assert store.apply_all([read(part) for part in parts]) == Applied(replayed=71)

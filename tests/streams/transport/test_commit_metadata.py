@@ -1,6 +1,6 @@
 import pytest
 
-from streams.transport.commit_metadata import CommitMetadata, decode, encode
+from streams.commit_metadata import CommitMetadata, decode, encode, is_of_log
 
 
 def test_metadata_survives_the_broker() -> None:
@@ -22,3 +22,12 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 )
 def test_a_string_of_another_program_says_nothing(text: str | None) -> None:
     assert decode(text) == CommitMetadata()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "is_believed"),
+    [("", True), ("7f3c", True), ('{"log":"c/1"}', True), ('{"log":"c"}', True),
+     ('{"log":"c/2"}', False), ('{"log":"d"}', False)],
+)  # fmt: skip
+def test_an_offset_of_another_log_is_not_believed(metadata: str, is_believed: bool) -> None:
+    assert is_of_log(metadata, "c/1") is is_believed

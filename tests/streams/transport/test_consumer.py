@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,7 @@ from infra.process.gc import collect_regularly
 from infra.process.status import State
 from streams import application
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.attempts import Attempts, AttemptSettings, FileCounter
 from streams.transport.consumer import Consumer
 from streams.transport.driver import ProjectingConsumer
 from streams.transport.producer import Producer
@@ -193,6 +195,41 @@ def test_an_ack_of_an_older_generation_moves_nothing(make_app: Apps) -> None:
         assert consumer.ack_chunk(message) is False, "acknowledged twice"
         assert now.next == moved
     assert consumer._new_offset(tp) == 15
+
+
+def test_a_chunk_without_an_ack_is_pending_during_a_rebalance_too(make_app: Apps) -> None:
+    """The rebalance waits for it, so nothing else would end a chunk that never returns."""
+    consumer = make_app().consumer
+    tp = TP("tasks", 0)
+    consumer.app.rebalancing = True
+    before = consumer.pending()
+    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
+    message.first, message.last, message.mark = 10, 14, Watermark(10, generation=1)
+    consumer.track_message(message)
+    meanwhile = consumer.pending()
+    consumer.ack_chunk(message)
+    assert [before, meanwhile, consumer.pending()] == [False, True, False]
+
+
+@pytest.mark.parametrize(("in_hand", "ends"), [(False, 0), (True, 1)])
+def test_an_attempt_counts_unless_its_partition_is_given_up_with_no_chunk_in_hand(
+    make_app: Apps, tmp_path: Path, in_hand: bool, ends: int
+) -> None:
+    consumer = make_app().consumer
+    tp = TP("tasks", 0)
+    settings = AttemptSettings(folder=tmp_path, group="petal-worker", embedded=True, window=9)
+    consumer._attempts = Attempts(settings, consumer._thread, lambda: "a-log")
+    consumer._marks[tp] = Watermark(10, generation=1)
+    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
+    if in_hand:
+        consumer.track_message(message)
+
+    async def give_up() -> int:
+        await consumer._attempts.begin(tp, 1, 10, 20)
+        await consumer._reset_attempts(tp)
+        return await FileCounter(tmp_path, "petal-worker", lambda: "a-log").read(tp, 10)
+
+    assert consumer.loop.run_until_complete(give_up()) == ends
 
 
 class Knot:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from infra.broker.log_id import is_same_log
+
 
 class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a process commits beside an offset; an empty field is not known.
@@ -29,3 +31,9 @@ def decode(text: str | None) -> CommitMetadata:
         return _decode(text or "")
     except (msgspec.DecodeError, UnicodeEncodeError):
         return CommitMetadata()
+
+
+def is_of_log(text: str | None, log: str) -> bool:
+    """Whether the metadata names this log, or none: the embedded broker keeps no metadata."""
+    named = decode(text).log
+    return not named or is_same_log(named, log)

@@ -1,0 +1,69 @@
+"""The numbered text lines of a byte stream, in UTF-8, or in UTF-16 or UTF-32 with a mark."""
+
+import codecs
+import io
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from cli.input.errors import UnreadableLine
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+MARKED = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+MAX_MARK_BYTES = 4
+DAMAGED = "\ufffd"  # what a decoder of UTF-16 puts in place of bytes that it cannot decode
+
+
+class Lines(Iterator[str]):
+    """Iterates over lines with their endings. Lines can be put back, to be read another way."""
+
+    def __init__(self, stream: "io.BufferedReader[Any]") -> None:
+        head = stream.peek(MAX_MARK_BYTES)
+        encoding = next((name for mark, name in MARKED.items() if head.startswith(mark)), None)
+        self._marked = encoding is not None
+        self._text = io.TextIOWrapper(
+            stream,
+            encoding=encoding or "utf-8-sig",
+            errors="replace" if encoding else "surrogateescape",
+            newline="",  # an ending within quotes belongs to the text
+        )
+        self._back: deque[str] = deque()
+        self.number = 0  # of the line that was read last, from 1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._back.popleft() if self._back else self._text.readline()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        return line
+
+    def put_back(self, lines: Sequence[str]) -> None:
+        """Read these lines again, in this order, before the others."""
+        self._back.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+    def check(self, text: str) -> None:
+        """Raise UnreadableLine if the text could not be decoded."""
+        if "\0" in text:
+            raise UnreadableLine(
+                "not UTF-8: there are NUL bytes; if the file is UTF-16 without a byte order mark, "
+                "convert it: iconv -f utf-16le -t utf8"
+            )
+        if self._marked and DAMAGED in text:
+            raise UnreadableLine(f"not {self._text.encoding.upper()}: some bytes are damaged")
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            byte = ord(text[e.start]) & 0xFF
+            raise UnreadableLine(
+                f"not UTF-8: byte 0x{byte:02x} after {text[max(0, e.start - 20) : e.start]!r}; "
+                "convert the file, for example from Latin-1: iconv -f latin1 -t utf8"
+            ) from e

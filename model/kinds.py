@@ -1,0 +1,218 @@
+"""What a model was fitted on: learnt from its training data, or tried on the fitted model.
+
+`describe_column` reads it from the training data. `settle` finds out what a card that was written
+by hand leaves open: it predicts rows of the card with each form that a value can have.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+
+from model.card import MAX_INTEGER, Card, Feature
+from model.errors import CardError, PredictError
+from model.predict import matrix, predictor
+from model.table import dtype_of, table_for
+
+Features = tuple[Feature, ...]
+
+_TYPES: dict[type, Any] = {bool: "boolean", int: "integer", float: "number", str: "text"}
+TRIED_ROWS = 24
+UNSEEN, UNSEEN_NUMBER = "\x00", 987654.0  # no training data have them
+
+
+def describe_column(name: str, column: Any, unit: str = "") -> Feature:
+    """A feature from its column in the training data, a Series of pandas or an array.
+
+    Raises CardError for values that are not all numbers, all booleans or all texts. Whole numbers
+    that JSON does not carry exactly (beyond 2^53) make a feature of the type number.
+    """
+    values = np.asarray(column, dtype=object).tolist()
+    gaps = [marker for marker in map(_marker_of, values) if marker]
+    present = [_plain(value) for value in values if not _marker_of(value)]
+    feature = Feature(
+        name=name, unit=unit, type=_type_of(name, present), nullable=bool(gaps),
+        missing=max(gaps, key=gaps.count) if gaps else "",
+    )  # fmt: skip
+    if feature.type in ("number", "integer"):
+        finite = [float(value) for value in present if -np.inf < value < np.inf]
+        low, high = (min(finite), max(finite)) if finite else (None, None)
+        feature = replace(feature, minimum=low, maximum=high)
+    if feature.type == "text":
+        known = getattr(column.dtype, "categories", ())
+        feature = replace(feature, categories=tuple(map(str, known)))
+    return _with_dtype(feature, column)
+
+
+def _marker_of(value: Any) -> Any:
+    """The name of a missing value, or an empty text for any other."""
+    if value is None:
+        return "none"
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return "na"
+    return "nan" if isinstance(value, float | np.floating) and value != value else ""
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _type_of(name: str, values: Sequence[Any]) -> Any:
+    types = set(map(type, values))
+    if types == {bool}:
+        return "boolean"
+    if types == {int} and max(map(abs, values)) <= MAX_INTEGER:
+        return "integer"
+    if types and types <= {str}:
+        return "text"
+    if types <= {bool, int, float}:
+        return "number"
+    raise CardError(f"column {name!r} holds values that are neither all numbers nor all texts")
+
+
+def _with_dtype(feature: Feature, column: Any) -> Feature:
+    """The feature with the dtype of the column, where that is not the usual one."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "UT":  # numpy's texts; given as objects
+        return feature
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":  # it has no other marker than NaN
+        feature = replace(feature, missing="")
+    if feature.type == "number" and isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return feature
+    is_array = isinstance(column, np.ndarray)
+    is_usual = str(dtype) == dtype_of(feature) and (is_array or feature.type != "text")
+    return feature if is_usual else replace(feature, dtype=str(dtype))
+
+
+class _Question(NamedTuple):
+    """Which of the forms a feature had at fit: the first, unless the model shows another.
+
+    `values` are tried in its column. `unseen` is a value that the training data surely lack, None
+    where there is none.
+    """
+
+    forms: Sequence[Feature]
+    values: Sequence[Any]
+    unseen: Any
+
+
+def settle(model: Any, card: Card) -> Card:
+    """The card with what it leaves open: the data that `model` was fitted on, and its answers.
+
+    A missing value without a marker and a whole number without a type may have had several forms.
+    One is right if the model takes it, and answers otherwise than for a value that it has never
+    seen. Where that does not decide, it is the first.
+    """
+    features = card.features
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for ask in (_ask_for_whole_numbers, _ask_for_missing):
+            asked = {n: question for n, f in enumerate(features) if (question := ask(f))}
+            features = _answer(model, features, asked)
+        settled = replace(card, features=features)
+        return replace(settled, output=_output(model, settled))
+
+
+def _ask_for_whole_numbers(feature: Feature) -> _Question | None:
+    span = [value for value in (feature.minimum, feature.maximum) if value is not None]
+    if feature.type != "number" or feature.dtype or not span or any(value % 1 for value in span):
+        return None
+    forms = [feature, replace(feature, type="integer")]
+    if set(span) == {0, 1}:
+        forms.append(replace(feature, type="boolean"))
+    return _Question(forms, span, span[0] + 0.5)
+
+
+def _ask_for_missing(feature: Feature) -> _Question | None:
+    if not feature.nullable or feature.missing or feature.dtype:
+        return None
+    forms = [replace(feature, missing="nan"), replace(feature, missing="none")]
+    if feature.type in ("number", "integer"):
+        forms[1] = replace(forms[1], dtype="object")
+        forms.append(replace(forms[0], dtype="object"))
+    unseen = {"text": UNSEEN, "boolean": None}.get(feature.type, UNSEEN_NUMBER)
+    return _Question(forms, [None], unseen)
+
+
+def _answer(model: Any, features: Features, asked: dict[int, _Question]) -> Features:
+    """First all questions together: mostly the form makes no difference, and columns of one array
+    have one. Then each alone."""
+    if not asked:
+        return features
+    most = max(len(question.forms) for question in asked.values())
+    together = [
+        {n: q.forms[min(k, len(q.forms) - 1)] for n, q in asked.items()} for k in range(most)
+    ]
+    features, is_clear = _choose(model, features, together, asked)
+    if is_clear or len(asked) == 1 or _is_array_of_numbers(model, features):
+        return features
+    for n, question in asked.items():
+        each = [{n: form} for form in question.forms]
+        features, _ = _choose(model, features, each, {n: question})
+    return features
+
+
+def _is_array_of_numbers(model: Any, features: Features) -> bool:
+    is_array = not hasattr(model, "feature_names_in_")
+    return is_array and all(feature.type != "text" for feature in features)
+
+
+def _choose(
+    model: Any, features: Features, forms: list[dict[int, Feature]], asked: dict[int, _Question]
+) -> tuple[Features, bool]:
+    """The features with the right one of the forms, and whether all forms were alike."""
+    made = [tuple(form.get(n, f) for n, f in enumerate(features)) for form in forms]
+    rows = _rows(features, {n: question.values for n, question in asked.items()})
+    outcomes = [(each, _outcome(model, each, rows)) for each in made]
+    working = [(each, outcome) for each, outcome in outcomes if outcome is not None]
+    if not working:
+        return features, False
+    first, expected = working[0]
+    if len(working) == len(made) and all(outcome == expected for _, outcome in working):
+        return first, True
+    blank = None
+    if all(question.unseen is not None for question in asked.values()):
+        unseen = _rows(features, {n: [question.unseen] for n, question in asked.items()})
+        blank = _outcome(model, made[0], unseen)
+    telling = [each for each, outcome in working if outcome != blank]
+    return next(iter(telling), first), False
+
+
+def _rows(features: Features, given: dict[int, Sequence[Any]]) -> list[list[Any]]:
+    """Rows of values that the card names, and of the given ones in their columns."""
+    columns = [given.get(n) or _examples(feature) for n, feature in enumerate(features)]
+    return [[column[n % len(column)] for column in columns] for n in range(TRIED_ROWS)]
+
+
+def _examples(feature: Feature) -> Sequence[Any]:
+    if feature.type == "text":
+        return feature.categories or ("",)
+    if feature.type == "boolean":
+        return (False, True)
+    span = [value for value in (feature.minimum, feature.maximum) if value is not None]
+    return span or (0.0,)
+
+
+def _outcome(model: Any, features: Features, rows: list[list[Any]]) -> Any:
+    """What the model computes for the rows, as much of it as it shows; None if it fails."""
+    numeric = all(f.type in ("number", "integer") and not f.nullable for f in features)
+    try:
+        table = table_for(model, features)(matrix(rows, numeric))
+        for method in ("predict_proba", "decision_function", "predict"):
+            if hasattr(model, method):
+                return np.asarray(getattr(model, method)(table)).tolist()
+    except Exception:  # an estimator can raise anything
+        return None
+    return None
+
+
+def _output(model: Any, card: Card) -> Any:
+    """The type of a regressor's answers; of a model that fails for the row, a number."""
+    row = [_examples(feature)[0] for feature in card.features]
+    try:
+        [value] = predictor(model, card)(matrix([row], card.numeric)).y
+    except PredictError:
+        return "number"
+    return "number" if card.kind == "classifier" else _TYPES[type(value)]

@@ -1,0 +1,162 @@
+"""Processes one record at a time for a worker, in a process of its own.
+
+A record that ends this process, blocks it or takes all memory costs no other record; see
+`streams.processing.isolation`. Messages are frames of MessagePack behind their length of four
+bytes: a Job and then Orders on standard input; Ready, and for each order Begun (if it is a task
+that the model can predict) and Done on what was standard output.
+"""
+
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import msgspec
+from msgspec import Struct
+from threadpoolctl import threadpool_limits
+
+from infra.process.memory import end_first
+from infra.process.parent import end_with_parent
+from model import artifact
+from model.errors import ArtifactError
+from streams.codec import input_digest
+from streams.events import Failure
+from streams.processing.decoder import DeadLetter
+from streams.processing.processor import ERRORS, KeyValue, Processed, Processor
+from streams.records import Columns
+
+LENGTH_BYTES = 4
+OOM_SCORE = 1000
+
+
+class Job(Struct):
+    """What a child is for. `sha256`: of the model's artifact. `memory`: bytes beside the model."""
+
+    parent: int
+    model: str
+    sha256: str
+    worker: str
+    max_rows: int
+    memory: int
+
+
+class Order(Struct):
+    """One record of `tasks`."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Ready(Struct, tag=True):
+    """The model is loaded."""
+
+
+class Begun(Struct, tag=True):
+    """The record is a task; `digest` is that of its rows."""
+
+    task_id: str
+    digest: str
+
+
+class Done(Struct, tag=True):
+    """The fields of `Processed`."""
+
+    results: list[KeyValue]
+    offsets: list[int]
+    failures: dict[int, Failure]
+    dead_letters: list[DeadLetter]
+
+
+Reply = Ready | Begun | Done
+encode = msgspec.msgpack.Encoder().encode
+decode_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_decode_job = msgspec.msgpack.Decoder(Job).decode
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+
+
+def frame(message: Struct) -> bytes:
+    """A message behind its length."""
+    data = encode(message)
+    return len(data).to_bytes(LENGTH_BYTES, "big") + data
+
+
+class Pipe:
+    """Frames of this process's two pipes."""
+
+    def __init__(self, orders: BinaryIO, replies: BinaryIO) -> None:
+        self._orders, self._replies = orders, replies
+
+    def receive(self) -> bytes:
+        """The next frame's message; ends the process when the parent has closed the pipe."""
+        length = self._orders.read(LENGTH_BYTES)
+        if len(length) < LENGTH_BYTES:
+            raise SystemExit(0)
+        return self._orders.read(int.from_bytes(length, "big"))
+
+    def send(self, message: Struct) -> None:
+        self._replies.write(frame(message))
+        self._replies.flush()
+
+
+def _take_pipes() -> Pipe:
+    """Keep the pipes from the estimator: it reads nothing, and its output goes to stderr."""
+    orders, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return Pipe(orders, replies)
+
+
+def _limit_memory(budget: int) -> None:
+    """Let this process take `budget` more bytes; more is a MemoryError, or ends it."""
+    end_first(OOM_SCORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = pages * resource.getpagesize() + budget
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _load(job: Job) -> Processor:
+    try:
+        loaded = artifact.load(Path(job.model))
+    except ArtifactError as e:
+        _end(str(e))
+    if loaded.card.sha256 != job.sha256:
+        _end(f"{job.model} was replaced")
+    return Processor(loaded, job.worker, job.max_rows)
+
+
+def _end(reason: str) -> NoReturn:
+    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    raise SystemExit(os.EX_CONFIG)
+
+
+def _process(processor: Processor, order: Order, pipe: Pipe) -> Processed:
+    columns = Columns([order.offset], [order.key], [order.value])
+    with suppress(*ERRORS):  # `process` meets them again and answers them
+        for task in processor.decode(columns).batch.tasks:
+            pipe.send(Begun(task.id, input_digest(task.X)))
+    return processor.process(order.partition, columns)
+
+
+def main() -> None:
+    """Process orders until the parent closes the pipe."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)  # a signal to the whole group is the parent's
+    pipe = _take_pipes()
+    job = _decode_job(pipe.receive())
+    end_with_parent(signal.SIGKILL, job.parent)
+    threadpool_limits(1)
+    processor = _load(job)
+    _limit_memory(job.memory)
+    pipe.send(Ready())
+    while True:
+        pipe.send(Done(*_process(processor, _decode_order(pipe.receive()), pipe)))
