@@ -90,14 +90,15 @@ class Contents(NamedTuple):
     def as_unreadable(self, reason: str) -> "Contents":
         """The same offsets with none of their records stored as a result."""
         kept = [value[:UNREADABLE_KEPT] for value in self.values]
-        failed = zip(self.offsets, kept, strict=True)
+        ids = [self.ids[n : n + ID_LENGTH].decode() for n in range(0, len(self.ids), ID_LENGTH)]
+        failed = zip(self.offsets, kept, ids, strict=True)
         return self._replace(
             offsets=[],
             timestamps=[],
             ids=b"",
             values=[],
-            unreadable=[UnreadableRecord(offset, reason, value) for offset, value in failed]
-            + [UnreadableRecord(u.offset, reason, None) for u in self.unreadable],
+            unreadable=[UnreadableRecord(o, reason, value, i) for o, value, i in failed]
+            + [UnreadableRecord(u.offset, reason, None, u.task_id) for u in self.unreadable],
         )
 
     def runs(self) -> Iterator[tuple[int, int]]:
