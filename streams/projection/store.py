@@ -82,9 +82,14 @@ def _halves(parts: Sequence[Contents]) -> tuple[Sequence[Contents], Sequence[Con
     if len(parts) > 1:
         return parts[: len(parts) // 2], parts[len(parts) // 2 :]
     [part] = parts
-    offsets = sorted([*part.offsets, *(u.offset for u in part.unreadable)])
+    offsets = _offsets(part)
     middle = offsets[len(offsets) // 2]  # each half has records, so that offsets move
     return [part.until(middle)], [part.since(middle)]
+
+
+def _offsets(part: Contents) -> list[int]:
+    """The offsets of its records, each once."""
+    return sorted({*part.offsets, *(u.offset for u in part.unreadable)})
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -169,12 +174,12 @@ class Store:
 
     def _apply_halves(self, parts: Sequence[Contents], error: Exception) -> Applied:
         """Store what can be stored; the record that SQLite does not take alone is unreadable."""
-        if len(parts) == 1 and parts[0].records == 1:
+        if len(parts) == 1 and len(_offsets(parts[0])) == 1:
             failed = parts[0].as_unreadable(f"not stored: {type(error).__name__}")
-            [record] = failed.unreadable
             logger.error(
-                "results[%d] offset %d is not stored: %r", failed.partition, record.offset, error
-            )
+                "results[%d] offset %d is not stored: %r",
+                failed.partition, failed.unreadable[0].offset, error,
+            )  # fmt: skip
             with transaction(self._db):
                 return self._apply_all([failed])
         applied = Applied()
