@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ from streams.projection.store import Store
 
 STANDBY_POLL_SECONDS = 0.5
 WATCH_SECONDS = 1.0
+# After a large transaction so long, rows are left until later: more of them may follow.
+QUIET_SECONDS = 1.0
+ROWS_REPORT_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 5.0
 SAFE_SQLITE = (3, 51, 3)
 
@@ -38,16 +42,20 @@ class Projection:
 
     _store: Store  # from `open` on
     _watching: asyncio.Task[None]
+    _adding: asyncio.Task[None]
 
     def __init__(self, settings: Settings, logs: LogIds) -> None:
         self.state: State = "starting"
         self.model: str | None = None
-        self.reason: str | None = None  # why it waits
+        self.reason: str | None = None  # why it waits, or what a person should know
+        self._obstacle: str | None = None  # why it waits
         self._settings = settings
         self._logs = logs
         self._lock = WriterLock(settings.database)
         self._buffer = Buffer()
         self._writing: asyncio.Task[None] | None = None
+        self._stored_at = -QUIET_SECONDS
+        self._has_unreadable = True  # as far as it is known
 
     async def open(self, _cluster: str) -> None:
         """Open the database; raises StoreError.
@@ -72,12 +80,14 @@ class Projection:
             lambda: Store(self._settings.database, log), "waiting"
         )
         self._watching = asyncio.create_task(self._watch())
+        self._adding = asyncio.create_task(self._add_rows())
         self.state = "ready"
 
     async def close(self) -> None:
         """Fold the write-ahead log into the file, after all chunks are acknowledged."""
         if self.state == "ready":
-            self._watching.cancel()
+            for task in (self._watching, self._adding):
+                task.cancel()
             await asyncio.to_thread(self._store.close)
 
     async def _watch(self) -> None:
@@ -88,6 +98,37 @@ class Projection:
             f"{self._settings.database} was moved or deleted; a restarted sink rebuilds it",
             os.EX_TEMPFAIL,
         )
+
+    async def _add_rows(self) -> None:
+        """Add the rows that the view `result` lacks, whenever there is nothing else to store."""
+        reported = time.monotonic() - ROWS_REPORT_SECONDS
+        try:
+            while True:
+                await asyncio.sleep(QUIET_SECONDS)
+                if self._has_unreadable and self._obstacle is None:
+                    self.reason = await self._unanswered()
+                while self._is_quiet() and await asyncio.to_thread(self._store.add_rows):
+                    if time.monotonic() - reported > ROWS_REPORT_SECONDS:
+                        reported = time.monotonic()
+                        left = await asyncio.to_thread(self._store.rows_left)
+                        logger.warning("%d stored results are not in the view result yet", left)
+        except StoreBusy:
+            self._adding = asyncio.create_task(self._add_rows())
+        except StoreError as e:
+            application.end(str(e), os.EX_CONFIG)
+        except Exception as e:  # the outermost edge
+            application.fail("adding rows", e)
+
+    def _is_quiet(self) -> bool:
+        return not self._buffer and time.monotonic() - self._stored_at > QUIET_SECONDS
+
+    async def _unanswered(self) -> str | None:
+        """What a person should know of results that cannot be read."""
+        count = await asyncio.to_thread(self._store.unanswered)
+        self._has_unreadable = count > 0  # a readable one may follow
+        if not count:
+            return None
+        return f"tasks without a result that can be read: {count} (petal verify names them)"
 
     def follow(self, log: str) -> str:
         """See `streams.transport.driver.Projection`."""
@@ -132,7 +173,8 @@ class Projection:
     async def _store_all(self, parts: Sequence[Contents]) -> None:
         """One transaction. The transport stops fetching while it waits."""
         applied = await self._when_possible(lambda: self._store.apply_all(parts), "paused")
-        self.state = "ready"
+        self.state, self._stored_at = "ready", time.monotonic()
+        self._has_unreadable |= applied.unreadable > 0
         if applied.conflicts:
             logger.warning("id_conflict: %d results for ids of other tasks", applied.conflicts)
 
@@ -148,17 +190,17 @@ class Projection:
             except StoreBusy as e:
                 self._wait_for(str(e), waiting)
             else:
-                if self.reason is not None:
+                if self._obstacle is not None:
                     logger.warning("the database can be written again")
-                    self.reason = None
+                    self._obstacle = self.reason = None
                 return value
             await asyncio.sleep(backoff)
             backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
 
     def _wait_for(self, reason: str, waiting: State) -> None:
-        if reason != self.reason:
+        if reason != self._obstacle:
             logger.error("the database cannot be written, the sink waits: %s", reason)
-        self.reason, self.state = reason, waiting
+        self._obstacle, self.reason, self.state = reason, reason, waiting
 
 
 def create_app(settings: Settings) -> Application:

@@ -260,14 +260,23 @@ def cluster(path: Path) -> str:
 
 
 def contents(path: Path) -> dict[str, list[Any]]:
-    """The rows of all tables; the view `result` stands for the blocks."""
-    tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable", "result")
+    """The rows of all tables; the view of the stored JSON stands for the blocks.
+
+    The recorded database has it under the name `result`, and no task ids of unreadable records.
+    """
+    tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable")
     with sqlite3.connect(path) as db:
-        found = {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+        views = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        view = "result_json" if "result_json" in views else "result"
+        found = {
+            table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr)
+            for table in (*tables, view)
+        }
     return {
-        **found,
-        "result": [row[:-1] for row in found["result"]],
-    }  # without the block's position
+        **{table: found[table] for table in tables},
+        "unreadable": [row[:5] for row in found["unreadable"]],
+        "result": [row[:-1] for row in found[view]],  # without the block's position
+    }
 
 
 def shape(path: Path) -> list[Any]:
@@ -337,6 +346,8 @@ def test_the_recorded_log_is_projected_to_the_recorded_database(
     built = tmp_path / "built.sqlite"
     build(built, cluster(database))
     assert contents(built) == contents(database)
+    Store(database, cluster(database)).close()  # brings it up to date
+    assert contents(built) == contents(database)
     assert shape(built) == shape(database)
     assert shape(built)[-4:] == [APPLICATION_ID, SCHEMA_VERSION, 16384, "wal"]
 
@@ -350,6 +361,24 @@ def test_a_rebuild_keeps_rows_whose_records_have_expired(database: Path, tmp_pat
         store.apply(chunk(partition, starts[partition], records[starts[partition] :]))
     store.close()
     assert contents(rebuilt) == contents(database)
+
+
+def test_a_database_of_the_version_before_is_read_and_brought_up_to_date(database: Path) -> None:
+    with Reader(database) as reader:
+        before = sorted(reader.rows(), key=repr)
+    store = Store(database, cluster(database))
+    assert store.rows_left() > 0
+    while store.add_rows():
+        pass
+    store.close()
+    with Reader(database) as reader:
+        assert sorted(reader.rows(), key=repr) == before
+    with sqlite3.connect(database) as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute("SELECT * FROM result")]
+    assert len(rows) == len(before)
+    of_before = [{name: row[name] for name in before[0]} for row in rows]
+    assert sorted(of_before, key=repr) == before
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,8 @@ async def _replay(settings: Settings, part: Path, progress: Progress) -> Rebuilt
                 total = Applied(*(a + b for a, b in zip(total, applied, strict=True)))
                 done += len(chunk.records)
                 progress(done, log.records)
+            while await asyncio.to_thread(store.add_rows):
+                pass
     return Rebuilt(total, kept)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streams.projection.database import transaction
 from streams.projection.logs import enter_newest
-from streams.projection.schema import position_of
+from streams.projection.schema import OLDEST_VERSION, position_of
 
 COPY_KEYS = """
 INSERT INTO result_key SELECT task_id, position FROM old.result_key
@@ -27,7 +27,8 @@ WHERE position = (SELECT max(position) FROM result_block WHERE position BETWEEN 
   AND position + json_array_length(answers) > :end
 """
 COPY_UNREADABLE = """
-INSERT INTO unreadable SELECT x.* FROM old.unreadable x
+INSERT INTO unreadable
+SELECT x.log, x.partition, x."offset", x.reason, x.value, {task_id} FROM old.unreadable x
 LEFT JOIN start USING (partition) WHERE x.log <> :log OR x."offset" < start.first
 """
 # Not if the first result is still to be read, from another partition.
@@ -77,7 +78,9 @@ def _copy(db: sqlite3.Connection, log: int) -> int:
     rows = db.execute(COPY_KEYS, {"log": log}).rowcount
     db.execute(COPY_BLOCKS, {"log": log})
     db.execute(COPY_DUPLICATES, {"log": log})
-    db.execute(COPY_UNREADABLE, {"log": log})
+    (version,) = db.execute("PRAGMA old.user_version").fetchone()
+    task_id = "NULL" if version == OLDEST_VERSION else "x.task_id"
+    db.execute(COPY_UNREADABLE.format(task_id=task_id), {"log": log})
     db.execute(
         "INSERT INTO projection_offset SELECT * FROM old.projection_offset WHERE log <> ?", (log,)
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from infra.broker.batches import UndecodableBatch
 from infra.topics import KEPT_BYTES
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, encode
-from streams.events import Result
+from streams.events import Result, is_id
 from streams.records import Chunk
 
 ID_LENGTH = 36
@@ -18,11 +18,12 @@ BLOCK_ROWS, BLOCK_BYTES = 32, 4050
 
 
 class UnreadableRecord(NamedTuple):
-    """A record that is not a result: why, and the beginning of its value."""
+    """A record that is not a result: why, the beginning of its value, and whose result it is."""
 
     offset: int
     reason: str
     value: bytes | None
+    task_id: str | None
 
 
 class Block(NamedTuple):
@@ -90,14 +91,15 @@ class Contents(NamedTuple):
     def as_unreadable(self, reason: str) -> "Contents":
         """The same offsets with none of their records stored as a result."""
         kept = [value[:KEPT_BYTES] for value in self.values]
-        failed = zip(self.offsets, kept, strict=True)
+        ids = [self.ids[n : n + ID_LENGTH].decode() for n in range(0, len(self.ids), ID_LENGTH)]
+        failed = zip(self.offsets, kept, ids, strict=True)
         return self._replace(
             offsets=[],
             timestamps=[],
             ids=b"",
             values=[],
-            unreadable=[UnreadableRecord(offset, reason, value) for offset, value in failed]
-            + [UnreadableRecord(u.offset, reason, None) for u in self.unreadable],
+            unreadable=[UnreadableRecord(o, reason, value, i) for o, value, i in failed]
+            + [UnreadableRecord(u.offset, reason, None, u.task_id) for u in self.unreadable],
         )
 
     def runs(self) -> Iterator[tuple[int, int]]:
@@ -134,9 +136,7 @@ def _read_singly(chunk: Chunk) -> Contents:
     good = [(record, result) for record, result in found if isinstance(result, Result)]
     results = [result for _, result in good]
     unreadable = [
-        UnreadableRecord(record.offset, reason, _kept(record))
-        for record, reason in found
-        if isinstance(reason, str)
+        _unreadable(record, reason) for record, reason in found if isinstance(reason, str)
     ]
     records = [record for record, _ in good]
     return _contents(chunk, records, results, [encode(r) for r in results], unreadable)
@@ -162,10 +162,12 @@ def _contents(
     )
 
 
-def _kept(record: Any) -> bytes | None:
-    """What is kept of a record that is not a result."""
-    kept: bytes | None = record.head if type(record) is UndecodableBatch else record.value
-    return kept and kept[:KEPT_BYTES]
+def _unreadable(record: Any, reason: str) -> UnreadableRecord:
+    if type(record) is UndecodableBatch:
+        return UnreadableRecord(record.offset, reason, record.head, None)
+    value = record.value and record.value[:KEPT_BYTES]
+    key = (record.key or b"").decode("latin-1")
+    return UnreadableRecord(record.offset, reason, value, key if is_id(key) else None)
 
 
 def _read_one(record: Any) -> Result | str:

@@ -9,7 +9,13 @@ from typing import Any
 
 from streams.errors import NoProjection
 from streams.projection.faults import explained, has_unapplied_changes
-from streams.projection.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_file
+from streams.projection.schema import (
+    APPLICATION_ID,
+    OLDEST_VERSION,
+    SCHEMA,
+    SCHEMA_VERSION,
+    check_file,
+)
 
 WRITER_PRAGMAS = (
     "page_size=16384",  # of a new file: a large transaction changes most pages, whatever their size
@@ -28,13 +34,22 @@ WRITER_PRAGMAS = (
     "cache_size=-65536",  # KiB
 )
 # In one transaction: a reader must not take half of it for a database of another program.
-CREATE = f"""
+_BEGIN = f"""
 BEGIN IMMEDIATE;
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};
-{SCHEMA}
-COMMIT;
 """
+CREATE = f"{_BEGIN} {SCHEMA} COMMIT;"
+# From OLDEST_VERSION on; `streams.projection.typed_rows` fills the new table, in steps.
+MIGRATE = f"""
+{_BEGIN}
+DROP VIEW result;
+ALTER TABLE unreadable RENAME TO unreadable_before;
+{SCHEMA}
+INSERT INTO unreadable SELECT *, NULL FROM unreadable_before;
+DROP TABLE unreadable_before;
+COMMIT;
+"""  # noqa: S608
 NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 ROWS_AT_ONCE = 500  # SQLite takes 32,766 values at once
 
@@ -48,10 +63,10 @@ def open_writer(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         with closing_on_error(db):
-            check_file(db, path)
+            version = check_file(db, path)
             for pragma in WRITER_PRAGMAS:
                 db.execute(f"PRAGMA {pragma}")
-            db.executescript(CREATE)
+            db.executescript(MIGRATE if version == OLDEST_VERSION else CREATE)
     return db
 
 

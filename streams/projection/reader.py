@@ -38,7 +38,7 @@ class Audit(NamedTuple):
 
 
 def to_result(row: Mapping[str, Any]) -> Result:
-    """The result in a row of the view `result`."""
+    """The result in a row of the view `result_json`."""
     return decode_result(row["value"].encode())
 
 
@@ -55,6 +55,9 @@ class Reader:
         self._path = path
         self._connection = open_reader(path)
         self._db = sqlite_utils.Database(self._connection)
+        # A database that no store of this version has opened has it under the name `result`.
+        views = self._db.view_names()
+        self._view = "result_json" if "result_json" in views else "result"
 
     def __enter__(self) -> "Reader":
         return self
@@ -71,7 +74,7 @@ class Reader:
 
     def get(self, task_id: str) -> dict[str, Any] | None:
         """The row of a task id with all its provenance, or None."""
-        return next(self._db["result"].rows_where("task_id = ?", [task_id]), None)
+        return next(self._db[self._view].rows_where("task_id = ?", [task_id]), None)
 
     def latest(self, limit: int) -> list[dict[str, Any]]:
         """The newest rows first; within a partition in the reverse order of its log."""
@@ -83,7 +86,7 @@ class Reader:
     def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
         """(time in ms, log, offset, position) of the last rows of one partition."""
         query = (
-            'SELECT answered_at_ms, log, "offset", position, block FROM result '  # noqa: S608
+            f'SELECT answered_at_ms, log, "offset", position, block FROM {self._view} '  # noqa: S608
             f"WHERE {WITHIN} ORDER BY block DESC"
         )
         rows = self._connection.execute(query, _positions(log, partition, 0, MAX_OFFSET))
@@ -91,11 +94,11 @@ class Reader:
         return [stamp[:4] for stamp in islice(backwards, limit)]
 
     def _within(self, first: int, last: int) -> Iterator[dict[str, Any]]:
-        return self._db["result"].rows_where(WITHIN, {"first": first, "last": last})
+        return self._db[self._view].rows_where(WITHIN, {"first": first, "last": last})
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, by task id."""
-        return self._db["result"].rows_where(order_by="task_id")
+        return self._db[self._view].rows_where(order_by="task_id")
 
     def log_id(self, log: str) -> int | None:
         """The number under which rows of the newest log with this id are stored, or None."""
@@ -112,7 +115,7 @@ class Reader:
     ) -> Iterator[dict[str, Any]]:
         """Task id, offset and value of the rows of a range of offsets of one partition."""
         ends = _positions(log_id, partition, first, last)
-        return self._db["result"].rows_where(WITHIN, ends, select='task_id, "offset", value')
+        return self._db[self._view].rows_where(WITHIN, ends, select='task_id, "offset", value')
 
     def positions(self) -> dict[tuple[int, int], int]:
         """Of each partition of each log, the offset that the sink reads next."""
@@ -123,7 +126,7 @@ class Reader:
         """At most `limit` rows of one partition from an offset on, in the order of offsets."""
         ends = _positions(log, partition, first, MAX_OFFSET)
         # A block's own order is that of positions; to sort by them would read all blocks first.
-        rows = self._db["result"].rows_where(WITHIN, ends, order_by="block", limit=limit)
+        rows = self._db[self._view].rows_where(WITHIN, ends, order_by="block", limit=limit)
         return list(rows)
 
     def other_offsets(self, log_id: int, partition: int, first: int, last: int) -> set[int]:

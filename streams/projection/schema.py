@@ -7,9 +7,38 @@ from streams.errors import StoreError
 from streams.projection.blocks import BLOCK_ROWS
 
 APPLICATION_ID = 0x5045544C  # "PETL"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+OLDEST_VERSION = 4  # that is read, and that a store brings up to date
 
+# The results as they are stored, complete at any time.
+STORED = f"""SELECT
+  task_id,
+  iif(json_type(value, '$.error') IS NULL, 'ok', 'error') AS status,
+  json_extract(value, '$.y') AS y,
+  json_extract(value, '$.proba') AS proba,
+  json_extract(value, '$.error.code') AS error_code,
+  json_extract(value, '$.error.message') AS error_message,
+  json_extract(value, '$.input') AS input,
+  json_extract(value, '$.model') AS model,
+  json_extract(value, '$.worker') AS worker,
+  json_extract(value, '$.task.partition') AS task_partition,
+  json_extract(value, '$.task.offset') AS task_offset,
+  json_extract(value, '$.ms.queue') AS queue_ms,
+  json_extract(value, '$.ms.infer') AS infer_ms,
+  result_key.position >> 50 AS log,
+  result_key.position >> 40 & 1023 AS partition,
+  result_key.position & 1099511627775 AS "offset",
+  answered_at_ms,
+  result_key.position AS position,
+  value,  -- the answer's JSON
+  result_block.position AS block
+FROM result_block, json_each(answers) AS answer, result_key
+WHERE result_key.task_id = json_extract(value, '$.id')
+  AND result_key.position = result_block.position + answer.key
+  AND result_block.position
+    BETWEEN result_key.position - {BLOCK_ROWS - 1} AND result_key.position"""  # noqa: S608
 SCHEMA = f"""
+-- `cluster` is the id of the cluster and of the topic.
 CREATE TABLE IF NOT EXISTS log(
   id INTEGER PRIMARY KEY,
   cluster TEXT NOT NULL UNIQUE
@@ -38,32 +67,61 @@ CREATE TRIGGER IF NOT EXISTS result_block_deleted AFTER DELETE ON result_block B
   WHERE task_id IN (SELECT json_extract(value, '$.id') FROM json_each(old.answers))
     AND position BETWEEN old.position AND old.position + {BLOCK_ROWS - 1};
 END;
+CREATE TRIGGER IF NOT EXISTS result_key_deleted AFTER DELETE ON result_key BEGIN
+  DELETE FROM result_row WHERE position = old.position;
+END;
+-- For people and their tools, the same results in typed columns; see the view `result`.
+CREATE TABLE IF NOT EXISTS result_row(
+  position INTEGER PRIMARY KEY,
+  task_id TEXT NOT NULL,
+  status TEXT NOT NULL,  -- ok or error
+  label TEXT,  -- the answer to the task's first row, as text
+  number REAL,  -- the same, if it is a number
+  row_count INTEGER,  -- rows of the task that have an answer
+  y TEXT,  -- all answers, a JSON array
+  proba TEXT,
+  error_code TEXT,
+  error_message TEXT,
+  input TEXT,
+  model TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  task_partition INTEGER NOT NULL,
+  task_offset INTEGER NOT NULL,
+  queue_ms REAL NOT NULL,
+  infer_ms REAL NOT NULL,
+  log INTEGER NOT NULL,
+  partition INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,
+  answered_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS result_row_task ON result_row(task_id);
+CREATE INDEX IF NOT EXISTS result_row_time ON result_row(answered_at_ms);
+CREATE INDEX IF NOT EXISTS result_row_label ON result_row(label, answered_at_ms);
+CREATE INDEX IF NOT EXISTS result_row_model ON result_row(model, answered_at_ms);
+CREATE INDEX IF NOT EXISTS result_row_error ON result_row(error_code, answered_at_ms);
+CREATE INDEX IF NOT EXISTS result_row_status ON result_row(status, answered_at_ms);
+-- Up to where each partition is in result_row; no row: from its beginning.
+CREATE TABLE IF NOT EXISTS result_row_offset(
+  log INTEGER NOT NULL,
+  partition INTEGER NOT NULL,
+  next_offset INTEGER NOT NULL,
+  PRIMARY KEY(log, partition)
+) STRICT, WITHOUT ROWID;
 CREATE VIEW IF NOT EXISTS result AS SELECT
-  task_id,
-  iif(json_type(value, '$.error') IS NULL, 'ok', 'error') AS status,
-  json_extract(value, '$.y') AS y,
-  json_extract(value, '$.proba') AS proba,
-  json_extract(value, '$.error.code') AS error_code,
-  json_extract(value, '$.error.message') AS error_message,
-  json_extract(value, '$.input') AS input,
-  json_extract(value, '$.model') AS model,
-  json_extract(value, '$.worker') AS worker,
-  json_extract(value, '$.task.partition') AS task_partition,
-  json_extract(value, '$.task.offset') AS task_offset,
-  json_extract(value, '$.ms.queue') AS queue_ms,
-  json_extract(value, '$.ms.infer') AS infer_ms,
-  result_key.position >> 50 AS log,
-  result_key.position >> 40 & 1023 AS partition,
-  result_key.position & 1099511627775 AS "offset",
-  answered_at_ms,
-  result_key.position AS position,
-  value,  -- the answer's JSON
-  result_block.position AS block
-FROM result_block, json_each(answers) AS answer, result_key
-WHERE result_key.task_id = json_extract(value, '$.id')
-  AND result_key.position = result_block.position + answer.key
-  AND result_block.position
-    BETWEEN result_key.position - {BLOCK_ROWS - 1} AND result_key.position;
+  task_id, status, label, number, row_count, y, proba, error_code, error_message, input, model,
+  worker, task_partition, task_offset, queue_ms, infer_ms, log, partition, "offset",
+  answered_at_ms, position,
+  CAST((
+    SELECT json_extract(answers, '$[' || (result_row.position - result_block.position) || ']')
+    FROM result_block WHERE result_block.position <= result_row.position
+    ORDER BY result_block.position DESC LIMIT 1
+  ) AS TEXT) AS value,  -- the answer's JSON
+  CAST((
+    SELECT max(result_block.position) FROM result_block
+    WHERE result_block.position <= result_row.position
+  ) AS INTEGER) AS block
+FROM result_row;
+CREATE VIEW IF NOT EXISTS result_json AS {STORED};
 CREATE TABLE IF NOT EXISTS duplicate(
   log INTEGER NOT NULL REFERENCES log(id),
   partition INTEGER NOT NULL,
@@ -79,8 +137,10 @@ CREATE TABLE IF NOT EXISTS unreadable(
   "offset" INTEGER NOT NULL,
   reason TEXT NOT NULL,
   value BLOB,
+  task_id TEXT,  -- the record's key, if that is a task id
   PRIMARY KEY(log, partition, "offset")
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS unreadable_task ON unreadable(task_id) WHERE task_id IS NOT NULL;
 """  # noqa: S608
 
 # A position's bits: 13 for the log, 10 for the partition, 40 for the offset; a file with more
@@ -113,15 +173,19 @@ def place_of(position: int) -> tuple[int, int, int]:
     return position >> 50, position >> 40 & MAX_PARTITION, position & MAX_OFFSET
 
 
-def check_file(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError for a database of another program or of another schema version."""
+def check_file(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a projection's schema, 0 for an empty file.
+
+    Raises StoreError for a database of another program or of a version that cannot be read.
+    """
     version, application, tables = db.execute(FILE_HEADER).fetchone()
     if tables and application != APPLICATION_ID:
         raise StoreError(f"{path} is a database of another program; set PETAL_DATABASE")
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer petalstream (schema {version})")
-    if tables and version < SCHEMA_VERSION:
+    if tables and version < OLDEST_VERSION:
         raise StoreError(
             f"{path} was written by an older petalstream (schema {version}); "
             "move it aside and the sink rebuilds it from the log"
         )
+    return int(version)

@@ -1,13 +1,14 @@
 """The SQLite projection of `results`: one effective row per task id.
 
-Every record of `results` is in exactly one of the view result and the tables duplicate and
+Every record of `results` is in exactly one of the view result_json and the tables duplicate and
 unreadable, and the rows of a chunk are committed together with the offset that follows it. So
 the sum of their counts equals the sum of the next offsets (`Reader.audit`), and replaying a
 stored chunk changes nothing. All data of a row comes from the log: a rebuild gives the same rows.
 
 The store must keep up with a worker at full speed:
 - results are stored as the JSON of their records, in blocks and in the order of the log; a row
-  for each would cost three times as much; the view `result` splits the blocks;
+  for each would cost three times as much; the view `result_json` splits the blocks, and the rows of
+  the view `result` follow when there is time (`streams.projection.typed_rows`);
 - task ids are random and touch every page of their index, so the index is filled once per
   transaction, sorted (`streams.projection.task_index`), and transactions are large under load.
 """
@@ -29,6 +30,7 @@ from streams.projection.faults import explained
 from streams.projection.logs import enter, enter_newest, further, newest, number_of
 from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
+from streams.projection.typed_rows import add_at_once, add_later, count_left
 from streams.records import Chunk
 
 # What SQLite, or its binding, raises for a record that it does not take.
@@ -39,6 +41,11 @@ logger = logging.getLogger("petalstream")
 ADVANCE = """
 ON CONFLICT(log, partition) DO UPDATE
 SET next_offset = excluded.next_offset, missing = missing + excluded.missing
+"""
+
+UNANSWERED = """
+SELECT count(DISTINCT task_id) FROM unreadable
+WHERE task_id IS NOT NULL AND task_id NOT IN (SELECT task_id FROM result_key)
 """
 
 
@@ -133,7 +140,8 @@ class Store:
 
     def close(self) -> None:
         """Close the connection; the last one folds the write-ahead log into the file."""
-        self._db.close()
+        with self._lock:  # a thread may be amid `add_rows`
+            self._db.close()
 
     def next_offsets(self) -> dict[int, int]:
         """The next offset of each partition of this log that has stored records."""
@@ -188,6 +196,7 @@ class Store:
         self._log = enter(self._db, self._name)
         parts = [part for part in parts if part.log in ("", self._name)]
         offsets = self._next_offsets()
+        before = dict(offsets)
         fresh: list[Contents] = []
         replayed = 0
         for part in parts:
@@ -203,9 +212,31 @@ class Store:
         for part in fresh:
             self._insert(part)
         found, conflicts = self._add_ids(fresh)
+        add_at_once(self._db, self._log, fresh, before)
         results = sum(len(part.offsets) for part in fresh)
         unreadable = sum(len(part.unreadable) for part in fresh)
         return Applied(found, results - found, unreadable, replayed, conflicts)
+
+    def add_rows(self) -> bool:
+        """In a transaction, add rows that the view `result` lacks; whether there were any.
+
+        It lacks those of large transactions until then (`streams.projection.typed_rows`).
+        """
+        with self._lock, explained(self._path, write=True):
+            if not count_left(self._db):
+                return False
+            with transaction(self._db):
+                return add_later(self._db)
+
+    def rows_left(self) -> int:
+        """About how many rows the view `result` lacks."""
+        with self._lock, explained(self._path):
+            return count_left(self._db)
+
+    def unanswered(self) -> int:
+        """How many tasks have only records in `results` that are not results."""
+        with self._lock, explained(self._path):
+            return int(self._db.execute(UNANSWERED).fetchone()[0])
 
     def _position(self, partition: int, offset: int) -> int:
         return position_of(self._log, partition, offset)

@@ -166,3 +166,18 @@ def test_a_database_that_breaks_under_a_sink_ends_it_with_78(pipeline: Pipeline)
     wait_until(lambda: sink.exit_code is not None, 30, "its end")
     assert sink.exit_code == 78, sink.output
     assert f"petalstream: {settings.database} is damaged" in sink.output.splitlines()[-1]
+
+
+def test_a_sink_adds_the_rows_of_large_transactions_when_it_has_time(pipeline: Pipeline) -> None:
+    settings = settings_of(pipeline)
+    pipeline.worker()
+    asked = publish(settings, rows_for(3000))
+    sink = pipeline.sink()
+    wait_for_rows(settings, len(asked))
+
+    def is_complete() -> bool:
+        with contextlib.closing(sqlite3.connect(settings.database)) as db:
+            return bool(db.execute("SELECT count(*) = 3000 FROM result").fetchone()[0])
+
+    wait_until(is_complete, 20, "the rows are in the view")
+    assert sink.stop() == 0

@@ -94,9 +94,17 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
         with contextlib.closing(Store(database, cluster)) as store:
             for chunk in _chunks(records):
                 store.apply(chunk)
+            while store.add_rows():
+                pass
     except (sqlite3.Error, StoreError) as e:
         return f"the log cannot be applied: {e}"
     return _difference(before, digests(database))
+
+
+def _add_rows(database: Path, cluster: str) -> None:
+    with contextlib.closing(Store(database, cluster)) as store:
+        while store.add_rows():
+            pass
 
 
 def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
@@ -119,6 +127,7 @@ def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
     """Read the database; apply `records`, all of `results`, to a copy and to a new one."""
     replayed, rebuilt = (database.with_name(f"{name}.sqlite") for name in ("replay", "rebuild"))
     _copy(database, replayed)
+    _add_rows(replayed, cluster)  # those that a sink which was stopped had left
     before = digests(replayed)
     for path in rebuilt.parent.glob(f"{rebuilt.name}*"):
         path.unlink()

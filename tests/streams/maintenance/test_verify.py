@@ -83,6 +83,10 @@ def test_a_task_whose_only_answer_cannot_be_read_is_missing_until_it_is_answered
     assert "1 of the missing have a record in results that cannot be read" in (
         pipeline.run("verify").stdout
     )
+    wait_until(
+        lambda: "tasks without a result that can be read: 1" in pipeline.run("status").stdout,
+        10, "the status says it",
+    )  # fmt: skip
     # It stands in `tasks` still, so that a worker answers it; reconcile would publish it again.
     listed = json.loads(
         pipeline.run("reconcile", "--older-than", "0s", "--dry-run", "--json").stdout

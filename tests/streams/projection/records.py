@@ -15,6 +15,7 @@ class Record(NamedTuple):
     offset: int
     value: bytes | None
     timestamp: int = 1_763_920_000_123
+    key: bytes | None = None
 
 
 def result(offset: int, task_id: str | None = None, label: str = "setosa") -> Result:
@@ -38,9 +39,12 @@ def dump(path: Path) -> list[str]:
 
 
 def rows_of(path: Path) -> dict[str, list[Any]]:
-    """The rows of all tables, but of the blocks of answers what the view makes of them."""
-    tables = ("log", "projection_offset", "result_key", "duplicate", "unreadable", "result")
+    """The rows of all tables, but of the blocks of answers what the views make of them."""
+    tables = (
+        "log", "projection_offset", "result_key", "duplicate", "unreadable", "result_json", "result"
+    )  # fmt: skip
     with sqlite3.connect(path) as db:
         found = {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
                  for table in tables}  # fmt: skip
-    return {**found, "result": [row[:-1] for row in found["result"]]}  # without the block
+    without_block = {name: [row[:-1] for row in found[name]] for name in ("result", "result_json")}
+    return {**found, **without_block}

@@ -56,13 +56,15 @@ def test_the_view_has_a_column_for_each_part_of_an_answer(path: Path) -> None:
     at = {"log": 1, "partition": 3, "answered_at_ms": 1_763_920_000_123}
     assert [{k: v for k, v in row.items() if k not in hidden} for row in rows] == [
         {
-            "task_id": ok.id, "status": "ok", "y": '["setosa"]', "proba": "[[0.9,0.1]]",
+            "task_id": ok.id, "status": "ok", "label": "setosa", "number": None,
+            "row_count": 1, "y": '["setosa"]', "proba": "[[0.9,0.1]]",
             "error_code": None, "error_message": None, "input": "0123456789abcdef",
             "model": "iris@0123456789ab", "worker": "host-1", "task_partition": 0,
             "task_offset": 0, "queue_ms": 1.5, "infer_ms": 0.25, "offset": 7, **at,
         },
         {
-            "task_id": failed.id, "status": "error", "y": None, "proba": None,
+            "task_id": failed.id, "status": "error", "label": None, "number": None,
+            "row_count": None, "y": None, "proba": None,
             "error_code": "wrong_width", "error_message": "got 5", "input": None,
             "model": "m@1", "worker": "h-1", "task_partition": 3,
             "task_offset": 9, "queue_ms": 0.0, "infer_ms": 0.0, "offset": 8, **at,
