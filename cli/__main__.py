@@ -1,5 +1,6 @@
 """The command line: `petal`, or `python -m cli`. Parses, calls, prints."""
 
+import errno
 import os
 import sys
 from importlib.metadata import version
@@ -17,6 +18,8 @@ from cli.status import status
 from cli.train import train
 from cli.verify import verify
 from cli.wait import wait
+
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(
@@ -38,6 +41,8 @@ for command in (
 def main() -> None:
     """Run `petal`; the one place where errors become a line on stderr and an exit code."""
     debug = "--debug" in sys.argv[1:2]
+    if sys.stdout is None:  # closed by the shell (>&-)
+        sys.exit("petal: standard output is closed; to drop the output: > /dev/null")
     try:
         code = petal.main(standalone_mode=False)
     except click.ClickException as e:
@@ -55,6 +60,9 @@ def main() -> None:
 
 def _report(error: Exception, debug: bool) -> int:
     code = exit_codes.code_of(error)
+    if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+        click.echo(f"petal: not all output was written: {error.strerror}", err=True)
+        return os.EX_IOERR
     if code is None:
         if debug:
             raise error

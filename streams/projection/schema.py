@@ -116,10 +116,11 @@ CREATE VIEW IF NOT EXISTS result AS SELECT
     FROM result_block WHERE result_block.position <= result_row.position
     ORDER BY result_block.position DESC LIMIT 1
   ) AS TEXT) AS value,  -- the answer's JSON
-  CAST((
-    SELECT max(result_block.position) FROM result_block
+  (  -- a column as it is: of a CAST, DuckDB takes the type for one of 32 bits
+    SELECT result_block.position FROM result_block
     WHERE result_block.position <= result_row.position
-  ) AS INTEGER) AS block
+    ORDER BY result_block.position DESC LIMIT 1
+  ) AS block
 FROM result_row;
 CREATE VIEW IF NOT EXISTS result_json AS {STORED};
 CREATE TABLE IF NOT EXISTS duplicate(

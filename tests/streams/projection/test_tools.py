@@ -20,6 +20,7 @@ KINDS = {
     "label": "VARCHAR", "number": "DOUBLE", "row_count": "BIGINT", "y": "VARCHAR",
     "error_code": "VARCHAR", "model": "VARCHAR", "queue_ms": "DOUBLE", "infer_ms": "DOUBLE",
     "answered_at_ms": "BIGINT", "offset": "BIGINT", "task_id": "VARCHAR", "value": "VARCHAR",
+    "block": "BIGINT",
 }  # fmt: skip
 
 
@@ -45,8 +46,10 @@ def test_duckdb_sees_types(database: Path, tmp_path: Path) -> None:
         kinds = {name: kind for name, kind, *_ in db.execute("DESCRIBE petal.result").fetchall()}
         query = "SELECT max(queue_ms), avg(infer_ms), count(*), min(label) FROM petal.result"
         found = db.execute(query).fetchall()
+        every = db.execute("SELECT * FROM petal.result ORDER BY answered_at_ms DESC").fetchall()
     assert {name: kinds[name] for name in KINDS} == KINDS
     assert found == [(1.5, 0.25, 2000, "setosa")]
+    assert len(every) == 2000
 
 
 def test_datasette_shows_sorts_filters_and_counts(database: Path) -> None:
