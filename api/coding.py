@@ -9,6 +9,7 @@ GZIP = frozenset((b"gzip", b"x-gzip"))
 # A charset is no coding, but clients send one here, and the body is as it would be without.
 NONE = frozenset((b"", b"identity", b"utf-8", b"utf8"))
 PART_BYTES = 65_536  # of decompressed data at once
+SLICE_BYTES = 4096  # of compressed data at once: after each member zlib copies what is left of it
 
 
 def is_gzip(*headers: bytes) -> bool:
@@ -34,6 +35,10 @@ class Gunzip:
 
     def parts(self, data: bytes) -> Iterator[bytes]:
         """Yield what `data` adds; raises BadRequest if it is not gzip."""
+        for start in range(0, len(data), SLICE_BYTES):
+            yield from self._parts(data[start : start + SLICE_BYTES])
+
+    def _parts(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:  # gzip allows several members, one after the other
                 self._member = zlib.decompressobj(wbits=31)

@@ -23,6 +23,7 @@ from streams.projection.blocks import Contents
 from streams.projection.buffer import Buffer, BufferedChunk
 from streams.projection.lock import WriterLock
 from streams.projection.store import Store
+from streams.projection.typed_rows import SHORT_STEP_BLOCKS, STEP_BLOCKS
 
 STANDBY_POLL_SECONDS = 0.5
 WATCH_SECONDS = 1.0
@@ -100,18 +101,23 @@ class Projection:
         )
 
     async def _add_rows(self) -> None:
-        """Add the rows that the view `result` lacks, whenever there is nothing else to store."""
+        """Add the rows that the view `result` lacks: all when there is nothing else to store, and
+        else some of them each second, so that the view never stands still.
+        """
         reported = time.monotonic() - ROWS_REPORT_SECONDS
         try:
             while True:
                 await asyncio.sleep(QUIET_SECONDS)
                 if self._has_unreadable and self._obstacle is None:
                     self.reason = await self._unanswered()
-                while self._is_quiet() and await asyncio.to_thread(self._store.add_rows):
+                while await asyncio.to_thread(self._store.add_rows, self._step()):
                     if time.monotonic() - reported > ROWS_REPORT_SECONDS:
                         reported = time.monotonic()
                         left = await asyncio.to_thread(self._store.rows_left)
-                        logger.warning("%d stored results are not in the view result yet", left)
+                        if left:
+                            logger.warning("%d stored results are not in the view yet", left)
+                    if self._buffer:
+                        break
         except StoreBusy:
             self._adding = asyncio.create_task(self._add_rows())
         except StoreError as e:
@@ -119,8 +125,10 @@ class Projection:
         except Exception as e:  # the outermost edge
             application.fail("adding rows", e)
 
-    def _is_quiet(self) -> bool:
-        return not self._buffer and time.monotonic() - self._stored_at > QUIET_SECONDS
+    def _step(self) -> int:
+        """How many blocks may be added at once: what is to be stored waits meanwhile."""
+        is_quiet = not self._buffer and time.monotonic() - self._stored_at > QUIET_SECONDS
+        return STEP_BLOCKS if is_quiet else SHORT_STEP_BLOCKS
 
     async def _unanswered(self) -> str | None:
         """What a person should know of results that cannot be read."""

@@ -30,7 +30,7 @@ from streams.projection.faults import explained
 from streams.projection.logs import enter, enter_newest, further, newest, number_of
 from streams.projection.schema import place_of, position_of
 from streams.projection.task_index import IdRange, Repeat, TaskIndex
-from streams.projection.typed_rows import add_at_once, add_later, count_left
+from streams.projection.typed_rows import STEP_BLOCKS, add_at_once, add_later, count_left
 from streams.records import Chunk
 
 # What SQLite, or its binding, raises for a record that it does not take.
@@ -217,8 +217,8 @@ class Store:
         unreadable = sum(len(part.unreadable) for part in fresh)
         return Applied(found, results - found, unreadable, replayed, conflicts)
 
-    def add_rows(self) -> bool:
-        """In a transaction, add rows that the view `result` lacks; whether there were any.
+    def add_rows(self, blocks: int = STEP_BLOCKS) -> bool:
+        """In a transaction, add rows of some blocks that the view `result` lacks; whether any did.
 
         It lacks those of large transactions until then (`streams.projection.typed_rows`).
         """
@@ -226,7 +226,7 @@ class Store:
             if not count_left(self._db):
                 return False
             with transaction(self._db):
-                return add_later(self._db)
+                return add_later(self._db, blocks)
 
     def rows_left(self) -> int:
         """About how many rows the view `result` lacks."""

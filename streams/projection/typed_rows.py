@@ -2,8 +2,9 @@
 
 A row with its indexes costs more than all else that is stored of a result, and the sink must keep
 up with a worker at full speed. So a small transaction writes its rows at once, and those of large
-ones, or of a database of an older version, follow in steps when the sink has time. Our own readers
-do not wait for it: they read the blocks.
+ones, or of a database of an older version, follow in steps: long ones when the sink has nothing to
+store, and a short one a second while it has. Our own readers do not wait for it: they read the
+blocks.
 """
 
 import sqlite3
@@ -15,6 +16,7 @@ from streams.projection.schema import STORED, position_of
 
 AT_ONCE_RECORDS = 256  # of one transaction: about 5 ms
 STEP_BLOCKS = 1024  # of one step: up to 32,768 rows, about a second
+SHORT_STEP_BLOCKS = 64  # up to 2,048 rows, about 50 ms
 
 # Not from the view: with trusted_schema off, SQLite runs no JSON function of a view.
 ADD = f"""
@@ -33,11 +35,10 @@ SELECT log, partition, coalesce(r.next_offset, 0), o.next_offset FROM projection
 LEFT JOIN result_row_offset AS r USING (log, partition)
 WHERE o.next_offset > coalesce(r.next_offset, 0) ORDER BY log DESC, partition
 """
-LAST_OF_STEP = f"""
+LAST_OF_STEP = """
 SELECT max(position), count(*) FROM (
-  SELECT position FROM result_block WHERE position BETWEEN ? AND ?
-  ORDER BY position LIMIT {STEP_BLOCKS})
-"""  # noqa: S608
+  SELECT position FROM result_block WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?)
+"""
 
 
 def add_at_once(
@@ -63,17 +64,20 @@ def add_at_once(
         ends[partition] = part.end
 
 
-def add_later(db: sqlite3.Connection) -> bool:
-    """In a transaction of its own, add some of the rows that are left; whether there were any."""
+def add_later(db: sqlite3.Connection, most: int) -> bool:
+    """In a transaction of its own, add the rows of `most` blocks of those that are left.
+
+    Returns whether there were any.
+    """
     left = db.execute(LEFT).fetchone()
     if left is None:
         return False
     log, partition, first, end = left
     start = position_of(log, partition, 0)
-    last, blocks = db.execute(LAST_OF_STEP, (start + first, start + end - 1)).fetchone()
+    last, blocks = db.execute(LAST_OF_STEP, (start + first, start + end - 1, most)).fetchone()
     if blocks:
         db.execute(ADD, (start + first, last))
-    _set_offset(db, log, partition, last - start + 1 if blocks == STEP_BLOCKS else end)
+    _set_offset(db, log, partition, last - start + 1 if blocks == most else end)
     return True
 
 

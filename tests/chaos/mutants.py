@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra import config
+from infra.topics import RESULTS
 from streams import application, sink, worker
 from streams.processing.processor import Processed
 from streams.projection.blocks import Contents
@@ -204,7 +205,8 @@ def _offset_before_rows() -> Any:
         async def open(self, cluster: str) -> None:
             await super().open(cluster)
             self._store.close()
-            self._store = OffsetBeforeRows(self._settings.database, cluster)
+            log = self._logs.known(RESULTS)
+            self._store = OffsetBeforeRows(self._settings.database, log)
 
     sink.Projection = Forgetful  # type: ignore[misc]
     return sink.create_app(config.load_or_exit())

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from infra import config
 from infra.broker import admin
+from infra.broker.log_id import LogIds
+from infra.topics import RESULTS
 from tests import processes
 from tests.chaos.checks import logs
 from tests.chaos.checks.logs import LogReader
@@ -117,7 +119,8 @@ class Run:
             self._supervisor.broker.start_kafka()
         else:
             self._supervisor.broker.start_embedded()
-        self._cluster = await admin.prepare(self._settings)
+        await admin.prepare(self._settings)
+        self._results = await self._identify(RESULTS)
         self._log("starting API, workers and sinks")
         for kind, number in PLACES:
             self._supervisor.add(kind, number)
@@ -127,6 +130,13 @@ class Run:
             ]
             names = ", ".join(f"{m.name} ({m.process.log})" for m in late)
             raise RuntimeError(f"not ready in {START_SECONDS:g} s: {names or 'no sink'}")
+
+    async def _identify(self, topic: str) -> str:
+        log_ids = LogIds(self._settings)
+        try:
+            return await log_ids.confirm(topic)
+        finally:
+            await log_ids.aclose()
 
     async def _inject(self) -> None:
         loading = [asyncio.create_task(part.run()) for part in (self._kafka, self._http)]
@@ -158,7 +168,7 @@ class Run:
         """Wait until every task is answered and stored; False at the deadline."""
         while True:
             await asyncio.to_thread(reader.read, 1.0)
-            stored = logs.stored_offsets(self._settings.database, self._cluster)
+            stored = logs.stored_offsets(self._settings.database, self._results)
             if logs.is_done(reader.records, stored) and self._supervisor.complete:
                 return True
             if asyncio.get_running_loop().time() > deadline:
@@ -166,7 +176,7 @@ class Run:
 
     def _check(self) -> Outcome:
         gathered = logs.gather(
-            self._settings, self._cluster, self._record.events, self._supervisor.usage
+            self._settings, self._results, self._record.events, self._supervisor.usage
         )
         wire = self._wire
         observed = gathered._replace(

@@ -45,18 +45,25 @@ def test_what_kafka_refuses_costs_only_itself(pipeline: Pipeline) -> None:
     settings = settings_of(pipeline)
     worker = pipeline.start(sys.executable, "-m", "tests.clock", TWO_HOURS, "streams.worker")
     worker.wait_for("Worker ready")
-    limit(settings, [RESULTS, DEAD_LETTERS])
-    long = new_id()
     asked = publish(settings, rows_for(100))
+    limit(settings, [RESULTS, DEAD_LETTERS])  # the start of a client would mend them
+    long = new_id()
     rows = b",".join([b"[5.1,3.5,1.4,0.2]"] * 18_000)
     produce(
         settings, [(long.encode(), b'{"v":1,"id":"%s","X":[%s],"at":1}' % (long.encode(), rows))]
     )
     produce_compressed(settings, b"large", UNREADABLE)
-    asked |= publish(settings, rows_for(100))
+    later = [new_id() for _ in range(100)]
+    produce(
+        settings,
+        [
+            (i.encode(), b'{"v":1,"id":"%s","X":[[5.1,3.5,1.4,0.2]],"at":1}' % i.encode())
+            for i in later
+        ],
+    )
 
     def answered() -> bool:
-        return {r.key.decode() for r in read_topic(settings, RESULTS)} == {*asked, long}
+        return {r.key.decode() for r in read_topic(settings, RESULTS)} == {*asked, *later, long}
 
     wait_until(answered, 60, "all results")
     results = {r.key.decode(): decode_result(r.value) for r in read_topic(settings, RESULTS)}

@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,3 +182,32 @@ def test_a_sink_adds_the_rows_of_large_transactions_when_it_has_time(pipeline: P
 
     wait_until(is_complete, 20, "the rows are in the view")
     assert sink.stop() == 0
+
+
+def test_the_view_gets_rows_while_results_come_without_a_pause(pipeline: Pipeline) -> None:
+    settings = settings_of(pipeline)
+    pipeline.worker()
+    pipeline.sink()
+    ended = threading.Event()
+
+    def publish_on() -> None:
+        while not ended.is_set():
+            publish(settings, rows_for(2000))
+
+    publishers = [threading.Thread(target=publish_on) for _ in range(3)]
+    for publisher in publishers:
+        publisher.start()
+    try:
+        wait_until(lambda: count_in_view(settings.database) > 5000, 30, "rows in the view")
+    finally:
+        ended.set()
+        for publisher in publishers:
+            publisher.join()
+
+
+def count_in_view(database: Path) -> int:
+    """The number of rows in the view; 0 before there is a database."""
+    if not database.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        return int(db.execute("SELECT count(*) FROM result").fetchone()[0])

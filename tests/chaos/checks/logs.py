@@ -145,7 +145,7 @@ def _ends(records: Sequence[Any]) -> dict[int, int]:
 
 
 def gather(
-    settings: Settings, cluster: str, history: Sequence[Event], usage: Sequence[Usage]
+    settings: Settings, log: str, history: Sequence[Event], usage: Sequence[Usage]
 ) -> Observed:
     """Collect all inputs of the verdict. Only the broker may run."""
     with contextlib.closing(LogReader(settings)) as reader:
@@ -156,13 +156,13 @@ def gather(
         [task_of(r) for r in records[TASKS]],
         [result_of(r) for r in records[RESULTS]],
         [letter_of(r) for r in records[DEAD_LETTERS]],
-        replay.project(settings.database, cluster, records[RESULTS]),
+        replay.project(settings.database, log, records[RESULTS]),
         _ends(records[RESULTS]),
         usage,
         altered=altered_letters(records[DEAD_LETTERS], records[TASKS]),
     )
 
 
-def stored_offsets(database: Path, cluster: str) -> Mapping[int, int]:
+def stored_offsets(database: Path, log: str) -> Mapping[int, int]:
     """The next offset of each partition in the database; empty while it is unreadable."""
-    return replay.offsets(database, cluster)
+    return replay.offsets(database, log)

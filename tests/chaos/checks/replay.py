@@ -39,12 +39,12 @@ def _rows(database: Path) -> Iterator[Row]:
             yield Row(row["task_id"], (row["partition"], row["offset"]), y)
 
 
-def offsets(database: Path, cluster: str) -> Mapping[int, int]:
+def offsets(database: Path, log: str) -> Mapping[int, int]:
     """The next offset of each partition; empty while there is no readable database."""
     try:
         with Reader(database) as reader:
-            log = reader.log_id(cluster)
-            return {} if log is None else reader.next_offsets(log)
+            number = reader.log_id(log)
+            return {} if number is None else reader.next_offsets(number)
     except (StoreError, sqlite3.Error):
         return {}
 
@@ -88,10 +88,10 @@ def _chunks(records: Sequence[Any]) -> Iterator[Chunk]:
             first = part[-1].offset + 1
 
 
-def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping[str, str]) -> str:
+def _apply(database: Path, log: str, records: Sequence[Any], before: Mapping[str, str]) -> str:
     """Apply the log to a database; returns the differences from `before`, empty if none."""
     try:
-        with contextlib.closing(Store(database, cluster)) as store:
+        with contextlib.closing(Store(database, log)) as store:
             for chunk in _chunks(records):
                 store.apply(chunk)
             while store.add_rows():
@@ -101,8 +101,8 @@ def _apply(database: Path, cluster: str, records: Sequence[Any], before: Mapping
     return _difference(before, digests(database))
 
 
-def _add_rows(database: Path, cluster: str) -> None:
-    with contextlib.closing(Store(database, cluster)) as store:
+def _add_rows(database: Path, log: str) -> None:
+    with contextlib.closing(Store(database, log)) as store:
         while store.add_rows():
             pass
 
@@ -123,11 +123,11 @@ def _integrity(database: Path) -> str:
     return f"{len(orphans)} rows refer to a missing row" if orphans else str(finding)
 
 
-def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
+def project(database: Path, log: str, records: Sequence[Any]) -> Projected:
     """Read the database; apply `records`, all of `results`, to a copy and to a new one."""
     replayed, rebuilt = (database.with_name(f"{name}.sqlite") for name in ("replay", "rebuild"))
     _copy(database, replayed)
-    _add_rows(replayed, cluster)  # those that a sink which was stopped had left
+    _add_rows(replayed, log)  # those that a sink which was stopped had left
     before = digests(replayed)
     for path in rebuilt.parent.glob(f"{rebuilt.name}*"):
         path.unlink()
@@ -138,7 +138,7 @@ def project(database: Path, cluster: str, records: Sequence[Any]) -> Projected:
         _integrity(database),
         audit.consistent,
         audit.conflicts,
-        offsets(database, cluster),
-        _apply(replayed, cluster, records, before),
-        _apply(rebuilt, cluster, records, before),
+        offsets(database, log),
+        _apply(replayed, log, records, before),
+        _apply(rebuilt, log, records, before),
     )

@@ -12,7 +12,6 @@ import pytest
 
 from streams.codec import encode
 from streams.events import Failure, Label, Result
-from streams.projection import typed_rows
 from streams.projection.reader import Reader
 from streams.projection.store import Store
 from tests.streams.projection.records import Record, apply, records, result
@@ -88,17 +87,12 @@ def test_a_repeated_answer_has_no_row(path: Path) -> None:
     assert query(path, 'SELECT "offset" FROM result ORDER BY 1') == [(0,), (2,)]
 
 
-def test_steps_end_at_blocks_and_leave_nothing_out(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_end_at_blocks_and_leave_nothing_out(path: Path) -> None:
     store = Store(path, "cluster")
     for partition in (0, 1):
         apply(store, partition, 0, records(*(result(n) for n in range(700))))
-    limited = typed_rows.LAST_OF_STEP.replace(str(typed_rows.STEP_BLOCKS), "3")
-    monkeypatch.setattr(typed_rows, "LAST_OF_STEP", limited)
-    monkeypatch.setattr(typed_rows, "STEP_BLOCKS", 3)
     steps = 0
-    while store.add_rows():
+    while store.add_rows(3):
         steps += 1
     assert steps > 10
     assert query(path, "SELECT count(*), count(DISTINCT task_id) FROM result") == [(1400, 1400)]
