@@ -224,9 +224,9 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
     width = getattr(model, "n_features_in_", len(card.features))
     if width != len(card.features):
         yield f"it takes {width} features, its card has {len(card.features)}"
-    if not hasattr(model, "feature_names_in_"):
+    columns = list(getattr(model, "feature_names_in_", card.columns))
+    if not columns:
         return
-    columns = list(model.feature_names_in_)
     if columns != card.names and sorted(columns) == sorted(card.names):
         yield f"it takes the features in the order {', '.join(columns)}; its card has another"
     try:

@@ -86,6 +86,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     classes: tuple[Label, ...] = ()  # in the order of predict_proba's columns
     proba: bool = False
     output: Literal["number", "integer", "boolean", "text"] = "number"  # of a regressor
+    frame: bool = False  # it takes a DataFrame, which a first step of one's own does not record
     metrics: dict[str, float] = {}
     libraries: dict[str, str]
     seed: int | None = None
@@ -118,6 +119,11 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def takes_any_number(self) -> bool:
         """Whether any row of finite numbers is valid."""
         return self.numeric and all(feature.limits is None for feature in self.features)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the DataFrame that a model takes without recording their names."""
+        return self.names if self.frame else []
 
     @property
     def names(self) -> list[str]:

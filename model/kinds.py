@@ -4,6 +4,7 @@
 by hand leaves open: it predicts rows of the card with each form that a value can have.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ Features = tuple[Feature, ...]
 
 _TYPES: dict[type, Any] = {bool: "boolean", int: "integer", float: "number", str: "text"}
 TRIED_ROWS = 24
+# Errors of a step that gets an array in place of a DataFrame, or the other way round.
+OF_TYPE = {"IndexError", "KeyError", "AttributeError", "TypeError", "InvalidIndexError"}
 UNSEEN, UNSEEN_NUMBER = "\x00", 987654.0  # no training data have them
 
 
@@ -86,6 +89,18 @@ def _with_dtype(feature: Feature, column: Any) -> Feature:
     return feature if is_usual else replace(feature, dtype=str(dtype))
 
 
+class _Fitted(NamedTuple):
+    """A model, and the columns of a DataFrame that it takes without recording their names."""
+
+    model: Any
+    columns: Sequence[str]
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether the model takes a DataFrame."""
+        return bool(self.columns) or hasattr(self.model, "feature_names_in_")
+
+
 class _Question(NamedTuple):
     """Which of the forms a feature had at fit: the first, unless the model shows another.
 
@@ -105,14 +120,37 @@ def settle(model: Any, card: Card) -> Card:
     One is right if the model takes it, and answers otherwise than for a value that it has never
     seen. Where that does not decide, it is the first.
     """
-    features = card.features
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for ask in (_ask_for_whole_numbers, _ask_for_missing):
-            asked = {n: question for n, f in enumerate(features) if (question := ask(f))}
-            features = _answer(model, features, asked)
-        settled = replace(card, features=features)
+        settled = _with_forms(model, card)
+        if not card.frame and _takes_frame(model, settled):
+            settled = _with_forms(model, replace(card, frame=True))
         return replace(settled, output=_output(model, settled))
+
+
+def _with_forms(model: Any, card: Card) -> Card:
+    fitted, features = _Fitted(model, card.columns), card.features
+    for ask in (_ask_for_whole_numbers, _ask_for_missing):
+        asked = {n: question for n, f in enumerate(features) if (question := ask(f))}
+        features = _answer(fitted, features, asked)
+    return replace(card, features=features)
+
+
+def _takes_frame(model: Any, card: Card) -> bool:
+    """Whether a model that records no names of columns was fitted on a DataFrame.
+
+    scikit-learn's own steps record them, and others need not: a step may do `X["size"]`. Such a
+    model answers for a DataFrame alone, or fails there for another reason than its type.
+    """
+    if hasattr(model, "feature_names_in_") or importlib.util.find_spec("pandas") is None:
+        return False
+    rows = _rows(card.features, {})
+    as_array = _fault(_Fitted(model, ()), card.features, rows)
+    if as_array is None:
+        return False
+    as_frame = _fault(_Fitted(model, card.names), card.features, rows)
+    is_type = type(as_frame).__name__ in OF_TYPE
+    return as_frame is None or (type(as_array).__name__ in OF_TYPE and not is_type)
 
 
 def _ask_for_whole_numbers(feature: Feature) -> _Question | None:
@@ -136,7 +174,7 @@ def _ask_for_missing(feature: Feature) -> _Question | None:
     return _Question(forms, [None], unseen)
 
 
-def _answer(model: Any, features: Features, asked: dict[int, _Question]) -> Features:
+def _answer(fitted: _Fitted, features: Features, asked: dict[int, _Question]) -> Features:
     """First all questions together: mostly the form makes no difference, and columns of one array
     have one. Then each alone."""
     if not asked:
@@ -145,27 +183,29 @@ def _answer(model: Any, features: Features, asked: dict[int, _Question]) -> Feat
     together = [
         {n: q.forms[min(k, len(q.forms) - 1)] for n, q in asked.items()} for k in range(most)
     ]
-    features, is_clear = _choose(model, features, together, asked)
-    if is_clear or len(asked) == 1 or _is_array_of_numbers(model, features):
+    features, is_clear = _choose(fitted, features, together, asked)
+    if is_clear or len(asked) == 1 or _is_array_of_numbers(fitted, features):
         return features
     for n, question in asked.items():
         each = [{n: form} for form in question.forms]
-        features, _ = _choose(model, features, each, {n: question})
+        features, _ = _choose(fitted, features, each, {n: question})
     return features
 
 
-def _is_array_of_numbers(model: Any, features: Features) -> bool:
-    is_array = not hasattr(model, "feature_names_in_")
-    return is_array and all(feature.type != "text" for feature in features)
+def _is_array_of_numbers(fitted: _Fitted, features: Features) -> bool:
+    return not fitted.is_frame and all(feature.type != "text" for feature in features)
 
 
 def _choose(
-    model: Any, features: Features, forms: list[dict[int, Feature]], asked: dict[int, _Question]
+    fitted: _Fitted,
+    features: Features,
+    forms: list[dict[int, Feature]],
+    asked: dict[int, _Question],
 ) -> tuple[Features, bool]:
     """The features with the right one of the forms, and whether all forms were alike."""
     made = [tuple(form.get(n, f) for n, f in enumerate(features)) for form in forms]
     rows = _rows(features, {n: question.values for n, question in asked.items()})
-    outcomes = [(each, _outcome(model, each, rows)) for each in made]
+    outcomes = [(each, _outcome(fitted, each, rows)) for each in made]
     working = [(each, outcome) for each, outcome in outcomes if outcome is not None]
     if not working:
         return features, False
@@ -175,7 +215,7 @@ def _choose(
     blank = None
     if all(question.unseen is not None for question in asked.values()):
         unseen = _rows(features, {n: [question.unseen] for n, question in asked.items()})
-        blank = _outcome(model, made[0], unseen)
+        blank = _outcome(fitted, made[0], unseen)
     telling = [each for each, outcome in working if outcome != blank]
     return next(iter(telling), first), False
 
@@ -195,17 +235,33 @@ def _examples(feature: Feature) -> Sequence[Any]:
     return span or (0.0,)
 
 
-def _outcome(model: Any, features: Features, rows: list[list[Any]]) -> Any:
-    """What the model computes for the rows, as much of it as it shows; None if it fails."""
-    numeric = all(f.type in ("number", "integer") and not f.nullable for f in features)
+def _outcome(fitted: _Fitted, features: Features, rows: list[list[Any]]) -> Any:
+    """What the model computes for the rows; None if it fails."""
     try:
-        table = table_for(model, features)(matrix(rows, numeric))
-        for method in ("predict_proba", "decision_function", "predict"):
-            if hasattr(model, method):
-                return np.asarray(getattr(model, method)(table)).tolist()
+        return _computed(fitted, features, rows)
     except Exception:  # an estimator can raise anything
         return None
+
+
+def _fault(fitted: _Fitted, features: Features, rows: list[list[Any]]) -> Exception | None:
+    """The error of the model for the rows; None if it computes them."""
+    try:
+        _computed(fitted, features, rows)
+    except Exception as e:  # an estimator can raise anything
+        return e
     return None
+
+
+def _computed(fitted: _Fitted, features: Features, rows: list[list[Any]]) -> Any:
+    """What the model computes for the rows, as much of it as it shows."""
+    numeric = all(f.type in ("number", "integer") and not f.nullable for f in features)
+    table = table_for(fitted.model, features, fitted.columns)(matrix(rows, numeric))
+    methods = ("predict_proba", "decision_function", "predict")
+    method = next(name for name in methods if hasattr(fitted.model, name))
+    computed = np.asarray(getattr(fitted.model, method)(table))
+    if len(computed) != len(rows) and computed.shape[:2] != (1, len(rows)):
+        raise ValueError(f"{len(computed)} answers for {len(rows)} rows")
+    return computed.tolist()
 
 
 def _output(model: Any, card: Card) -> Any:

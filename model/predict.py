@@ -57,7 +57,7 @@ def _only(outputs: Any) -> Any:
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return partial(predict, model, to_table=table_for(model, card.features))
+    return partial(predict, model, to_table=table_for(model, card.features, card.columns))
 
 
 def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:

@@ -25,9 +25,12 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-def table_for(model: Any, features: Sequence[Feature] = ()) -> ToTable:
-    """What makes of an array the table that `model` was fitted on, by the features of its card."""
-    names = getattr(model, "feature_names_in_", None)
+def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> ToTable:
+    """What makes of an array the table that `model` was fitted on, by the features of its card.
+
+    `columns` are those of a DataFrame that the model takes without recording their names.
+    """
+    names = getattr(model, "feature_names_in_", columns or None)
     if not _are_known(features):
         return _unchanged if names is None else lambda X: _inferred_frame(X, names)
     if names is not None:
@@ -53,7 +56,7 @@ def _unchanged(X: Array) -> Array:
     return X
 
 
-def _inferred_frame(X: Array, names: Array) -> Any:
+def _inferred_frame(X: Array, names: Sequence[str]) -> Any:
     import pandas as pd  # only here: a model fitted on a DataFrame was made with pandas
 
     return pd.DataFrame(X, columns=names).infer_objects()
@@ -66,7 +69,7 @@ def _objects(X: Array, features: Sequence[Feature]) -> Array:
     return table
 
 
-def _frame(X: Array, names: Array, features: Sequence[Feature]) -> Any:
+def _frame(X: Array, names: Sequence[str], features: Sequence[Feature]) -> Any:
     import pandas as pd
 
     columns = [_series(feature, X[:, n]) for n, feature in enumerate(features)]

@@ -169,11 +169,13 @@ class LayoutFinder:
         """
         fitting = {d: c for d, c in splits.items() if len(c) == len(self._card.features)}
         valid = [d for d, cells in fitting.items() if self._is_valid(cells, self._decimal)]
-        if len({tuple(map(str.strip, fitting[d])) for d in valid}) > 1:
-            found = " or ".join(NAMES[d] for d in valid)
-            raise UnreadableInput(f"the delimiter may be {found}; give one with --delimiter")
-        valid += [d for d, cells in fitting.items() if self.decimal_of(cells, d) == ","]
-        return self.plain(valid[0]) if valid else None
+        commas = [d for d, cells in fitting.items() if self.decimal_of(cells, d) == ","]
+        readable = [*valid, *(() if self._decimal else commas)]
+        if len({tuple(map(str.strip, fitting[d])) for d in readable}) > 1:
+            named = " or ".join(NAMES[d] for d in fitting if d in readable)
+            raise UnreadableInput(f"the delimiter may be {named}; give one with --delimiter")
+        layouts = valid or commas
+        return self.plain(layouts[0]) if layouts else None
 
     def plain(self, delimiter: str, decimal: str | None = None) -> Layout:
         """The layout without a header."""

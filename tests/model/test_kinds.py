@@ -1,12 +1,12 @@
 """A card learns what its model was fitted on: from the data, or by trying the fitted model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import LinearSVC
 
@@ -33,6 +33,20 @@ LABELS = ["south", "east", "north"] * 4
 def texts(handle_unknown: str = "ignore") -> Any:
     """The first steps of a pipeline that makes texts of all columns."""
     return [FunctionTransformer(np.vectorize(str)), OneHotEncoder(handle_unknown=handle_unknown)]
+
+
+class Select(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Takes columns of a DataFrame, and records no names."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def fit(self, X: Any, _y: Any) -> Self:
+        self.is_fitted_ = True
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X[list(self.names)]
 
 
 def answers(model: Any, features: list[Feature], rows: list[Any], path: Path) -> list[Any]:
@@ -239,3 +253,31 @@ class Returns(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 def test_a_card_knows_the_type_of_the_answers_of_a_regressor(model: Any, output: str) -> None:
     card = make_card("own", model, [Feature(name="x", minimum=0.0, maximum=9.0)])
     assert settle(model, card).output == output
+
+
+@pytest.mark.parametrize("names", [("size", "rooms"), ("size", "rooms", "note")])
+@pytest.mark.parametrize("kind", ["step", "union"])
+def test_a_first_step_of_ones_own_gets_the_data_frame_that_it_needs(
+    tmp_path: Path, kind: str, names: tuple[str, ...]
+) -> None:
+    X = pd.DataFrame({"size": [20.5, 40.0, 60.5], "rooms": [1, 2, 3], "note": ["a", "b", "c"]})
+    X = pd.concat([X] * 4, ignore_index=True)[list(names)]
+    numbers = Select(("size", "rooms"))
+    first = numbers if kind == "step" else make_union(numbers, Select(("size",)))
+    steps: list[Any] = [first]
+    if "note" in names and kind == "step":  # a text of which the card names no values
+        encode = make_column_transformer((OneHotEncoder(), ["note"]), remainder="passthrough")
+        steps = [Select(names), encode]
+    model = make_pipeline(*steps, LogisticRegression(max_iter=1000)).fit(X, LABELS)
+    card = artifact.save(model, make_card("own", model, describe(X)), tmp_path / "own.joblib")
+    assert card.frame
+    rows = X.to_numpy(dtype=object).tolist()
+    loaded = artifact.load(tmp_path / "own.joblib")
+    assert predictor(*loaded)(matrix(rows, card.numeric)).y == model.predict(X).tolist()
+
+
+@pytest.mark.parametrize("values", [[1.5, 2.5], ["a", "b"]])
+def test_a_model_of_an_array_gets_an_array(values: list[Any]) -> None:
+    X = np.array([values * 6], dtype=object).T
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, [0, 1] * 6)
+    assert not settle(model, make_card("own", model, describe(X, ["n"]))).frame

@@ -162,6 +162,23 @@ def test_two_delimiters_that_both_make_a_row_are_refused() -> None:
     assert rows(pair, "a;b,c\n", Format(delimiter=";")) == [["a", "b,c"]]
 
 
+@pytest.mark.parametrize(("delimiter", "name"), [(";", "';'"), ("\t", "tab"), ("|", "'|'")])
+@pytest.mark.parametrize("kind", ["flat", ""])
+def test_a_comma_after_a_text_may_be_a_delimiter_or_a_decimal_sign(
+    kind: str, delimiter: str, name: str
+) -> None:
+    houses = card(Feature(name="kind", type="text"), Feature(name="size"))
+    line = f"{kind}{delimiter}51,3\n"
+    with pytest.raises(UnreadableInput) as refused:
+        rows(houses, line)
+    assert str(refused.value) == (
+        f"line 1: the delimiter may be {name} or ','; give one with --delimiter"
+    )
+    assert rows(houses, line, Format(delimiter=delimiter)) == [[kind, 51.3]]
+    assert rows(houses, f"kind{delimiter}size\n{line}") == [[kind, 51.3]]
+    assert rows(houses, f"{kind}{delimiter}51\n{line}") == [[kind, 51], [kind, 51.3]]
+
+
 def test_empty_values_and_the_words_for_missing_ones_are_null_where_the_model_allows_it() -> None:
     words = ("", "NA", "nan", "N/A", "null", "None", "<NA>")
     lines = "".join(f"{word},{word},x\n" for word in words)
