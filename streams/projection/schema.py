@@ -107,20 +107,11 @@ CREATE TABLE IF NOT EXISTS result_row_offset(
   next_offset INTEGER NOT NULL,
   PRIMARY KEY(log, partition)
 ) STRICT, WITHOUT ROWID;
+-- Columns of a table alone: for a subquery of a view, DuckDB looks up each row, for minutes.
 CREATE VIEW IF NOT EXISTS result AS SELECT
   task_id, status, label, number, row_count, y, proba, error_code, error_message, input, model,
   worker, task_partition, task_offset, queue_ms, infer_ms, log, partition, "offset",
-  answered_at_ms, position,
-  CAST((
-    SELECT json_extract(answers, '$[' || (result_row.position - result_block.position) || ']')
-    FROM result_block WHERE result_block.position <= result_row.position
-    ORDER BY result_block.position DESC LIMIT 1
-  ) AS TEXT) AS value,  -- the answer's JSON
-  (  -- a column as it is: of a CAST, DuckDB takes the type for one of 32 bits
-    SELECT result_block.position FROM result_block
-    WHERE result_block.position <= result_row.position
-    ORDER BY result_block.position DESC LIMIT 1
-  ) AS block
+  answered_at_ms, position
 FROM result_row;
 CREATE VIEW IF NOT EXISTS result_json AS {STORED};
 CREATE TABLE IF NOT EXISTS duplicate(

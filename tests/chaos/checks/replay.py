@@ -57,9 +57,10 @@ def digests(database: Path) -> dict[str, str]:
     with contextlib.closing(sqlite3.connect(database.absolute().as_uri(), uri=True)) as db:
         db.row_factory = sqlite3.Row
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        names = {table["name"] for table in tables}
         return {
             name: _digest(db.execute(f'SELECT * FROM "{name}"'))
-            for name in sorted({table["name"] for table in tables} - {"result_block"} | {"result"})
+            for name in sorted(names - {"result_block"} | {"result_json"})
         }
 
 

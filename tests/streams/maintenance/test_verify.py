@@ -47,7 +47,8 @@ def test_verify_agrees_with_a_true_projection_and_names_what_was_changed(
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None)) as db:
         db.execute("DELETE FROM result_key WHERE task_id = ?", (gone,))
         block, path = db.execute(
-            "SELECT block, '$[' || (position - block) || '].y[0]' FROM result WHERE task_id = ?",
+            "SELECT block, '$[' || (position - block) || '].y[0]' FROM result_json "
+            "WHERE task_id = ?",
             (changed,),
         ).fetchone()
         rose = "UPDATE result_block SET answers = json_set(answers, ?, 'rose') WHERE position = ?"

@@ -19,8 +19,7 @@ app = pytest.importorskip("datasette.app")
 KINDS = {
     "label": "VARCHAR", "number": "DOUBLE", "row_count": "BIGINT", "y": "VARCHAR",
     "error_code": "VARCHAR", "model": "VARCHAR", "queue_ms": "DOUBLE", "infer_ms": "DOUBLE",
-    "answered_at_ms": "BIGINT", "offset": "BIGINT", "task_id": "VARCHAR", "value": "VARCHAR",
-    "block": "BIGINT",
+    "answered_at_ms": "BIGINT", "offset": "BIGINT", "task_id": "VARCHAR",
 }  # fmt: skip
 
 

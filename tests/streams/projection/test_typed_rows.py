@@ -77,7 +77,7 @@ def test_rows_of_a_large_transaction_follow_and_all_others_are_there_at_once(pat
         pass
     apply(store, 0, 3001, records(result(3001), first=3001))
     store.close()
-    same = "SELECT task_id, value, position, block, queue_ms FROM {} ORDER BY 1"
+    same = "SELECT task_id, y, proba, model, position, queue_ms FROM {} ORDER BY 1"
     assert query(path, same.format("result")) == query(path, same.format("result_json"))
 
 
