@@ -9,6 +9,7 @@ from typing import Any
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
+from cli.__main__ import _report
 from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
@@ -172,22 +173,22 @@ def test_a_pipe_whose_reader_has_left_is_not_an_error(
 
 
 @pytest.mark.parametrize("command", [("--help",), ("predict", *ROW)])
-def test_an_unexpected_error_is_one_line_and_70(shell: Pipeline, command: tuple[str, ...]) -> None:
+def test_a_full_disk_is_one_line_and_74(shell: Pipeline, command: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         found = redirected(shell, full.fileno(), *command)
-    line = (
-        "petal: unexpected OSError: [Errno 28] No space left on device "
-        "(traceback: petal --debug …)\n"
-    )
-    assert found == (70, line)
+    line = "petal: not all output was written: No space left on device\n"
+    assert found == (74, line)
 
 
-def test_debug_shows_the_traceback_of_an_unexpected_error(shell: Pipeline) -> None:
-    with Path("/dev/full").open("wb") as full:
-        code, err = redirected(shell, full.fileno(), "--debug", "predict", *ROW)
-    assert code == 1
-    assert err.startswith("Traceback (most recent call last):\n")
-    assert "OSError: [Errno 28] No space left on device" in err
+def test_an_unexpected_error_is_one_line_and_70(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report(ZeroDivisionError("nobody foresaw it"), debug=False) == 70
+    line = "petal: unexpected ZeroDivisionError: nobody foresaw it (traceback: petal --debug …)\n"
+    assert capsys.readouterr().err == line
+
+
+def test_debug_shows_the_traceback_of_an_unexpected_error() -> None:
+    with pytest.raises(ZeroDivisionError):
+        _report(ZeroDivisionError("nobody foresaw it"), debug=True)
 
 
 def test_debug_does_not_change_the_line_of_an_expected_error(shell: Pipeline) -> None:

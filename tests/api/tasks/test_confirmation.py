@@ -93,6 +93,6 @@ def test_refused_lines_are_counted_and_logged(service: Service) -> None:
     text = service.call("GET", "/metrics").text
     assert 'rest_server_lines_refused_total{status_code="422"} 3.0' in text
     assert 'rest_server_lines_refused_total{status_code="400"} 1.0' in text
-    output = service.pipeline.processes[-1].output
-    assert "refused 3 lines of a request: 422" in output
-    assert "refused 1 lines of a request: 400" in output
+    process = service.pipeline.processes[-1]
+    process.wait_for("refused 3 lines of a request: 422")
+    process.wait_for("refused 1 lines of a request: 400")
