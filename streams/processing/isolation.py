@@ -87,6 +87,7 @@ class Isolation:
         self._ending: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._child: asyncio.subprocess.Process | None = None
+        self._killed: list[asyncio.subprocess.Process] = []
 
     async def process(
         self, order: Order, on_tick: Callable[[], object] = lambda: None
@@ -166,9 +167,11 @@ class Isolation:
     async def _kill(self) -> None:
         child, self._child = self._child, None
         if child is not None:
+            self._killed.append(child)
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
+            self._killed.remove(child)
 
     async def _end_idle(self) -> None:
         """Give back the memory of a second model."""
@@ -180,6 +183,8 @@ class Isolation:
         """End the child, after `process` has returned or was cancelled."""
         self._stay()
         await self._kill()
+        for child in self._killed:  # the end of an idle one may have been cancelled
+            await child.wait()
 
 
 @asynccontextmanager
