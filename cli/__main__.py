@@ -58,9 +58,14 @@ def main() -> None:
     sys.exit(code)
 
 
+def _is_of_output(error: Exception) -> bool:
+    """Whether output could not be written; an error of another file has the file's name."""
+    return isinstance(error, OSError) and error.errno in NOT_WRITTEN and error.filename is None
+
+
 def _report(error: Exception, debug: bool) -> int:
     code = exit_codes.code_of(error)
-    if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+    if _is_of_output(error):
         click.echo(f"petal: not all output was written: {error.strerror}", err=True)
         return os.EX_IOERR
     if code is None:

@@ -193,7 +193,7 @@ class QueueBackend(_Backend):
 
     @contextmanager
     def _sending(self) -> Iterator[str]:
-        """The id of a task that the block sends; Ctrl-C amid it says how to go on."""
+        """A new task id. Ctrl-C within the block prints the command that waits for this task."""
         from streams.events import new_id
 
         self._sent = new_id()

@@ -1,7 +1,7 @@
 """Which log a topic's name stands for at the moment. Offsets belong to a log, not to a name.
 
-A topic that is deleted and made again under its name is another log, and so is that of a broker
-which lost its data. Apache Kafka since 2.8 and the embedded broker give each topic an id, which
+A topic that is deleted and created again has a new log. So have all topics of a broker that lost
+its data. Apache Kafka since 2.8 and the embedded broker give each topic an id, which
 they never use again; older brokers give only the cluster's id, which shows less.
 """
 

@@ -1,4 +1,4 @@
-"""Tasks that the broker confirms late or never: lines wait for it, and the truth is told after."""
+"""Tasks that the broker confirms late or never: lines wait, and later answers say what happened."""
 
 import json
 import signal
