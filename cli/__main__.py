@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from importlib.metadata import version
+from typing import TypeGuard
 
 import click
 
@@ -58,7 +59,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _is_of_output(error: Exception) -> bool:
+def _is_of_output(error: Exception) -> TypeGuard[OSError]:
     """Whether output could not be written; an error of another file has the file's name."""
     return isinstance(error, OSError) and error.errno in NOT_WRITTEN and error.filename is None
 
