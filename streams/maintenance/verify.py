@@ -86,7 +86,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
         unreadable = sorted(task_id for task_id in doubtful if reader.get(task_id) is None)
     return Verified(
         done,
-        missing + [task_id for task_id in unreadable if task_id not in missing],
+        [*dict.fromkeys([*missing, *unreadable])],
         different,
         extra,
         pending,
