@@ -11,6 +11,7 @@ import click
 from cli import exit_codes
 from cli.ask import ask
 from cli.dead_letters import dead_letters
+from cli.parity.command import parity
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.reconcile import reconcile
@@ -34,7 +35,8 @@ def petal(debug: bool) -> None:
 
 
 for command in (
-    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters
+    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters,
+    parity,
 ):  # fmt: skip
     petal.add_command(command)
 

@@ -104,6 +104,16 @@ def example_row(card: Card) -> list[Any]:
     return [_value(feature, 0.5) for feature in card.features]
 
 
+def example_rows(card: Card, count: int) -> list[list[Any]]:
+    """Different rows that the model should answer, spread over what its features allow."""
+    # Steps of the golden ratio never meet, so that features do not rise together.
+    return [
+        [_value(feature, (n / max(1, count - 1) + column * 0.618) % 1.000001) for column, feature
+         in enumerate(card.features)]
+        for n in range(count)
+    ]  # fmt: skip
+
+
 def has_several_outputs(model: Any, card: Card) -> bool:
     """Whether the model returns several values for a row."""
     # No attribute shows it for every estimator, so the model predicts a row. If that row fails
