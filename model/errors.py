@@ -2,6 +2,8 @@
 
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
+TableError         a file is not a table of columns with names
+└── TableNotFound
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
@@ -16,6 +18,14 @@ class CardError(Exception):
 
 class ArtifactError(Exception):
     """An artifact is missing, altered, from another version of scikit-learn, or not servable."""
+
+
+class TableError(Exception):
+    """A file is not a table of columns with names, or not one that a model can learn from."""
+
+
+class TableNotFound(TableError):
+    """There is no file at the path, or it may not be read."""
 
 
 class InvalidRow(Exception):
