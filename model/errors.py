@@ -2,6 +2,7 @@
 
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
+NotServed          no model is served under a name, or its file cannot be loaded
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
@@ -16,6 +17,20 @@ class CardError(Exception):
 
 class ArtifactError(Exception):
     """An artifact is missing, altered, from another version of scikit-learn, or not servable."""
+
+
+UNKNOWN_MODEL, MODEL_UNAVAILABLE = "unknown_model", "model_unavailable"
+
+
+class NotServed(Exception):
+    """No model is served under a name: UNKNOWN_MODEL, or MODEL_UNAVAILABLE if there is a file.
+
+    `code` is one of these two. `str()` names what is served, or why the file cannot be loaded.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InvalidRow(Exception):
