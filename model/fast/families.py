@@ -3,31 +3,41 @@
 A fast path is taken for what a test compares with scikit-learn bit for bit, and for nothing else.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import sklearn
 
-from model.fast import logistic
+from model.fast import forest, gradient_boosting, histogram_boosting, logistic
+from model.fast.checks import name_of
 
 Array = np.ndarray[Any, Any]
 Compute = Callable[[Array], tuple[Array, Array | None]]
 ComputeOne = Callable[[Array], tuple[Any, list[float]]]
-
 Built = TypeVar("Built")
 
 # Other versions may compute in another order. The tests prove these.
 PROVED = ("1.9.1",)
-METHODS = ("predict", "predict_proba", "decision_function")
 
-_BUILDERS: dict[str, Callable[[Any], Compute | None]] = {
-    "sklearn.linear_model._logistic.LogisticRegression": logistic.compute_for,
+_LOGISTIC = "sklearn.linear_model._logistic.LogisticRegression"
+_HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
+_BUILDERS: dict[str, Callable[[Any], Compute]] = {
+    _LOGISTIC: logistic.compute_for,
+    "sklearn.tree._classes.DecisionTreeClassifier": forest.tree_classifier,
+    "sklearn.tree._classes.ExtraTreeClassifier": forest.tree_classifier,
+    "sklearn.tree._classes.DecisionTreeRegressor": forest.tree_regressor,
+    "sklearn.tree._classes.ExtraTreeRegressor": forest.tree_regressor,
+    "sklearn.ensemble._forest.RandomForestClassifier": forest.forest_classifier,
+    "sklearn.ensemble._forest.ExtraTreesClassifier": forest.forest_classifier,
+    "sklearn.ensemble._forest.RandomForestRegressor": forest.forest_regressor,
+    "sklearn.ensemble._forest.ExtraTreesRegressor": forest.forest_regressor,
+    "sklearn.ensemble._gb.GradientBoostingClassifier": gradient_boosting.classifier,
+    "sklearn.ensemble._gb.GradientBoostingRegressor": gradient_boosting.regressor,
+    f"{_HISTOGRAM}.HistGradientBoostingClassifier": histogram_boosting.classifier,
+    f"{_HISTOGRAM}.HistGradientBoostingRegressor": histogram_boosting.regressor,
 }
-_BUILDERS_OF_ONE: dict[str, Callable[[Any], ComputeOne | None]] = {
-    "sklearn.linear_model._logistic.LogisticRegression": logistic.compute_one_for,
-}
+_BUILDERS_OF_ONE: dict[str, Callable[[Any], ComputeOne]] = {_LOGISTIC: logistic.compute_one_for}
 
 
 def compute_for(model: Any) -> Compute | None:
@@ -47,26 +57,10 @@ def compute_one_for(model: Any) -> ComputeOne | None:
     return _built(_BUILDERS_OF_ONE, model)
 
 
-def _built(builders: dict[str, Callable[[Any], Built | None]], model: Any) -> Built | None:
+def _built(builders: dict[str, Callable[[Any], Built]], model: Any) -> Built | None:
     if sklearn.__version__ not in PROVED:
         return None
     try:
-        build = builders.get(_name_of(type(model)))
-        return None if build is None or _is_changed(model) else build(model)
-    except Exception:  # a model may have been fitted by other code, or half
+        return builders[name_of(model)](model)
+    except Exception:  # an unknown class, or a model that was fitted by other code, or by half
         return None
-
-
-def _name_of(kind: type) -> str:
-    """The full name of a class that can be imported by it; empty for any other."""
-    module = sys.modules.get(kind.__module__)
-    is_there = getattr(module, kind.__qualname__, None) is kind
-    return f"{kind.__module__}.{kind.__qualname__}" if is_there else ""
-
-
-def _is_changed(model: Any) -> bool:
-    """Whether somebody replaced a method of the model or of its class."""
-    if not vars(model).keys().isdisjoint(METHODS):
-        return True
-    found = [getattr(type(model), name) for name in METHODS if hasattr(type(model), name)]
-    return not all(method.__module__.startswith("sklearn.") for method in found)

@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from model.fast.checks import NotCovered, check_finite, check_width
+from model.fast.checks import NotCovered, check_finite, check_known, check_width
 
 Array = np.ndarray[Any, Any]
 # numpy adds eight or more terms in another order than one after the other.
 MAX_SEQUENTIAL = 7
 
 
-def compute_for(model: Any) -> Callable[[Array], tuple[Array, Array]] | None:
+def compute_for(model: Any) -> Callable[[Array], tuple[Array, Array]]:
     """Labels and probabilities of rows, as `model.fast.families` describes them."""
-    if type(model.coef_) is not np.ndarray:  # it may be sparse
-        return None
+    check_known(type(model.coef_) is np.ndarray)  # it may be sparse
     coef, intercept, classes = model.coef_.T, model.intercept_, model.classes_
 
     def compute(X: Array) -> tuple[Array, Array]:
@@ -50,14 +49,14 @@ def _of_two(scores: Array, classes: Array) -> tuple[Array, Array]:
     return y, np.stack([1 - positive, positive], axis=1)
 
 
-def compute_one_for(model: Any) -> Callable[[Array], tuple[Any, list[float]]] | None:
-    """The same for a single row, as Python's own values; None if numpy is as fast.
+def compute_one_for(model: Any) -> Callable[[Array], tuple[Any, list[float]]]:
+    """The same for a single row, as Python's own values; raises Unknown where numpy is as fast.
 
     With few classes, arithmetic in Python takes a third of the time of numpy's calls.
     """
+    check_known(type(model.coef_) is np.ndarray)
     coef, intercept, classes = model.coef_.T, model.intercept_, model.classes_.tolist()
-    if not 2 < len(classes) <= MAX_SEQUENTIAL:
-        return None
+    check_known(2 < len(classes) <= MAX_SEQUENTIAL)
 
     def compute_one(X: Array) -> tuple[Any, list[float]]:
         check_width(X, len(coef))
