@@ -52,15 +52,17 @@ class LocalBackend(_Backend):
 
     async def __aenter__(self) -> Self:
         from model import artifact
+        from model.predict import predictor
 
-        self._loaded = artifact.load(self._settings.model)
+        model, self._loaded_card = artifact.load(self._settings.model)
+        self._predict = predictor(model, self._loaded_card)
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        from model.predict import matrix, predictor
+        from model.predict import matrix
 
-        model, card = self._loaded
-        y, proba = predictor(model, card)(matrix([row], card.numeric))
+        card = self._loaded_card
+        y, proba = self._predict(matrix([row], card.numeric))
         return output.from_prediction(y, proba, card.classes, card.id)
 
 
