@@ -20,10 +20,14 @@ MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the
 
 
 class Prediction(NamedTuple):
-    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor."""
+    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor.
+
+    `score`: one number per row, of an outlier detector that has it.
+    """
 
     y: list[Any]
     proba: list[list[float]] | None
+    score: list[float] | None = None
 
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +61,8 @@ def _only(outputs: Any) -> Any:
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return partial(predict, model, to_table=table_for(model, card.features, card.columns))
+    to_table = table_for(model, card.features, card.columns)
+    return partial(_predict_with_score if card.score else predict, model, to_table=to_table)
 
 
 def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:
@@ -78,6 +83,19 @@ def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction
         raise
     except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
         raise PredictError(describe(e)) from e
+
+
+def _predict_with_score(model: Any, X: Array, to_table: ToTable) -> Prediction:
+    predicted = predict(model, X, to_table)
+    try:
+        score = np.asarray(model.decision_function(to_table(X)), dtype=np.float64)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        raise PredictError(describe(e)) from e
+    if score.shape not in ((len(X),), (len(X), 1)):
+        raise WrongShape(f"decision_function returned shape {score.shape} for {len(X)} rows")
+    return predicted._replace(score=_finite(score.ravel()))
 
 
 def _answer_one(model: Any, X: Array) -> Prediction:

@@ -9,14 +9,14 @@ wrong_width       the model has another number of features
 wrong_type        a text for a number, a number for a text, null where a value is required, a
                   number that is not whole for an integer, or one that the column cannot hold
 not_finite        NaN, infinite, or too large for a 64-bit float
-unknown_category  a text that is not one of the feature's categories
+unknown_category  a value that is not one of the feature's categories
 """
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from model.card import Card, Feature, Value
+from model.card import Card, Feature, Label, Value, shown
 from model.errors import InvalidRow
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
     for n, feature in enumerate(features):
         if feature.limits is not None:
             allowed[:, n] &= _are_within(feature, X[:, n])
+        if feature.allowed:
+            allowed[:, n] &= np.isin(X[:, n], feature.allowed) | np.isnan(X[:, n])
     if not allowed.all():
         row, column = np.argwhere(~allowed)[0].tolist()
         check_value(features[column], X[row, column].item(), place_of(row, len(X)))
@@ -152,10 +154,12 @@ def _is_valid_column(feature: Feature, values: tuple[Any, ...]) -> bool:
         types.remove(type(None))
         values = tuple(value for value in values if value is not None)
     if feature.type == "text":
-        return types <= {str} and (not feature.categories or set(values) <= {*feature.categories})
-    if feature.type == "boolean":
-        return types <= {bool, int, float} and set(values) <= {0, 1}
-    return types <= {int, float} and _are_finite(values) and _is_held(feature, values)
+        is_valid = types <= {str}
+    elif feature.type == "boolean":
+        is_valid = types <= {bool, int, float} and set(values) <= {0, 1}
+    else:
+        is_valid = types <= {int, float} and _are_finite(values) and _is_held(feature, values)
+    return is_valid and (not feature.allowed or set(values) <= {*feature.allowed})
 
 
 def _is_held(feature: Feature, values: Sequence[float]) -> bool:
@@ -192,8 +196,15 @@ def _fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     if value is None:
         sentence = f"the value is missing; {_REQUIRED[feature.type]} is required"
         return None if feature.nullable else ("wrong_type", sentence)
+    fault = _fault_of_type(feature, value)
+    if fault is None and feature.allowed and value not in feature.allowed:
+        return "unknown_category", f"{_shown(value)} is not one of: {_listed(feature.allowed)}"
+    return fault
+
+
+def _fault_of_type(feature: Feature, value: Any) -> tuple[str, str] | None:
     if feature.type == "text":
-        return _text_fault(feature, value)
+        return None if isinstance(value, str) else ("wrong_type", f"{_shown(value)} is not a text")
     if feature.type == "boolean":
         is_valid = isinstance(value, bool | int | float) and value in (0, 1)
         return None if is_valid else ("wrong_type", f"{_shown(value)} is not true or false")
@@ -214,20 +225,12 @@ def _number_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     return "wrong_type", f"{_shown(value)} is not {kind} from {_shown(low)} to {_shown(high)}"
 
 
-def _text_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, str):
-        return "wrong_type", f"{_shown(value)} is not a text"
-    if feature.categories and value not in feature.categories:
-        return "unknown_category", f"{_shown(value)} is not one of: {_listed(feature.categories)}"
-    return None
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
+def _listed(values: Sequence[Label]) -> str:
+    return ", ".join(map(shown, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
 
 
 def _shown(value: Any) -> str:

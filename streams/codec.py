@@ -91,8 +91,9 @@ def decode_results(values: Sequence[bytes]) -> list[Result] | None:
 def _count_colons(results: Sequence[Result]) -> int:
     """One for each field on the wire, and those in the sentences of errors."""
     inputs, probas = ([r.input for r in results], [r.proba for r in results])
+    scores = [r.score for r in results]
     sentences = [r.error.message for r in results if r.error is not None]
-    optional = 2 * len(results) - inputs.count(None) - probas.count(None)
+    optional = 3 * len(results) - inputs.count(None) - probas.count(None) - scores.count(None)
     # Either `y`, or `error` with a code and a message.
     fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(sentences)
     return fields + "".join(sentences).count(":")
@@ -104,6 +105,7 @@ class ResultColumns(NamedTuple):
     ids: Sequence[bytes]
     y: Sequence[Sequence[Label]]
     proba: Sequence[Sequence[Sequence[float]]] | None  # None: the model has none
+    score: Sequence[Sequence[float]] | None  # None: the model has none
     input: Sequence[str]
     offsets: Sequence[int]
     queue_ms: Sequence[float]
@@ -114,10 +116,12 @@ def encode_columns(
 ) -> list[bytes]:
     """Byte for byte what `encode` gives for each row as a `Result`, at two thirds of the cost:
     each column takes one call, and values that all rows share are encoded once."""
-    ids, y, proba, digests, offsets, queue_ms = columns
+    ids, y, proba, score, digests, offsets, queue_ms = columns
     pieces: list[Iterable[bytes]] = [repeat(b'{"v":1,"id":"'), ids, repeat(b'","y":'), _lines(y)]
     if proba is not None:
         pieces += [repeat(b',"proba":'), _lines(proba)]
+    if score is not None:
+        pieces += [repeat(b',"score":'), _lines(score)]
     of_all = b',"model":%b,"worker":%b,"task":{"partition":%d,"offset":' % (
         encode(model), encode(worker), partition,
     )  # fmt: skip

@@ -84,6 +84,7 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     """The result of one task: `y` with one label (or number) per row, or `error`.
 
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
+    `score` has one number per row: an outlier detector's, below 0 where `y` is -1, an outlier.
     `input` is the digest of the task's rows, which differs between two tasks with one id; it is
     missing if the rows could not be read. Decode a record's value with `decode_result`.
     """
@@ -92,6 +93,7 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     y: list[Label] | None = None
     proba: list[list[float]] | None = None
+    score: list[float] | None = None
     error: Failure | None = None
     input: UncheckedDigest | None = None
     model: str

@@ -216,7 +216,7 @@ def refused(value: bytes, error: str) -> bytes:
         f"the broker refused the result of {len(value):,} bytes: {error}",
     )
     result = decode_result(value)
-    return encode(msgspec.structs.replace(result, y=None, proba=None, error=failure))
+    return encode(msgspec.structs.replace(result, y=None, proba=None, score=None, error=failure))
 
 
 def join(parts: Iterable[Processed]) -> Processed:
@@ -251,6 +251,7 @@ def _columns(
         ids=[task.id.encode() for task in tasks],
         y=split(predicted.y, counts),
         proba=None if predicted.proba is None else split(predicted.proba, counts),
+        score=None if predicted.score is None else split(predicted.score, counts),
         input=digests,
         offsets=offsets,
         queue_ms=queued.clip(0, MAX_QUEUE_MS).round(3).tolist(),
