@@ -91,6 +91,11 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return ", ".join(filter(None, (self.unit, span)))
 
     @property
+    def is_text(self) -> bool:
+        """Whether its values travel as texts."""
+        return self.type in ("text", "datetime")
+
+    @property
     def allowed(self) -> tuple[Label, ...]:
         """The categories. Those of numbers are numbers: texts beside them limit nothing."""
         are_texts = isinstance(next(iter(self.categories), None), str)

@@ -154,6 +154,7 @@ def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
         y,
         proba if has_proba else None,
         score if has_score else None,
+        None,
         digests,
         offsets,
         queue_ms,
