@@ -20,10 +20,14 @@ MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the
 
 
 class Prediction(NamedTuple):
-    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor."""
+    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor.
+
+    `score`: one number per row, of an outlier detector that has it.
+    """
 
     y: list[Any]
     proba: list[list[float]] | None
+    score: list[float] | None = None
 
 
 Array = np.ndarray[Any, Any]
@@ -67,7 +71,9 @@ class _Ways(NamedTuple):
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return partial(_predict, _ways(model, card.features, card.columns))
+    ways = _ways(model, card.features, card.columns)
+    predict = partial(_predict, ways)
+    return partial(_predict_with_score, model, ways.to_table, predict) if card.score else predict
 
 
 def _ways(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> _Ways:
@@ -112,6 +118,19 @@ def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
         raise
     except Exception:  # the rows are not covered
         return None
+
+
+def _predict_with_score(model: Any, to_table: ToTable, predict: Predict, X: Array) -> Prediction:
+    predicted = predict(X)
+    try:
+        score = np.asarray(model.decision_function(to_table(X)), dtype=np.float64)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        raise PredictError(describe(e)) from e
+    if score.shape not in ((len(X),), (len(X), 1)):
+        raise WrongShape(f"decision_function returned shape {score.shape} for {len(X)} rows")
+    return predicted._replace(score=_finite(score.ravel()))
 
 
 def _as_prediction(y: Array, proba: Array | None) -> Prediction:
