@@ -4,6 +4,7 @@ import click
 
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
+from cli.input.example import WithExample
 from cli.options import json_option, timeout_option
 from infra import config
 from infra.errors import ConfigError
@@ -11,7 +12,7 @@ from model import card as cards
 from model.errors import CardError
 
 
-class FeatureCommand(click.Command):
+class FeatureCommand(WithExample):
     """Lists the features of the model in its help."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -29,7 +30,6 @@ class FeatureCommand(click.Command):
     cls=FeatureCommand,
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
-    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
 )
 @click.argument("values", nargs=-1, type=click.UNPROCESSED)
 @click.option(

@@ -10,7 +10,7 @@ from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
-from model.trial import example_row
+from model.examples import example_row
 from streams.events import BooleanRow, Row, TableRow, TaskId, new_id
 
 MAX_WAIT_SECONDS = 60
