@@ -1,8 +1,8 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -12,7 +12,6 @@ from cli import output
 from cli.output import Answer
 from infra.config import Settings
 from model import card as cards
-from model import rows
 from model.card import Card, Label, Value
 
 LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
@@ -237,13 +236,18 @@ def choose(name: str, settings: Settings) -> tuple[Backend, Card]:
     return BACKENDS[name](settings, card), card
 
 
-def ask_once(name: str, settings: Settings, values: tuple[str, ...], timeout: float) -> Answer:
-    """The answer to one row of typed values; raises InvalidRow and the errors of the backend."""
-    backend, card = choose(name, settings)
-    row = rows.parse(card, values)
+def ask_all(
+    backend: Backend, rows: Iterable[list[Value]], timeout: float, show: Callable[[Answer], None]
+) -> None:
+    """Show the answer to each valid row as it comes; raises the errors of the backend."""
 
-    async def run() -> Answer:
-        async with output.waiting("waiting for the answer"), backend:
-            return await backend.ask(row, timeout)
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            async with output.waiting("connecting"):
+                await stack.enter_async_context(backend)
+            for row in rows:
+                async with output.waiting("waiting for the answer"):
+                    answer = await backend.ask(row, timeout)
+                show(answer)
 
-    return asyncio.run(run())
+    asyncio.run(run())
