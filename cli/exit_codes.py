@@ -3,6 +3,7 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.demo.errors import CheckFailed, ProcessFailed
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
@@ -29,6 +30,7 @@ from streams.errors import (
 )
 
 NOT_FOUND = 1  # as grep
+FAILED = 1  # as pytest
 USAGE = 2  # as click
 INTERRUPTED = 130  # as a shell after Ctrl-C
 
@@ -55,6 +57,8 @@ CODES: dict[type[Exception], int] = {
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,
     ResultNotFound: NOT_FOUND,
+    CheckFailed: FAILED,
+    ProcessFailed: FAILED,
     UnreadableLine: os.EX_DATAERR,
     UnreadableInput: os.EX_DATAERR,
 }
