@@ -9,7 +9,7 @@ from cli.input.layout import value_of
 from cli.input.reader import Format, RowsReader
 from model.card import Card, Feature
 from model.errors import InvalidRow
-from model.trial import example_rows
+from model.examples import varied_rows
 
 GOOD_ROWS = 16  # made from the card
 MAX_FEATURES = 8  # of which the rows made from the card have a bad value
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 def from_card(card: Card) -> list[Case]:
     """Rows between the ends of what the features allow, and rows with one fault each."""
-    good = [[*row] for row in example_rows(card, GOOD_ROWS)]
+    good = [[*row] for row in varied_rows(card, GOOD_ROWS)]
     rows = [*good, *_without_a_value(card, good[0]), *_invalid(card, good[0])]
     return [Case(f"row {n}", row) for n, row in enumerate(rows, 1)]
 

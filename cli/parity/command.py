@@ -1,6 +1,7 @@
 """`petal parity`: the same rows through every stage, and whether all agree."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,23 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import output
+from cli.input.model import Chosen, choose_model
 from cli.input.reader import Format
-from cli.options import decimal_option, delimiter_option, json_option, timeout_option
+from cli.options import (
+    decimal_option,
+    delimiter_option,
+    json_option,
+    model_option,
+    timeout_option,
+)
 from infra import config
 from infra.config import Settings
+from model.card import Card
 
 if TYPE_CHECKING:
     from cli.parity.cases import Case
     from cli.parity.comparison import Comparison
+    from cli.parity.stages import Services
     from model.artifact import Loaded
 
 DIFFERENT = 1  # as cmp
@@ -37,6 +47,7 @@ MAX_DIFFERENCES = 10  # that are printed of a stage
     is_flag=True,
     help="Ask the services that run already, such as those of `make up`.",
 )
+@model_option
 @delimiter_option
 @decimal_option
 @timeout_option
@@ -44,6 +55,7 @@ MAX_DIFFERENCES = 10  # that are printed of a stage
 def parity(
     path: Path | None,
     running: bool,
+    model: str | None,
     delimiter: str | None,
     decimal: str | None,
     timeout: float,
@@ -51,75 +63,72 @@ def parity(
 ) -> None:
     """Ask the same rows, good and bad, through every stage, and compare the answers.
 
-    Starts broker, two workers, sink and API on free ports, with the model of PETAL_MODEL. The
-    first stage is scikit-learn itself, one row at a time. All stages must return its labels, its
-    probabilities to 1e-12, and the same error code for each bad row. The exit code is 1 if a stage
-    differs.
+    Starts broker, two workers, sink and API on free ports. The first stage is scikit-learn itself,
+    one row at a time. All stages must return its labels, its probabilities to 1e-12, and the same
+    error code for each bad row. The exit code is 1 if a stage differs.
     """
-    from cli.parity import cases
     from model import artifact
 
     settings = config.load()
-    loaded = artifact.load(settings.model)
-    layout = Format(delimiter, decimal)
-    asked = cases.from_card(loaded.card)
-    if path is not None:
-        asked = cases.from_file(loaded.card, path, layout)
-    if not asked:
-        raise click.BadParameter(f"{path} has no rows", param_hint="--file")
-    compared = _compare(settings, loaded, asked, running, timeout)
-    _print(loaded.card.id, compared, as_json)
+    chosen = choose_model(settings, model)
+    rows = _rows(chosen.card, path, Format(delimiter, decimal))
+    loaded = artifact.load(chosen.path)
+    running_services = _running(settings, chosen, model, timeout)
+    own_services = _started(settings, chosen, rows[0], timeout)
+    with running_services if running else own_services as services:
+        compared = _compare(services, loaded, rows)
+    _print(chosen.card.id, compared, as_json)
     if any(stage.differences for stage in compared):
         raise click.exceptions.Exit(DIFFERENT)
 
 
-def _compare(
-    settings: Settings, loaded: "Loaded", asked: "Sequence[Case]", running: bool, timeout: float
-) -> "list[Comparison]":
-    from cli.parity import stages
-    from cli.parity.comparison import compare
+def _rows(card: Card, path: Path | None, layout: Format) -> "list[Case]":
+    from cli.parity import cases
 
-    card = loaded.card
-    first = stages.notebook(loaded, asked)
-    with (
-        _services(settings, asked, running) as (env, served),
-        output.spinner("asking every stage"),
-    ):
-        outcomes = [
-            first,
-            stages.one_shot(env, asked, first),
-            stages.prompt_loop(env, card, asked),
-            asyncio.run(stages.rest(served, card, asked, timeout)),
-            asyncio.run(stages.topic(served, card, asked, timeout)),
-            asyncio.run(stages.queue(served, card, asked, timeout)),
-        ]
-    places = [case.place for case in asked]
-    return [
-        compare(name, places, first, found)
-        for name, found in zip(stages.names(), outcomes, strict=True)
-    ]
+    if path is None:
+        return cases.from_card(card)
+    if found := cases.from_file(card, path, layout):
+        return found
+    raise click.BadParameter(f"{path} has no rows", param_hint="--file")
+
+
+def _compare(services: "Services", loaded: "Loaded", rows: "list[Case]") -> "list[Comparison]":
+    from cli.parity.comparison import compare
+    from cli.parity.stages import outcomes
+
+    with output.spinner("asking every stage"):
+        found = dict(outcomes(services, loaded, rows))
+    first, *_ = found.values()
+    places = [row.place for row in rows]
+    return [compare(stage, places, first, each) for stage, each in found.items()]
 
 
 @contextmanager
-def _services(
-    settings: Settings, asked: "Sequence[Case]", running: bool
-) -> "Iterator[tuple[dict[str, str], Settings]]":
-    """The environment and the settings of services that run while the block does."""
-    import os
+def _running(
+    settings: Settings, chosen: Chosen, model: str | None, timeout: float
+) -> "Iterator[Services]":
+    from cli.parity.stages import Services
 
+    options = [] if model is None else ["--model", model]
+    yield Services(settings, os.environ, chosen, options, timeout)
+
+
+@contextmanager
+def _started(
+    settings: Settings, chosen: Chosen, first: "Case", timeout: float
+) -> "Iterator[Services]":
+    """Services of their own, which end with the block. The model is their default."""
     from cli.demo.processes import environment, start_pipeline, stop_pipeline, until_ready
+    from cli.parity.stages import Services
 
-    if running:
-        yield dict(os.environ), settings
-        return
     folder = Path(tempfile.mkdtemp(prefix="petalstream-"))
-    env = {**environment(folder), "PETAL_MODEL": str(settings.model.resolve())}
+    env = environment(folder, chosen.path)
     own = config.load(env)
     pipeline = start_pipeline(env, folder / "honcho.log")
     try:
         with output.spinner("starting broker, 2 workers, sink and API"):
-            asyncio.run(until_ready(own, pipeline, asked[0].row))
-        yield env, own
+            asyncio.run(until_ready(own, pipeline, first.row))
+        yield Services(own, env, Chosen(chosen.card, own.model), (), timeout)
     finally:
         stop_pipeline(pipeline)
         shutil.rmtree(folder, ignore_errors=True)

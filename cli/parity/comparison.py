@@ -8,7 +8,7 @@ import msgspec
 
 from cli.parity.stages import Outcome, Outcomes
 
-TOLERANCE = 1e-12  # of a probability, and of a number relative to its size
+TOLERANCE = 1e-12  # of a probability or score, and of a label relative to its size
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """The outcomes of a stage against those of the first one.
 
     `rows` were asked; `answers` and `errors` of them are the same. `distance` is the largest
-    between two probabilities, or two numbers relative to their size.
+    between two probabilities or scores, or between two numbers relative to their size.
     """
 
     stage: str
@@ -57,11 +57,9 @@ def compare(
 
 def _distance(one: Outcome, other: Outcome) -> float:
     """How far two outcomes are apart; infinite for another label or code."""
-    if one.code != other.code or (one.proba is None) != (other.proba is None):
+    if one.code != other.code or len(one.numbers) != len(other.numbers):
         return math.inf
-    if len(one.proba or ()) != len(other.proba or ()):
-        return math.inf
-    pairs = zip(one.proba or (), other.proba or (), strict=True)
+    pairs = zip(one.numbers, other.numbers, strict=True)
     return max([_label_distance(one.label, other.label), *(abs(p - q) for p, q in pairs)])
 
 
@@ -76,6 +74,6 @@ def _label_distance(one: Any, other: Any) -> float:
 def _shown(outcome: Outcome) -> str:
     if outcome.code is not None:
         return f"error {outcome.code}"
-    if outcome.proba is None:
+    if not outcome.numbers:
         return repr(outcome.label)
-    return f"{outcome.label!r} with {[float(f'{p:.15g}') for p in outcome.proba]}"
+    return f"{outcome.label!r} with {[float(f'{number:.15g}') for number in outcome.numbers]}"

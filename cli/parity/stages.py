@@ -11,13 +11,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from cli.backends import Backend, QueueBackend, RequestRefused, RestBackend, TopicBackend
+from cli.input.model import Chosen
 from cli.parity.cases import Case
 from infra.config import Settings
 from model import rows
 from model.artifact import Loaded
 from model.card import Card
 from model.errors import InvalidRow, PredictError
+from model.examples import as_typed
 from streams.errors import ResultTimeout
 from streams.projection.reader import Reader, to_result
 
@@ -29,15 +33,29 @@ ERROR = re.compile(r"petal: (?:line (?P<line>\d+): )?.*\((?P<code>[\w ]+)\)", re
 
 
 class Outcome(NamedTuple):
-    """The answer to a row, or the code of its error."""
+    """The answer to a row, with its probabilities or its score; or the code of its error."""
 
     label: Any = None
-    proba: Sequence[float] | None = None
+    numbers: Sequence[float] = ()
     code: str | None = None
 
 
 Outcomes = list[Outcome | None]  # None: the stage cannot express the row, or was not asked
-Environment = Mapping[str, str]
+
+
+class Services(NamedTuple):
+    """The services to ask, and the model. `options` choose it for `petal`; `env` is of `petal`."""
+
+    settings: Settings
+    env: Mapping[str, str]
+    chosen: Chosen
+    options: Sequence[str]
+    timeout: float
+
+    @property
+    def card(self) -> Card:
+        """The card of the model."""
+        return self.chosen.card
 
 
 def notebook(loaded: Loaded, cases: Sequence[Case]) -> Outcomes:
@@ -46,6 +64,8 @@ def notebook(loaded: Loaded, cases: Sequence[Case]) -> Outcomes:
 
 
 def _of_model(loaded: Loaded, row: list[Any]) -> Outcome:
+    import numpy as np
+
     from model.predict import matrix
     from model.table import table_for
 
@@ -57,16 +77,17 @@ def _of_model(loaded: Loaded, row: list[Any]) -> Outcome:
     table = table_for(model, card.features, card.columns)(matrix([row], card.numeric))
     try:
         [label] = model.predict(table).ravel().tolist()
-        proba = model.predict_proba(table).ravel().tolist() if card.proba else None
+        method = "predict_proba" if card.proba else "decision_function" if card.score else None
+        numbers = np.ravel(getattr(model, method)(table)).tolist() if method else ()
     except Exception:  # an estimator can raise anything
         return Outcome(code=PredictError.code)
-    return Outcome(label, proba)
+    return Outcome(label, numbers)
 
 
-def one_shot(env: Environment, cases: Sequence[Case], first: Outcomes) -> Outcomes:
+def one_shot(services: Services, cases: Sequence[Case], first: Outcomes) -> Outcomes:
     """`petal predict` for a few of the rows: those with different codes first."""
     asked = set(_one_of_each(first)[:ONE_SHOTS])
-    return [_predicted(env, case) if n in asked else None for n, case in enumerate(cases)]
+    return [_predicted(services, case) if n in asked else None for n, case in enumerate(cases)]
 
 
 def _one_of_each(outcomes: Outcomes) -> list[int]:
@@ -75,24 +96,26 @@ def _one_of_each(outcomes: Outcomes) -> list[int]:
     return sorted(range(len(kinds)), key=lambda n: kinds.index(kinds[n]) != n)
 
 
-def _predicted(env: Environment, case: Case) -> Outcome | None:
-    done = petal(env, "predict", "--json", "--", *map(_typed, case.row))
+def _predicted(services: Services, case: Case) -> Outcome | None:
+    done = petal(services, "predict", "--json", "--", *map(as_typed, case.row))
     [outcome] = _read([1], done.stdout, done.stderr)
     return outcome
 
 
-def prompt_loop(env: Environment, card: Card, cases: Sequence[Case]) -> Outcomes:
+def prompt_loop(services: Services, cases: Sequence[Case]) -> Outcomes:
     """`petal ask` with all rows as CSV on its standard input."""
-    lines, text = _csv(card, cases)
-    done = petal(env, "ask", "--json", "--delimiter", ",", "--decimal", ".", stdin=text)
+    lines, text = _csv(services.card, cases)
+    done = petal(services, "ask", "--json", "--delimiter", ",", "--decimal", ".", stdin=text)
     return _read(lines, done.stdout, done.stderr)
 
 
-def petal(env: Environment, *args: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run `petal` as a user does."""
+def petal(
+    services: Services, command: str, *args: str, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command of `petal` as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "cli", *args],
-        env=dict(env), input=stdin, capture_output=True, text=True, check=False,
+        [sys.executable, "-P", "-m", "cli", command, *services.options, *args],
+        env=dict(services.env), input=stdin, capture_output=True, text=True, check=False,
         timeout=PROCESS_SECONDS,
     )  # fmt: skip
 
@@ -105,17 +128,8 @@ def _csv(card: Card, cases: Sequence[Case]) -> tuple[list[int], str]:
     lines = []
     for case in cases:
         lines.append(out.getvalue().count("\n") + 1)
-        writer.writerow(map(_typed, case.row))
+        writer.writerow(map(as_typed, case.row))
     return lines, out.getvalue()
-
-
-def _typed(value: Any) -> str:
-    """A value as a person types it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _read(lines: Sequence[int], stdout: str, stderr: str) -> Outcomes:
@@ -136,25 +150,28 @@ def _read(lines: Sequence[int], stdout: str, stderr: str) -> Outcomes:
 def _of_document(document: Mapping[str, Any]) -> Outcome:
     [label] = document["y"]
     proba = document.get("proba")
-    return Outcome(label, proba and proba[0])
+    return Outcome(label, proba[0] if proba else document.get("score") or ())
 
 
-async def rest(settings: Settings, card: Card, cases: Sequence[Case], timeout: float) -> Outcomes:
+async def rest(services: Services, cases: Sequence[Case]) -> Outcomes:
     """The Open Inference Protocol over HTTP, a request for each row."""
+    card = services.card
     is_table = not card.numeric  # a tensor for each feature has no row that is too short
 
     async def ask(backend: Backend, case: Case) -> Outcome | None:
         if is_table and len(case.row) != len(card.features):
             return None
-        return await _asked(backend, case, timeout)
+        return await _asked(backend, case, services.timeout)
 
-    return await _all(RestBackend(settings, card), cases, ask)
+    return await _all(RestBackend(services.settings, services.chosen), cases, ask)
 
 
-async def queue(settings: Settings, card: Card, cases: Sequence[Case], timeout: float) -> Outcomes:
+async def queue(services: Services, cases: Sequence[Case]) -> Outcomes:
     """The task queue, a task for each row."""
     return await _all(
-        QueueBackend(settings, card), cases, lambda backend, case: _asked(backend, case, timeout)
+        QueueBackend(services.settings, services.chosen),
+        cases,
+        lambda backend, case: _asked(backend, case, services.timeout),
     )
 
 
@@ -166,8 +183,9 @@ async def _asked(backend: Backend, case: Case, timeout: float) -> Outcome:
     return _of_document(answer.document)
 
 
-async def topic(settings: Settings, card: Card, cases: Sequence[Case], timeout: float) -> Outcomes:
+async def topic(services: Services, cases: Sequence[Case]) -> Outcomes:
     """The message queue: tasks are published, and their rows read from the database."""
+    settings, timeout = services.settings, services.timeout
 
     async def publish(backend: Backend, case: Case) -> str | Outcome:
         try:
@@ -175,7 +193,7 @@ async def topic(settings: Settings, card: Card, cases: Sequence[Case], timeout: 
         except InvalidRow as e:  # the client has no JSON for it
             return Outcome(code=e.code)
 
-    published = await _all(TopicBackend(settings, card), cases, publish)
+    published = await _all(TopicBackend(settings, services.chosen), cases, publish)
     ids = [task_id for task_id in published if isinstance(task_id, str)]
     deadline = time.monotonic() + timeout
     while len(found := await asyncio.to_thread(_stored, settings, ids)) < len(ids):
@@ -198,7 +216,7 @@ def _of_row(row: Mapping[str, Any]) -> Outcome:
     result = to_result(row)
     if result.error is not None:
         return Outcome(code=result.error.code)
-    return Outcome((result.y or [None])[0], result.proba and result.proba[0])
+    return _of_document(msgspec.to_builtins(result))
 
 
 async def _all(
@@ -215,8 +233,14 @@ async def _all(
         return list(await asyncio.gather(*map(one, cases)))
 
 
-def names() -> Iterator[str]:
-    """The stages in their order."""
-    yield from (
-        "0 notebook", "1 one-shot", "2 prompt loop", "3 REST", "4 message queue", "5 task queue",
-    )  # fmt: skip
+def outcomes(
+    services: Services, loaded: Loaded, cases: Sequence[Case]
+) -> Iterator[tuple[str, Outcomes]]:
+    """Each stage with its outcomes, in the order of the stages."""
+    first = notebook(loaded, cases)
+    yield "0 notebook", first
+    yield "1 one-shot", one_shot(services, cases, first)
+    yield "2 prompt loop", prompt_loop(services, cases)
+    yield "3 REST", asyncio.run(rest(services, cases))
+    yield "4 message queue", asyncio.run(topic(services, cases))
+    yield "5 task queue", asyncio.run(queue(services, cases))

@@ -102,10 +102,9 @@ def services(
         yield pipeline
 
 
-def asked(pipeline: Pipeline, *args: str, model: Path | None = None) -> tuple[int, Any]:
+def asked(pipeline: Pipeline, *args: str) -> tuple[int, Any]:
     """Exit code and document of `petal parity --running`."""
-    own = pipeline.env if model is None else {**pipeline.env, "PETAL_MODEL": str(model)}
-    done = Pipeline(pipeline.folder, own).run("parity", "--running", "--json", *args, timeout=120)
+    done = pipeline.run("parity", "--running", "--json", *args, timeout=120)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -129,7 +128,7 @@ def test_every_stage_answers_as_the_notebook_for_the_example(services: Pipeline)
 def test_every_stage_answers_as_the_notebook(services: Pipeline, folder: Path, name: str) -> None:
     model = folder / f"{name}.joblib"
     rows = len(cases.from_card(artifacts.load(model).card))
-    assert_same(asked(services, model=model), rows)
+    assert_same(asked(services, "--model", name), rows)
 
 
 def test_the_rows_of_a_file_are_asked_good_and_bad(services: Pipeline, tmp_path: Path) -> None:
@@ -148,7 +147,8 @@ def test_a_pipeline_with_another_model_of_that_name_differs(
     model = LogisticRegression(C=0.01).fit(data.X, data.y)
     path = tmp_path / "iris.joblib"
     artifacts.save(model, make_card("iris", model, data.features), path)
-    code, document = asked(services, model=path)
+    own = Pipeline(tmp_path, {**services.env, "PETAL_MODEL": str(path)})
+    code, document = asked(own)
     differing = {s["stage"] for s in document["stages"] if s["differences"]}
     assert (code, differing) == (1, {"3 REST", "4 message queue", "5 task queue"})
 
@@ -193,7 +193,7 @@ SETOSA = Outcome("setosa", [0.9, 0.1])
         (Outcome("setosa", [0.9 + 1e-13, 0.1]), 1e-13),
         (Outcome("setosa", [0.9 + 1e-11, 0.1]), 1e-11),
         (Outcome("virginica", [0.9, 0.1]), None),
-        (Outcome("setosa", None), None),
+        (Outcome("setosa"), None),
         (Outcome("setosa", [0.9]), None),
         (Outcome(code="wrong_type"), None),
     ],
