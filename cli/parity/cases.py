@@ -67,7 +67,7 @@ def from_file(card: Card, path: Path, layout: Format) -> list[Case]:
 
     Lines whose values cannot be told apart are left out. Raises OSError and UnreadableInput.
     """
-    cases = []
+    cases: list[Case] = []
     with path.open("rb") as file:
         reader = RowsReader(card, file, layout, lambda _: None)
         for row in reader:

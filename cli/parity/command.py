@@ -74,7 +74,7 @@ def parity(
     rows = _rows(chosen.card, path, Format(delimiter, decimal))
     loaded = artifact.load(chosen.path)
     running_services = _running(settings, chosen, model, timeout)
-    own_services = _started(settings, chosen, rows[0], timeout)
+    own_services = _started(chosen, rows[0], timeout)
     with running_services if running else own_services as services:
         compared = _compare(services, loaded, rows)
     _print(chosen.card.id, compared, as_json)
@@ -114,9 +114,7 @@ def _running(
 
 
 @contextmanager
-def _started(
-    settings: Settings, chosen: Chosen, first: "Case", timeout: float
-) -> "Iterator[Services]":
+def _started(chosen: Chosen, first: "Case", timeout: float) -> "Iterator[Services]":
     """Services of their own, which end with the block. The model is their default."""
     from cli.demo.processes import environment, start_pipeline, stop_pipeline, until_ready
     from cli.parity.stages import Services

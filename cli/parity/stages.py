@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     code: str | None = None
 
 
-Outcomes = list[Outcome | None]  # None: the stage cannot express the row, or was not asked
+Outcomes = Sequence[Outcome | None]  # None: the stage cannot express the row, or was not asked
 
 
 class Services(NamedTuple):
@@ -91,8 +91,8 @@ def one_shot(services: Services, cases: Sequence[Case], first: Outcomes) -> Outc
 
 
 def _one_of_each(outcomes: Outcomes) -> list[int]:
-    """The numbers of the rows: first one of each code and label, then the others."""
-    kinds = [(o.code, str(o.label)) if o is not None else None for o in outcomes]
+    """The numbers of the rows: first an answer and one of each code, then the others."""
+    kinds = [None if outcome is None else outcome.code for outcome in outcomes]
     return sorted(range(len(kinds)), key=lambda n: kinds.index(kinds[n]) != n)
 
 
@@ -137,7 +137,7 @@ def _read(lines: Sequence[int], stdout: str, stderr: str) -> Outcomes:
     errors = [found for line in stderr.splitlines() if (found := ERROR.fullmatch(line))]
     codes = {int(found["line"] or lines[0]): found["code"] for found in errors}
     answers = iter(stdout.splitlines())
-    outcomes: Outcomes = []
+    outcomes: list[Outcome | None] = []
     for line in lines:
         if line in codes:
             outcomes.append(Outcome(code=codes[line]))

@@ -1,5 +1,6 @@
 """`petal parity`: every stage answers as scikit-learn itself, for models of many kinds."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -129,6 +131,20 @@ def test_every_stage_answers_as_the_notebook(services: Pipeline, folder: Path, n
     model = folder / f"{name}.joblib"
     rows = len(cases.from_card(artifacts.load(model).card))
     assert_same(asked(services, "--model", name), rows)
+
+
+def test_services_of_its_own_are_started_and_stopped(shell: Pipeline) -> None:
+    before = {process.pid for process in psutil.process_iter()}
+    done = shell.run("parity", timeout=180)
+    assert (done.returncode, done.stdout.count(" same ")) == (0, len(STAGES) + 2), done.stderr
+    left = [p for p in psutil.process_iter() if p.pid not in before and is_child_of(p, shell)]
+    assert left == []
+
+
+def is_child_of(process: psutil.Process, shell: Pipeline) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.environ().get("PETAL_MODEL") == shell.env["PETAL_MODEL"])
+    return False
 
 
 def test_the_rows_of_a_file_are_asked_good_and_bad(services: Pipeline, tmp_path: Path) -> None:
