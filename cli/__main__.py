@@ -11,6 +11,7 @@ import click
 from cli import exit_codes
 from cli.ask import ask
 from cli.dead_letters import dead_letters
+from cli.importing.command import import_model
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.reconcile import reconcile
@@ -34,7 +35,8 @@ def petal(debug: bool) -> None:
 
 
 for command in (
-    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters
+    train, import_model, predict, ask, results, wait, status, rebuild, verify, reconcile,
+    dead_letters,
 ):  # fmt: skip
     petal.add_command(command)
 
