@@ -12,6 +12,7 @@ from model.errors import (
     ArtifactError,
     CardError,
     InvalidRow,
+    NotServed,
     PredictError,
     TableError,
     TableNotFound,
@@ -35,6 +36,7 @@ INTERRUPTED = 130  # as a shell after Ctrl-C
 
 CODES: dict[type[Exception], int] = {
     InvalidRow: USAGE,
+    NotServed: USAGE,
     CardError: os.EX_CONFIG,
     ArtifactError: os.EX_CONFIG,
     PredictError: os.EX_DATAERR,
@@ -72,6 +74,6 @@ def sentence(error: Exception) -> str:
     text = str(error)
     if isinstance(error, ResultTimeout):
         text = f"{error}; to wait longer: petal wait {error.task_id}"
-    if isinstance(error, InvalidRow | PredictError | RequestRefused):
+    if isinstance(error, InvalidRow | NotServed | PredictError | RequestRefused):
         text = f"{error} ({error.code})"
     return plain(text)
