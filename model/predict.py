@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from model.card import Card
 from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
 from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
+from model.fast.pipeline import fast_for
 from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
@@ -66,11 +67,8 @@ class _Ways(NamedTuple):
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return _predictor(model, table_for(model, card.features, card.columns))
-
-
-def _predictor(model: Any, to_table: ToTable) -> Predict:
-    return partial(_predict, _Ways(model, to_table, compute_for(model), compute_one_for(model)))
+    to_table = table_for(model, card.features, card.columns)
+    return partial(_predict, _Ways(model, to_table, *fast_for(model, card, to_table)))
 
 
 def predict(model: Any, X: Array) -> Prediction:
@@ -83,7 +81,8 @@ def predict(model: Any, X: Array) -> Prediction:
     WrongShape if it returns another number of rows or several values for a row, and WrongType if
     it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
-    return _predictor(model, table_for(model))(X)
+    ways = _Ways(model, table_for(model), compute_for(model), compute_one_for(model))
+    return _predict(ways, X)
 
 
 def _predict(ways: _Ways, X: Array) -> Prediction:

@@ -31,7 +31,7 @@ def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[st
     `columns` are those of a DataFrame that the model takes without recording their names.
     """
     names = getattr(model, "feature_names_in_", columns or None)
-    if not _are_known(features):
+    if not are_known(features):
         return _unchanged if names is None else lambda X: _inferred_frame(X, names)
     if names is not None:
         return lambda X: _frame(X, names, features)
@@ -47,7 +47,7 @@ def dtype_of(feature: Feature) -> str:
     return feature.dtype or (_USUAL_NULLABLE if feature.nullable else _USUAL)[feature.type]
 
 
-def _are_known(features: Sequence[Feature]) -> bool:
+def are_known(features: Sequence[Feature]) -> bool:
     """Whether the card knows anything of the training data; older cards do not."""
     return any(f.dtype or f.missing or f.type in ("integer", "boolean") for f in features)
 

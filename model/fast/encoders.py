@@ -1,0 +1,137 @@
+"""OneHotEncoder and OrdinalEncoder over columns as they travel: a dictionary for each column.
+
+A value has one code, whatever the dtype of its column: 1, 1.0 and True are equal. A value that
+scikit-learn refuses, or warns of, raises NotCovered.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from model.fast.checks import NotCovered
+from model.fast.columns import Columns, is_encodable, is_none
+from model.fast.transformers import fills_of, known_name
+
+Array = np.ndarray[Any, Any]
+Encode = Callable[[Array], Array]
+
+NOWHERE = -1  # the code of a value for which a row has only zeros
+FEW_ROWS = 16  # below, a loop in Python takes less time than numpy's calls
+
+
+class _Codes(NamedTuple):
+    """The code of each value of a column as it travels; NaN is a missing one.
+
+    `unknown` is that of any other value, None if there is none.
+    """
+
+    place: int
+    known: dict[Any, Any]
+    unknown: Any
+
+    def of(self, X: Array) -> list[Any]:
+        values = X[:, self.place].tolist()
+        codes = list(map(self.known.get, values))
+        if None in codes:
+            pairs = zip(codes, values, strict=True)
+            codes = [self._of_rare(value) if code is None else code for code, value in pairs]
+        return codes
+
+    def _of_rare(self, value: Any) -> Any:
+        found = self.known.get(np.nan) if value != value else None
+        found = self.unknown if found is None else found
+        if found is None:
+            raise NotCovered
+        return found
+
+
+def encoder_for(step: Any, columns: Columns) -> Encode | None:
+    """What makes of the rows what `step` makes of these columns, as a dense array.
+
+    None if the step is not known for certain.
+    """
+    build = _BUILDERS.get(known_name(step))
+    features = columns.features
+    if build is None or step.dtype is not np.float64 or step._infrequent_enabled:
+        return None
+    if len(step.categories_) != len(features) or not all(map(is_encodable, features)):
+        return None
+    no_fills: tuple[Any, ...] = (None,) * len(features)
+    fills = no_fills if columns.imputer is None else fills_of(columns.imputer)
+    return None if fills is None else build(step, columns, fills)
+
+
+def _one_hot(step: Any, columns: Columns, fills: Sequence[Any]) -> Encode:
+    dropped = step._drop_idx_after_grouping
+    is_ignored = dropped is None and step.handle_unknown in ("ignore", "infrequent_if_exist")
+    columns_codes, width = [], 0
+    for n, categories in enumerate(step.categories_):
+        drop = None if dropped is None else dropped[n]
+        codes = [_one_hot_code(k, drop, width) for k in range(len(categories))]
+        known = _known(columns, n, fills[n], dict(zip(categories.tolist(), codes, strict=True)))
+        columns_codes.append(_Codes(columns.places[n], known, NOWHERE if is_ignored else None))
+        width += len(categories) - (drop is not None)
+
+    def encode(X: Array) -> Array:
+        made = np.zeros((len(X), width))
+        for codes in columns_codes:
+            _mark(made, codes.of(X))
+        return made
+
+    return encode
+
+
+def _one_hot_code(n: int, drop: int | None, first: int) -> int:
+    """The place in a row of the n-th category's column; the dropped one has none."""
+    if drop is None:
+        return first + n
+    return NOWHERE if n == drop else first + n - (n > drop)
+
+
+def _mark(made: Array, codes: list[int]) -> None:
+    """Set 1 in each row at the place of its code."""
+    if len(codes) < FEW_ROWS:
+        for row, code in enumerate(codes):
+            if code != NOWHERE:
+                made[row, code] = 1.0
+        return
+    places = np.array(codes)
+    rows = np.flatnonzero(places != NOWHERE)
+    made[rows, places[rows]] = 1.0
+
+
+def _ordinal(step: Any, columns: Columns, fills: Sequence[Any]) -> Encode:
+    is_used = step.handle_unknown == "use_encoded_value"
+    unknown = float(step.unknown_value) if is_used else None
+    columns_codes = []
+    for n, categories in enumerate(step.categories_):
+        codes = list(map(float, range(len(categories))))
+        if n in step._missing_indices:
+            codes[step._missing_indices[n]] = float(step.encoded_missing_value)
+        known = _known(columns, n, fills[n], dict(zip(categories.tolist(), codes, strict=True)))
+        columns_codes.append(_Codes(columns.places[n], known, unknown))
+
+    def encode(X: Array) -> Array:
+        made = np.empty((len(X), len(columns_codes)))
+        for n, codes in enumerate(columns_codes):
+            made[:, n] = codes.of(X)
+        return made
+
+    return encode
+
+
+def _known(columns: Columns, n: int, fill: Any, codes: dict[Any, Any]) -> dict[Any, Any]:
+    """The codes of the values of the n-th column as they travel, a missing one as `np.nan`."""
+    known = {value: code for value, code in codes.items() if value is not None and value == value}
+    none, nan = codes.get(None), next((c for v, c in codes.items() if v != v), None)
+    missing = none if is_none(columns.features[n]) else nan
+    if fill is not None and not is_none(columns.features[n]):  # an imputer fills NaN alone
+        missing = known.get(fill)
+    return known if missing is None else {**known, np.nan: missing}
+
+
+_BUILDERS: dict[str, Callable[[Any, Columns, Sequence[Any]], Encode]] = {
+    "sklearn.preprocessing._encoders.OneHotEncoder": _one_hot,
+    "sklearn.preprocessing._encoders.OrdinalEncoder": _ordinal,
+}
