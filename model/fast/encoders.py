@@ -53,40 +53,57 @@ def encoder_for(step: Any, columns: Columns) -> Encode | None:
     """
     build = _BUILDERS.get(known_name(step))
     features = columns.features
-    if build is None or step.dtype is not np.float64 or step._infrequent_enabled:
-        return None
-    if len(step.categories_) != len(features) or not all(map(is_encodable, features)):
+    if build is None or step.dtype is not np.float64 or len(step.categories_) != len(features):
         return None
     no_fills: tuple[Any, ...] = (None,) * len(features)
     fills = no_fills if columns.imputer is None else fills_of(columns.imputer)
-    return None if fills is None else build(step, columns, fills)
+    if fills is None or not all(map(is_encodable, features)):
+        return None
+    return build(step, columns, fills)
 
 
 def _one_hot(step: Any, columns: Columns, fills: Sequence[Any]) -> Encode:
-    dropped = step._drop_idx_after_grouping
-    is_ignored = dropped is None and step.handle_unknown in ("ignore", "infrequent_if_exist")
-    columns_codes, width = [], 0
+    all_codes, first = [], 0
     for n, categories in enumerate(step.categories_):
-        drop = None if dropped is None else dropped[n]
-        codes = [_one_hot_code(k, drop, width) for k in range(len(categories))]
+        drop = None if step.drop is None else step._drop_idx_after_grouping[n]
+        codes = [_one_hot_code(code, drop, first) for code in _grouped(step, n, len(categories))]
         known = _known(columns, n, fills[n], dict(zip(categories.tolist(), codes, strict=True)))
-        columns_codes.append(_Codes(columns.places[n], known, NOWHERE if is_ignored else None))
-        width += len(categories) - (drop is not None)
+        all_codes.append(_Codes(columns.places[n], known, _one_hot_of_unknown(step, n, codes)))
+        first += step._n_features_outs[n]
+    width = first
 
     def encode(X: Array) -> Array:
         made = np.zeros((len(X), width))
-        for codes in columns_codes:
+        for codes in all_codes:
             _mark(made, codes.of(X))
         return made
 
     return encode
 
 
-def _one_hot_code(n: int, drop: int | None, first: int) -> int:
-    """The place in a row of the n-th category's column; the dropped one has none."""
+def _grouped(step: Any, n: int, count: int) -> list[int]:
+    """The code of each category of the n-th column: rare ones may have one code together."""
+    groups = step._default_to_infrequent_mappings[n] if step._infrequent_enabled else None
+    codes = list(range(count))
+    if groups is None:
+        return codes
+    return [*groups.tolist(), *codes[len(groups) :]]  # a missing one, at the end, is no rare one
+
+
+def _one_hot_code(code: int, drop: int | None, first: int) -> int:
+    """The place in a row of the column for a code of a category; a dropped one has none."""
     if drop is None:
-        return first + n
-    return NOWHERE if n == drop else first + n - (n > drop)
+        return first + code
+    return NOWHERE if code == drop else first + code - (code > drop)
+
+
+def _one_hot_of_unknown(step: Any, n: int, codes: Sequence[int]) -> int | None:
+    """The place for an unknown value; None where scikit-learn refuses it or warns of it."""
+    if step.drop is not None or step.handle_unknown not in ("ignore", "infrequent_if_exist"):
+        return None
+    rare = step._infrequent_indices[n] if step._infrequent_enabled else None
+    is_rare = rare is not None and step.handle_unknown == "infrequent_if_exist"
+    return codes[rare[0]] if is_rare else NOWHERE
 
 
 def _mark(made: Array, codes: list[int]) -> None:
@@ -104,17 +121,17 @@ def _mark(made: Array, codes: list[int]) -> None:
 def _ordinal(step: Any, columns: Columns, fills: Sequence[Any]) -> Encode:
     is_used = step.handle_unknown == "use_encoded_value"
     unknown = float(step.unknown_value) if is_used else None
-    columns_codes = []
+    all_codes = []
     for n, categories in enumerate(step.categories_):
-        codes = list(map(float, range(len(categories))))
+        codes = list(map(float, _grouped(step, n, len(categories))))
         if n in step._missing_indices:
             codes[step._missing_indices[n]] = float(step.encoded_missing_value)
         known = _known(columns, n, fills[n], dict(zip(categories.tolist(), codes, strict=True)))
-        columns_codes.append(_Codes(columns.places[n], known, unknown))
+        all_codes.append(_Codes(columns.places[n], known, unknown))
 
     def encode(X: Array) -> Array:
-        made = np.empty((len(X), len(columns_codes)))
-        for n, codes in enumerate(columns_codes):
+        made = np.empty((len(X), len(all_codes)))
+        for n, codes in enumerate(all_codes):
             made[:, n] = codes.of(X)
         return made
 

@@ -58,7 +58,7 @@ def _imputer(step: Any) -> Step | None:
     fills = step.statistics_
     if not _takes_nan(step) or step._fit_dtype != np.float64 or fills.dtype.kind != "f":
         return None
-    if np.isnan(fills).any():  # a column without values, which scikit-learn drops or fills
+    if np.isnan(fills).any() and not step.keep_empty_features:  # columns that scikit-learn drops
         return None
     noted = step.indicator_ and step.indicator_.features_
     if step.indicator_ is not None and step.indicator_.features != "missing-only":

@@ -63,6 +63,7 @@ def of_columns(*parts: Any, last: Any = None, **options: Any) -> Any:
     return make_pipeline(make_column_transformer(*parts, **options), last or logistic())
 
 
+RARE = {"handle_unknown": "infrequent_if_exist"}
 FREQUENT = {"strategy": "most_frequent"}
 SCALED = (imputed(StandardScaler(), strategy="median"), NUMBERS)
 ENCODED = (imputed(one_hot(), **FREQUENT), TEXTS)
@@ -96,7 +97,31 @@ KNOWN: dict[str, Any] = {
         (imputed(one_hot(), **FREQUENT), ["level"])
     ),
     "a dropped category": of_columns(
-        (OneHotEncoder(drop="first"), ["class", "kind"]), (OneHotEncoder(drop="if_binary"), ["new"])
+        (OneHotEncoder(drop="first"), ["class", "kind"]),
+        (OneHotEncoder(drop=["flat"]), ["kind"]), (OneHotEncoder(drop="if_binary"), ["new"])
+    ),
+    "rare categories": of_columns(
+        (one_hot(min_frequency=25), TEXTS),
+        (one_hot(**RARE, max_categories=2), ["kind", "owner", "level"]),
+        (one_hot(**RARE, min_frequency=1), ["heat: type"]),
+        (OneHotEncoder(min_frequency=22, drop="first"), ["class", "new"]),
+    ),
+    "rare categories, numbered": of_columns(
+        (
+            OrdinalEncoder(
+                handle_unknown="use_encoded_value", unknown_value=np.nan, min_frequency=20,
+                encoded_missing_value=np.nan, max_categories=3,
+            ),
+            [*TEXTS, "owner", "rooms"],
+        ),
+        ("passthrough", NUMBERS),
+        last=DecisionTreeClassifier(),
+    ),
+    "empty columns kept": of_columns(
+        (
+            imputed(StandardScaler(), add_indicator=True, keep_empty_features=True),
+            [*NUMBERS, "void"],
+        )
     ),
     "dense encoder, then scaled": of_columns(
         (make_pipeline(one_hot(sparse_output=False), StandardScaler()), TEXTS), SCALED
@@ -131,7 +156,6 @@ PARTLY: dict[str, Any] = {
     "a first step of one's own": make_pipeline(
         FunctionTransformer(lambda table: table[NUMBERS].fillna(0)), StandardScaler(), logistic()
     ),
-    "infrequent categories": of_columns((one_hot(min_frequency=25), TEXTS), SCALED),
     "a search": GridSearchCV(of_columns(SCALED, ENCODED), {"logisticregression__C": [1.0]}, cv=2),
     "weights": of_columns(SCALED, ENCODED),
     "nullable integers": of_columns((imputed(), ["count", "size"])),
@@ -141,7 +165,10 @@ PARTLY["weights"][0].transformer_weights = {"pipeline-1": 0.5}
 PARTLY["a named first step"] = make_pipeline(
     "passthrough", make_column_transformer(SCALED), None, logistic()
 )
-TABLES = {"the rest passed": FRAME[["size", "rooms", "floor", "kind", "street"]]}
+TABLES = {
+    "the rest passed": FRAME[["size", "rooms", "floor", "kind", "street"]],
+    "empty columns kept": FRAME.assign(void=np.nan),
+}
 CASES = {
     name: fitted(model, TABLES.get(name, FRAME)) for name, model in {**KNOWN, **PARTLY}.items()
 }
