@@ -22,6 +22,10 @@ _NUMBERS = (
     "bool", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     *_SHORT,
 )  # fmt: skip
+# Of pandas, with gaps. scikit-learn makes float64 of them for a step that computes with floats.
+_OF_PANDAS = (
+    "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float64", "boolean",
+)  # fmt: skip
 _TEXTS = ("object", "str", "category")
 
 
@@ -89,6 +93,8 @@ def _seen_dtype(feature: Feature) -> str | None:
     dtype = dtype_of(feature)
     if dtype in _NUMBERS:
         return dtype
+    if dtype in _OF_PANDAS:
+        return "float64"
     is_number = feature.type != "text" and dtype == "object" and feature.missing != "na"
     return "float64" if is_number else None
 

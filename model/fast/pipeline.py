@@ -15,7 +15,7 @@ from model.card import Card
 from model.fast.checks import NotCovered, check_finite
 from model.fast.columns import is_plain, root
 from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
-from model.fast.steps import PIPELINE, Matrix, Stage, advance, to_matrix
+from model.fast.steps import PIPELINE, Matrix, Stage, advance, as_scikit_learn, to_matrix
 from model.fast.transformers import known_name, step_for
 from model.table import ToTable
 
@@ -82,7 +82,7 @@ def _stages(steps: Sequence[Any], first: Stage) -> list[Stage]:
 
 
 def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
-    """The fast paths of a model whose steps are all known; None for any other."""
+    """The fast paths of a model whose steps and last step are all known; None for any other."""
     matrix = to_matrix(stages[-1]) if len(stages) > steps else None
     compute, compute_one = compute_for(last), compute_one_for(last)
     if matrix is None or compute is None:
@@ -102,14 +102,12 @@ def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
 
 
 def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any) -> Fast:
-    """The fast paths of a pipeline in which scikit-learn transforms the rows from some step on."""
+    """The fast paths of a pipeline in which scikit-learn itself computes from some step on."""
     compute = compute_for(last)
-    dense = [n for n, s in enumerate(stages) if isinstance(s, Matrix) and not s.is_sparse]
-    known = max(dense, default=0)
+    known = max((n for n, stage in enumerate(stages) if isinstance(stage, Matrix)), default=0)
     if not steps or not (known or compute or hasattr(last, "predict_proba")):
         return Fast()
-    first = stages[known]
-    start = first.make if isinstance(first, Matrix) else first.to_table
+    start = as_scikit_learn(stages[known])
     transforms = [_transform_for(step) for step in steps[known:]]
 
     def compute_others(X: Array) -> tuple[Array, Array | None]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 from sklearn.utils import _safe_indexing
 
 from model.fast.checks import NotCovered
@@ -21,13 +21,17 @@ from model.table import dtype_of
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]
 
+MAX_CELLS = 5_000_000  # of a sparse matrix that is made from an array: 40 MB
 PIPELINE = "sklearn.pipeline.Pipeline"
 _COLUMNS = "sklearn.compose._column_transformer.ColumnTransformer"
 _FUNCTION = "sklearn.preprocessing._function_transformer.FunctionTransformer"
 
 
 class Matrix(NamedTuple):
-    """What makes a float64 array of rows as they travel; `is_sparse`: scikit-learn's is sparse."""
+    """What makes a float64 array of rows as they travel.
+
+    `is_sparse`: scikit-learn makes a sparse one. It raises NotCovered for more than MAX_CELLS then.
+    """
 
     make: Make
     is_sparse: bool = False
@@ -81,6 +85,14 @@ def to_matrix(stage: Stage) -> Matrix | None:
     return _compute(Matrix(take), stage.imputer)
 
 
+def as_scikit_learn(stage: Stage) -> Callable[[Array], Any]:
+    """What makes of the rows what scikit-learn has at this stage."""
+    if isinstance(stage, Columns):
+        return stage.to_table
+    make = stage.make
+    return (lambda X: csr_matrix(make(X))) if stage.is_sparse else make
+
+
 def _compute(matrix: Matrix, step: Any) -> Matrix | None:
     transform, make = step_for(step), matrix.make
     return transform and Matrix(lambda X: transform(make(X)))
@@ -113,12 +125,21 @@ def _stack(step: Any, columns: Columns) -> Matrix | None:
     if step.transformer_weights or (step.sparse_output_ and has_ordinary):
         return None
 
+    is_sparse, width = bool(step.sparse_output_), _width(step)
+
     def make(X: Array) -> Array:
+        if is_sparse and len(X) * width > MAX_CELLS:
+            raise NotCovered
         table = columns.to_table(X) if has_ordinary else None
         made = [part.make(table if part.of_table else X) for part in parts]
         return np.concatenate(made, axis=1)
 
-    return Matrix(make, bool(step.sparse_output_))
+    return Matrix(make, is_sparse)
+
+
+def _width(step: Any) -> int:
+    """The number of columns that a ColumnTransformer makes."""
+    return max(each.stop for each in step.output_indices_.values())
 
 
 def _part(step: Any, columns: Columns, is_scalar: bool) -> _Part | None:

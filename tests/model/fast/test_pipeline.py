@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from hypothesis import given, settings
@@ -29,10 +30,11 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from model.errors import PredictError
+from model.fast import steps as known_steps
 from model.fast.checks import NotCovered
 from model.fast.columns import root
 from model.fast.pipeline import _stages, _steps_of, fast_for
-from model.fast.steps import to_matrix
+from model.fast.steps import as_scikit_learn, to_matrix
 from model.predict import predictor
 from tests.model.fast.tables import (
     FRAME,
@@ -74,6 +76,7 @@ KNOWN: dict[str, Any] = {
     "a sparse matrix for a tree": of_columns(
         (one_hot(), ["kind", "owner", "level"]), sparse_threshold=1.0, last=DecisionTreeClassifier()
     ),
+    "a sparse matrix for a linear model": of_columns(ENCODED, SCALED, sparse_threshold=1.0),
     "dropped and passed": of_columns(
         ("drop", ["new"]), ("passthrough", ["rooms", "floor"]), (MinMaxScaler(), ["size"])
     ),
@@ -142,9 +145,18 @@ KNOWN: dict[str, Any] = {
     ),
     "columns by place": of_columns((imputed(), [0, 1]), (one_hot(), slice(6, 8))),
     "columns by mask": of_columns((StandardScaler(), [n in (0, 2) for n in range(14)])),
+    "numbers of pandas": of_columns(
+        (imputed(StandardScaler()), ["count", "size"]),
+        (imputed(strategy="constant", fill_value=0.0), ["small", "age m²"]),
+        (MinMaxScaler(), ["yes"]),
+        last=DecisionTreeClassifier(),
+    ),
     "one column": of_columns((StandardScaler(with_mean=False), ["size"]), (one_hot(), ["kind"])),
 }  # fmt: skip
 PARTLY: dict[str, Any] = {
+    "a sparse matrix, then scaled": of_columns(
+        SCALED, ENCODED, last=make_pipeline(MaxAbsScaler(), logistic()), sparse_threshold=1.0
+    ),
     "a step between": make_pipeline(*of_columns(SCALED, ENCODED)[:-1], PCA(3), logistic()),
     "an unknown part": of_columns(
         (FunctionTransformer(np.square), ["size", "rooms"]),
@@ -152,13 +164,11 @@ PARTLY: dict[str, Any] = {
         (PolynomialFeatures(), ["size", "rooms"]), (CountVectorizer(), "kind")
     ),
     "an unknown last step": of_columns(SCALED, ENCODED, last=SVC(kernel="linear")),
-    "a sparse matrix for a linear model": of_columns(ENCODED, sparse_threshold=1.0),
     "a first step of one's own": make_pipeline(
         FunctionTransformer(lambda table: table[NUMBERS].fillna(0)), StandardScaler(), logistic()
     ),
     "a search": GridSearchCV(of_columns(SCALED, ENCODED), {"logisticregression__C": [1.0]}, cv=2),
     "weights": of_columns(SCALED, ENCODED),
-    "nullable integers": of_columns((imputed(), ["count", "size"])),
     "a named first step": Pipeline([("none", None), ("pass", "passthrough"), ("x", logistic())]),
 }  # fmt: skip
 PARTLY["weights"][0].transformer_weights = {"pipeline-1": 0.5}
@@ -167,6 +177,10 @@ PARTLY["a named first step"] = make_pipeline(
 )
 TABLES = {
     "the rest passed": FRAME[["size", "rooms", "floor", "kind", "street"]],
+    "numbers of pandas": FRAME.assign(
+        small=FRAME["age m²"].round().astype("Int8"),
+        yes=pd.array([None, True, False] * 20, dtype="boolean"),
+    ),
     "empty columns kept": FRAME.assign(void=np.nan),
 }
 CASES = {
@@ -229,6 +243,12 @@ def matrix_of(case: Case) -> Any:
     return to_matrix(stages[-1]) if len(stages) > len(steps) else None
 
 
+def assert_same_sparse(made: Any, expected: Any) -> None:
+    assert type(made) is type(expected)
+    for name in ("data", "indices", "indptr"):
+        assert bits(getattr(made, name)) == bits(getattr(expected, name))
+
+
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("rows", [1, 60])
 def test_the_last_step_gets_the_same_array_in_the_same_order(name: str, rows: int) -> None:
@@ -239,6 +259,7 @@ def test_the_last_step_gets_the_same_array_in_the_same_order(name: str, rows: in
     for step in _steps_of(case.model)[:-1]:
         expected = step.transform(expected)
     if matrix_of(case).is_sparse:
+        assert_same_sparse(as_scikit_learn(matrix_of(case))(X), expected)
         expected = expected.toarray()
     assert (made.dtype, made.tobytes()) == (np.float64, expected.tobytes())
     assert (made.flags.c_contiguous, made.flags.f_contiguous) == (
@@ -353,3 +374,11 @@ def test_an_error_is_the_one_of_scikit_learn() -> None:
         fast(case).compute(X)
     with pytest.raises(PredictError, match=r"Found unknown categories \['tent'\] in column 1"):
         predictor(case.model, case.card)(X)
+
+
+def test_a_wide_sparse_matrix_is_left_to_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["a sparse matrix for a tree"]
+    monkeypatch.setattr(known_steps, "MAX_CELLS", 100)
+    with pytest.raises(NotCovered):
+        fast(case).compute(training_rows(case, FRAME))
+    assert fast(case).compute(training_rows(case, FRAME)[:2]) is not None
