@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from model.card import Card, Feature
+from model.card import Feature
 from model.table import ToTable, are_known, dtype_of
 
 Array = np.ndarray[Any, Any]
 ToNumbers = Callable[[Array], Array]
 
+_NUMERIC = ("number", "integer", "boolean")
 _SHORT = ("float16", "float32")
 _NUMBERS = (
     "bool", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -50,22 +51,19 @@ class Columns(NamedTuple):
         return self._replace(places=tuple(self.places[n] for n in places), features=features)
 
 
-def root(model: Any, card: Card, to_table: ToTable) -> Columns:
+def root(
+    model: Any, features: Sequence[Feature], columns: Sequence[str], to_table: ToTable
+) -> Columns:
     """All columns, as the model was fitted on them. Those of an array have one dtype."""
-    features = card.features
-    is_frame = len(getattr(model, "feature_names_in_", card.columns)) > 0
+    width = len(features)
+    is_frame = len(getattr(model, "feature_names_in_", columns)) > 0
     if not is_frame:
         dtypes = [dtype_of(feature) for feature in features]
-        is_numeric = set(dtypes) <= {*_NUMBERS} and (card.numeric or are_known(features))
+        is_object = not are_known(features) and any(feature.nullable for feature in features)
+        is_numeric = set(dtypes) <= {*_NUMBERS} and not is_object
         dtype = np.result_type(*dtypes).name if is_numeric else "object"
-        features = tuple(replace(feature, dtype=dtype) for feature in features)
-    width = len(features)
-    return Columns(tuple(range(width)), features, width, to_table, is_frame)
-
-
-def is_plain(columns: Columns, card: Card) -> bool:
-    """Whether rows travel as the very array that the model takes, float64 or whole numbers."""
-    return card.numeric and not columns.is_frame and to_numbers(columns) is not None
+        features = [replace(feature, dtype=dtype) for feature in features]
+    return Columns(tuple(range(width)), tuple(features), width, to_table, is_frame)
 
 
 def to_numbers(columns: Columns) -> ToNumbers | None:
@@ -95,8 +93,8 @@ def _seen_dtype(feature: Feature) -> str | None:
         return dtype
     if dtype in _OF_PANDAS:
         return "float64"
-    is_number = feature.type != "text" and dtype == "object" and feature.missing != "na"
-    return "float64" if is_number else None
+    is_known = feature.type in _NUMERIC and dtype == "object" and feature.missing != "na"
+    return "float64" if is_known else None
 
 
 def _take(columns: Columns) -> ToNumbers:
@@ -122,7 +120,7 @@ def is_encodable(feature: Feature) -> bool:
     if feature.type == "text":
         # Without a marker pandas makes numbers of a column in which all values are missing.
         return dtype in _TEXTS and not (feature.nullable and not feature.missing)
-    return dtype in _NUMBERS or dtype == "object"
+    return feature.type in _NUMERIC and (dtype in _NUMBERS or dtype == "object")
 
 
 def is_none(feature: Feature) -> bool:

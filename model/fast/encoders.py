@@ -102,8 +102,9 @@ def _one_hot_of_unknown(step: Any, n: int, codes: Sequence[int]) -> int | None:
     if step.drop is not None or step.handle_unknown not in ("ignore", "infrequent_if_exist"):
         return None
     rare = step._infrequent_indices[n] if step._infrequent_enabled else None
-    is_rare = rare is not None and step.handle_unknown == "infrequent_if_exist"
-    return codes[rare[0]] if is_rare else NOWHERE
+    if rare is None or step.handle_unknown == "ignore":
+        return NOWHERE
+    return int(codes[rare[0]])
 
 
 def _mark(made: Array, codes: list[int]) -> None:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import sklearn
 
-from model.card import Card
+from model.card import Feature
 from model.fast.checks import NotCovered, check_finite
-from model.fast.columns import is_plain, root
+from model.fast.columns import root
 from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
 from model.fast.steps import PIPELINE, Matrix, Stage, advance, as_scikit_learn, to_matrix
 from model.fast.transformers import known_name, step_for
-from model.table import ToTable
+from model.table import ToTable, floats_for
 
 Array = np.ndarray[Any, Any]
 Transform = Callable[[Any], Any]
@@ -40,23 +40,37 @@ class Fast(NamedTuple):
     compute_one: ComputeOne | None = None
 
 
-def fast_for(model: Any, card: Card, to_table: ToTable) -> Fast:
-    """The fast paths of a fitted model, for rows that are valid by its card.
+def fast_for(
+    model: Any, to_table: ToTable, features: Sequence[Feature] = (), columns: Sequence[str] = ()
+) -> Fast:
+    """The fast paths of a fitted model, for rows that are valid by the features of its card.
 
-    `to_table` makes of them the table that the model was fitted on. Ask once for a model.
+    `to_table` makes of them the table that the model was fitted on; `columns` are those of a
+    DataFrame that the model takes without recording their names. Ask once for a model.
     """
     config = sklearn.get_config()
     if config["transform_output"] != "default" or config["enable_metadata_routing"]:
         return Fast()
     try:
         *steps, last = _steps_of(model)
-        columns = root(model, card, to_table)
-        if not steps and is_plain(columns, card):
-            return Fast(compute_for(last), compute_one_for(last))
-        stages = _stages(steps, columns)
+        if not steps:
+            return _of_one(last, floats_for(model, features, columns))
+        if not features:
+            return Fast()
+        stages = _stages(steps, root(model, features, columns, to_table))
         return _of_known(stages, len(steps), last) or _of_others(stages, steps, last)
     except Exception:  # a model may have been fitted by other code, or half
         return Fast()
+
+
+def _of_one(model: Any, to_floats: ToTable | None) -> Fast:
+    """The fast paths of a model without steps before it."""
+    compute, compute_one = compute_for(model), compute_one_for(model)
+    if compute is None or to_floats is None:
+        return Fast()
+    return Fast(
+        lambda X: compute(to_floats(X)), compute_one and (lambda X: compute_one(to_floats(X)))
+    )
 
 
 def _steps_of(model: Any) -> list[Any]:
@@ -105,7 +119,7 @@ def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any) -> Fast
     """The fast paths of a pipeline in which scikit-learn itself computes from some step on."""
     compute = compute_for(last)
     known = max((n for n, stage in enumerate(stages) if isinstance(stage, Matrix)), default=0)
-    if not steps or not (known or compute or hasattr(last, "predict_proba")):
+    if not (known or compute or hasattr(last, "predict_proba")):
         return Fast()
     start = as_scikit_learn(stages[known])
     transforms = [_transform_for(step) for step in steps[known:]]

@@ -139,7 +139,7 @@ def _stack(step: Any, columns: Columns) -> Matrix | None:
 
 def _width(step: Any) -> int:
     """The number of columns that a ColumnTransformer makes."""
-    return max(each.stop for each in step.output_indices_.values())
+    return int(max(each.stop for each in step.output_indices_.values()))
 
 
 def _part(step: Any, columns: Columns, is_scalar: bool) -> _Part | None:
