@@ -196,7 +196,7 @@ class Client:
         with self._listener.expected(task_id) as future:
             await self.submit(X, task_id, model, within=within, on_sent=on_sent)
             result = await _within(timeout, future, task_id)
-        if result.input not in (None, digest or codec.input_digest(X)):
+        if not codec.is_result_of(result, digest or codec.input_digest(X), model):
             raise IdConflict(f"the id {task_id} belongs to another task, which is unchanged")
         return result
 

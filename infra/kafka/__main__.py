@@ -17,10 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from infra.config import ROOT
+from infra.config import VAR
 
 POM = Path(__file__).with_name("pom.xml")
-FOLDER = ROOT / "var" / "kafka"
+FOLDER = VAR / "kafka"
 CLUSTER_ID = "petalstream-kafka-0001"  # 22 characters, as Kafka's own ids have
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
