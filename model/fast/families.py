@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import sklearn
 
-from model.fast import forest, gradient_boosting, histogram_boosting, linear, logistic
+from model.fast import forest, gradient_boosting, histogram_boosting, linear, logistic, network
 from model.fast.checks import name_of
 
 Array = np.ndarray[Any, Any]
@@ -42,6 +42,8 @@ _LINEAR_CLASSIFIERS = (
 )
 _BUILDERS: dict[str, Callable[[Any], Compute]] = {
     _LOGISTIC: logistic.compute_for,
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier": network.classifier,
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor": network.regressor,
     **{f"sklearn.{name}": linear.regressor for name in _LINEAR_REGRESSORS},
     **{f"sklearn.{name}": linear.classifier for name in _LINEAR_CLASSIFIERS},
     "sklearn.tree._classes.DecisionTreeClassifier": forest.tree_classifier,
