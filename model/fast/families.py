@@ -18,7 +18,7 @@ ComputeOne = Callable[[Array], tuple[Any, list[float]]]
 Built = TypeVar("Built")
 
 # Other versions may compute in another order. The tests prove these.
-PROVED = ("1.9.1",)
+PROVED = ("1.9.0", "1.9.1")
 
 _LOGISTIC = "sklearn.linear_model._logistic.LogisticRegression"
 _HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
