@@ -26,6 +26,7 @@ _SEARCHES = (
     "sklearn.model_selection._search.GridSearchCV",
     "sklearn.model_selection._search.RandomizedSearchCV",
 )
+_TRANSFORMED = "sklearn.compose._target.TransformedTargetRegressor"
 # To their trees, a value that a sparse matrix leaves out is a zero.
 _FOR_SPARSE = ("sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.")
 
@@ -52,6 +53,9 @@ def fast_for(
     if config["transform_output"] != "default" or config["enable_metadata_routing"]:
         return Fast()
     try:
+        if known_name(model) == _TRANSFORMED:
+            inner = fast_for(model.regressor_, to_table, features, columns).compute
+            return Fast(inner and _transformed(model, inner))
         *steps, last = _steps_of(model)
         if not steps:
             return _of_one(last, floats_for(model, features, columns))
@@ -61,6 +65,22 @@ def fast_for(
         return _of_known(stages, len(steps), last) or _of_others(stages, steps, last)
     except Exception:  # a model may have been fitted by other code, or half
         return Fast()
+
+
+def _transformed(model: Any, compute: Compute) -> Compute | None:
+    """The fast path of a TransformedTargetRegressor, from that of the regressor inside."""
+    if model._training_dim != 1:
+        return None
+    to_target = model.transformer_.inverse_transform
+
+    def compute_target(X: Array) -> tuple[Array, None]:
+        y, _ = compute(X)
+        target = to_target(y.reshape(-1, 1))
+        if target.shape != (len(X), 1):
+            raise NotCovered
+        return target.squeeze(axis=1), None
+
+    return compute_target
 
 
 def _of_one(model: Any, to_floats: ToTable | None) -> Fast:
