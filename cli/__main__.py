@@ -12,7 +12,9 @@ from cli import exit_codes
 from cli.ask import ask
 from cli.dead_letters import dead_letters
 from cli.demo.command import demo
+from cli.importing.command import import_model
 from cli.input.example import GroupWithExample
+from cli.parity.command import parity
 from cli.pipeline.processes import api, broker, kafka, sink, worker
 from cli.pipeline.up import up
 from cli.predict import predict
@@ -39,8 +41,8 @@ def petal(debug: bool) -> None:
 
 
 for command in (
-    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters,
-    demo, up, broker, worker, sink, api, kafka,
+    train, import_model, predict, ask, results, wait, status, rebuild, verify, reconcile,
+    dead_letters, parity, demo, up, broker, worker, sink, api, kafka,
 ):  # fmt: skip
     petal.add_command(command)
 

@@ -14,8 +14,11 @@ from model.errors import (
     InvalidRow,
     NotServed,
     PredictError,
+    SourceError,
+    SourceNotFound,
     TableError,
     TableNotFound,
+    Untrusted,
 )
 from streams.errors import (
     IdConflict,
@@ -42,6 +45,9 @@ CODES: dict[type[Exception], int] = {
     PredictError: os.EX_DATAERR,
     TableError: os.EX_DATAERR,
     TableNotFound: os.EX_NOINPUT,
+    SourceError: os.EX_DATAERR,
+    SourceNotFound: os.EX_NOINPUT,
+    Untrusted: os.EX_NOPERM,
     ConfigError: os.EX_CONFIG,
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,

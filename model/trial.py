@@ -1,5 +1,6 @@
 """Tries a model before it is saved: can another process unpickle it, and does it answer?"""
 
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -27,6 +28,18 @@ ONE_TEXT = (
     "make_column_transformer((TfidfVectorizer(), 0))"
 )
 
+# Packages whose name is not that of their module.
+_PACKAGES = {
+    "imblearn": "imbalanced-learn",
+    "sklearn": "scikit-learn",
+    "sklego": "scikit-lego",
+    "skopt": "scikit-optimize",
+}
+_KNOWN = {
+    *_PACKAGES, "catboost", "category_encoders", "feature_engine", "interpret", "lightgbm", "lz4",
+    "mapie", "ngboost", "polars", "skrub", "statsmodels", "xgboost",
+}  # fmt: skip
+
 Rows = list[list[Any]]
 
 
@@ -42,7 +55,12 @@ def unpickle_fault(model: Any, data: bytes) -> str | None:
             f"it needs {names['__main__']} of the program that saves it, which no other process "
             "can import; move it to a module in the folder where you run petal"
         )
-    if not sys.executable or all(map(_is_installed, names)):
+    return None if all(map(_is_installed, names)) else foreign_fault(data)
+
+
+def foreign_fault(data: bytes) -> str | None:
+    """Why a new process cannot unpickle `data`, whatever pickled it; None if it can."""
+    if not sys.executable:
         return None
     reason = _failure_in_new_process(data)
     return reason and (
@@ -63,6 +81,22 @@ def _failure_in_new_process(data: bytes) -> str | None:
         return None
     lines = done.stderr.decode(errors="replace").splitlines()
     return next(filter(None, reversed(lines)), f"exit code {done.returncode}")
+
+
+def missing_module(module: str) -> str:
+    """What to do where the pickle of a model needs a module that cannot be imported."""
+    root = module.partition(".")[0]
+    if root != module and importlib.util.find_spec(root) is not None:
+        return (
+            f"it needs the module {module}, which the installed version of {root} lacks; install "
+            f"the version of {_PACKAGES.get(root, root)} that the model was saved with"
+        )
+    if root in _KNOWN:
+        return f"it needs {root}, which is not installed: pip install {_PACKAGES.get(root, root)}"
+    return (
+        f"it needs the module {module}, which cannot be imported; if it is your own, put it into "
+        "the project's folder or add its folder to PYTHONPATH, else install its package"
+    )
 
 
 class _Globals(pickle.Pickler):
@@ -92,6 +126,17 @@ def _globals_of(model: Any) -> dict[str, str]:
     return pickler.names
 
 
+def is_picklable(model: Any) -> bool:
+    """Whether another process may unpickle what pickle makes of the model now.
+
+    cloudpickle carries functions and classes of a program within its files; pickle does not.
+    """
+    try:
+        return "__main__" not in _globals_of(model)
+    except Exception:  # a class decides itself how it is pickled
+        return False
+
+
 def _is_installed(module: str) -> bool:
     root = module.partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None)
@@ -117,7 +162,7 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
     if sample is None:
         tried = [[row, row] for row in edge_rows(card)]
     else:
-        tried = [_sample_rows(sample)]
+        tried = [sample_rows(sample)]
         try:
             rows.check(card, tried[0])
         except InvalidRow as e:
@@ -133,7 +178,8 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
     return f"it does not answer {row} ({fault}){ONE_TEXT if is_one_text else ''}"
 
 
-def _sample_rows(sample: Any) -> Rows:
+def sample_rows(sample: Any) -> Rows:
+    """The rows of a table as JSON has them; None: missing."""
     is_frame = hasattr(sample, "to_numpy")
     table = sample.to_numpy(dtype=object) if is_frame else np.asarray(sample, dtype=object)
     return [[plain_value(value) for value in row] for row in np.atleast_2d(table).tolist()]

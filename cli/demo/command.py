@@ -1,6 +1,7 @@
 """`petal demo`: every stage once, with real processes, and checked."""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -38,8 +39,9 @@ def demo(model: Path | None) -> None:
         f"all {len(figures['stages'])} stages agree; SQLite has exactly one row for each of "
         f"{rows:,} tasks, with the answer of the model in this process"
     )
+    given = f"PETAL_MODEL={shlex.quote(str(model))} " if model else ""
     console.print(
-        f"figures: {output.from_here(FIGURES)}    keep it running: {output.program()} up",
+        f"figures: {output.from_here(FIGURES)}    keep it running: {given}{output.program()} up",
         style="dim",
     )
 
