@@ -62,7 +62,8 @@ def fast_for(
         if not features:
             return Fast()
         stages = _stages(steps, root(model, features, columns, to_table))
-        return _of_known(stages, len(steps), last) or _of_others(stages, steps, last)
+        own = Fast(compute_for(last), compute_one_for(last))
+        return _of_known(stages, len(steps), last, own) or _of_others(stages, steps, last, own)
     except Exception:  # a model may have been fitted by other code, or half
         return Fast()
 
@@ -115,10 +116,13 @@ def _stages(steps: Sequence[Any], first: Stage) -> list[Stage]:
     return stages
 
 
-def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
-    """The fast paths of a model whose steps and last step are all known; None for any other."""
+def _of_known(stages: Sequence[Stage], steps: int, last: Any, own: Fast) -> Fast | None:
+    """The fast paths of a model whose steps are all known, and whose last step has its own.
+
+    None for any other.
+    """
     matrix = to_matrix(stages[-1]) if len(stages) > steps else None
-    compute, compute_one = compute_for(last), compute_one_for(last)
+    compute, compute_one = own
     if matrix is None or compute is None:
         return None
     make = matrix.make
@@ -135,9 +139,9 @@ def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
     return Fast(compute_dense)
 
 
-def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any) -> Fast:
+def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any, own: Fast) -> Fast:
     """The fast paths of a pipeline in which scikit-learn itself computes from some step on."""
-    compute = compute_for(last)
+    compute = own.compute
     known = max((n for n, stage in enumerate(stages) if isinstance(stage, Matrix)), default=0)
     if not (known or compute or hasattr(last, "predict_proba")):
         return Fast()

@@ -280,6 +280,9 @@ WHOLE = FRAME[["rooms", "floor"]].to_numpy()
 HOLES = FRAME[["size", "age m²"]].to_numpy()
 OF_TABLES: dict[str, Any] = {
     "numbers of a frame": (make_pipeline(StandardScaler(), logistic()), NUMERIC),
+    "whole numbers of a frame": (
+        make_pipeline(StandardScaler(), logistic()), FRAME[["rooms", "floor", "new"]],
+    ),
     "a model alone on a frame": (logistic(), NUMERIC[["size", "rooms", "floor"]]),
     "a model alone on short floats": (logistic(), FRAME[["ratio"]]),
     "a tree alone on a frame with gaps": (DecisionTreeClassifier(), FRAME[["size", "age m²"]]),
