@@ -1,8 +1,8 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -12,7 +12,6 @@ from cli import output
 from cli.output import Answer
 from infra.config import Settings
 from model import card as cards
-from model import rows
 from model.card import Card, Label, Value
 
 LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
@@ -59,10 +58,15 @@ class LocalBackend(_Backend):
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
         from model.predict import matrix, predictor
+        from model.values.ranges import Ranges
 
         model, card = self._loaded
-        y, proba, score = predictor(model, card)(matrix([row], card.numeric))
-        return output.from_prediction(y, proba, card.classes, card.id, score=score)
+        X = matrix([row], card.numeric)
+        y, proba, score = predictor(model, card)(X)
+        warnings = msgspec.to_builtins(Ranges(card).of(X))
+        return output.from_prediction(
+            y, proba, card.classes, card.id, score=score, warnings=warnings
+        )
 
 
 class _Tensor(msgspec.Struct):
@@ -78,6 +82,7 @@ class _Response(msgspec.Struct):
     model_name: str
     model_version: str
     outputs: list[_Tensor]
+    parameters: dict[str, Any] = {}
 
 
 class _ErrorResponse(msgspec.Struct):
@@ -126,7 +131,7 @@ class RestBackend(_Backend):
                 {
                     "name": feature.name,
                     "shape": [1, 1],
-                    "datatype": "BYTES" if feature.type == "text" else "FP64",
+                    "datatype": "BYTES" if feature.is_text else "FP64",
                     "data": [float(value) if isinstance(value, bool) else value],
                 }
                 for feature, value in zip(self._card.features, row, strict=True)
@@ -163,7 +168,8 @@ class RestBackend(_Backend):
             proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
         model = f"{got.model_name}@{got.model_version}"
         y, probas = [_typed(label, classes)], None if proba is None else [proba]
-        return output.from_prediction(y, probas, classes, model, score=outputs.get("score"))
+        others = {"score": outputs.get("score"), "warnings": got.parameters.get("warnings")}
+        return output.from_prediction(y, probas, classes, model, **others)
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:
@@ -236,13 +242,18 @@ def choose(name: str, settings: Settings) -> tuple[Backend, Card]:
     return BACKENDS[name](settings, card), card
 
 
-def ask_once(name: str, settings: Settings, values: tuple[str, ...], timeout: float) -> Answer:
-    """The answer to one row of typed values; raises InvalidRow and the errors of the backend."""
-    backend, card = choose(name, settings)
-    row = rows.parse(card, values)
+def ask_all(
+    backend: Backend, rows: Iterable[list[Value]], timeout: float, show: Callable[[Answer], None]
+) -> None:
+    """Show the answer to each valid row as it comes; raises the errors of the backend."""
 
-    async def run() -> Answer:
-        async with output.waiting("waiting for the answer"), backend:
-            return await backend.ask(row, timeout)
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            async with output.waiting("connecting"):
+                await stack.enter_async_context(backend)
+            for row in rows:
+                async with output.waiting("waiting for the answer"):
+                    answer = await backend.ask(row, timeout)
+                show(answer)
 
-    return asyncio.run(run())
+    asyncio.run(run())

@@ -1,14 +1,21 @@
-"""`petal predict`: one row in, one label out."""
+"""`petal predict`: rows in, one label out for each."""
+
+import itertools
 
 import click
 
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
+from cli.input import named
 from cli.options import json_option, timeout_option
+from cli.output import Answer
 from infra import config
 from infra.errors import ConfigError
 from model import card as cards
-from model.errors import CardError
+from model.card import Card, Value
+from model.errors import CardError, InvalidRow
+from model.rows import parse
+from model.values.sentences import place_of
 
 
 class FeatureCommand(click.Command):
@@ -33,6 +40,13 @@ class FeatureCommand(click.Command):
 )
 @click.argument("values", nargs=-1, type=click.UNPROCESSED)
 @click.option(
+    "--row",
+    metavar="'NAME=VALUE …'",
+    multiple=True,
+    help="A row by the features' names, in any order, or as a JSON object. Quote names and values "
+    'with spaces: --row \'"living area"=80 kind="terraced house"\'. Repeat it for more rows.',
+)
+@click.option(
     "--via",
     type=click.Choice([LOCAL, REST, QUEUE]),
     default=LOCAL,
@@ -41,7 +55,37 @@ class FeatureCommand(click.Command):
 )
 @timeout_option
 @json_option
-def predict(values: tuple[str, ...], via: str, timeout: float, as_json: bool) -> None:
-    """Print the model's label for one row of VALUES, one value for each feature."""
-    answer = backends.ask_once(via, config.load(), values, timeout)
-    click.echo(output.to_json(answer.document) if as_json else output.plain(answer.label))
+def predict(
+    values: tuple[str, ...], row: tuple[str, ...], via: str, timeout: float, as_json: bool
+) -> None:
+    """Print the model's label for one row of VALUES, one value for each feature.
+
+    A feature that may be missing need not be named in a --row. Each row gets one line, in order.
+    Nothing is sent before all rows are valid.
+
+    Exit codes: 2 for an invalid row, 65 for one that the model or a service refuses, 69 or 75 for
+    a service that is not there or late.
+    """
+    if values and row:
+        raise click.UsageError("give VALUES or --row, not both")
+    settings = config.load()
+    backend, card = backends.choose(via, settings)
+    rows = _named(card, row) if row else [parse(card, values)]
+
+    numbers = itertools.count()
+
+    def show(answer: Answer) -> None:
+        output.warn(answer.document, place_of(next(numbers), len(rows)))
+        click.echo(output.to_json(answer.document) if as_json else output.plain(answer.label))
+
+    backends.ask_all(backend, rows, timeout, show)
+
+
+def _named(card: Card, texts: tuple[str, ...]) -> list[list[Value]]:
+    rows = []
+    for n, text in enumerate(texts):
+        try:
+            rows.append(named.parse(card, text))
+        except InvalidRow as e:
+            raise InvalidRow(e.code, f"{place_of(n, len(texts))}{e}") from e
+    return rows

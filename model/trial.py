@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow, PredictError, WrongShape
 from model.predict import matrix, predictor
+from model.values import dates
 
 PROJECT = Path(__file__).resolve().parents[1]
 UNPICKLE = "import io, joblib, sys; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
@@ -146,6 +148,8 @@ def plain_value(value: Any) -> Any:
     """A value of a table as JSON has it; None for the missing values of numpy and pandas."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, date) and value == value:  # NaT is a datetime too
+        return value.isoformat()
     is_nan = isinstance(value, float) and value != value
     return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
 
@@ -157,11 +161,13 @@ def _rows(card: Card) -> Iterator[list[Any]]:
 
 
 def _value(feature: Feature, place: float) -> Any:
-    if feature.type == "text":
-        texts = feature.categories or ("a", "1", "")
-        return texts[round(place * (len(texts) - 1))]
+    values = feature.allowed or feature.seen or (("a", "1", "") if feature.type == "text" else ())
+    if values:
+        return values[round(place * (len(values) - 1))]
     if feature.type == "boolean":
         return place > 0
+    if feature.type == "datetime":
+        return dates.between(feature.earliest, feature.latest, place)
     low = 0.0 if feature.minimum is None else feature.minimum
     high = low + 1.0 if feature.maximum is None else feature.maximum
     value = low + place * (high - low)
@@ -190,5 +196,7 @@ def _is_certain(card: Card, fault: PredictError) -> bool:
 def _is_known(feature: Feature) -> bool:
     """Whether the card names values of the feature."""
     if feature.type == "text":
-        return bool(feature.categories)
+        return bool(feature.allowed or feature.seen)
+    if feature.type == "datetime":
+        return bool(feature.earliest)
     return feature.type == "boolean" or None not in (feature.minimum, feature.maximum)

@@ -1,5 +1,6 @@
 """The contract's messages to and from JSON, and the digest of a task's rows."""
 
+import json
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
@@ -102,6 +103,58 @@ def _count_colons(results: Sequence[Result]) -> int:
     fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(errors)
     fields += len(warned) + _FIELDS_OF_WARNING * len(warnings)
     return fields + "".join(sentences).count(":")
+
+
+class _Named(msgspec.Struct, gc=False):
+    id: str = ""
+    model: str | None = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+_decode_all_named = msgspec.json.Decoder(list[_Named]).decode
+
+
+def may_name_model(joined: bytes) -> bool:
+    """Whether tasks may name a model; False only if surely none of them does.
+
+    Mostly the first look is enough: no other field of a task, no id and no number has an `m`.
+    """
+    return (b"m" in joined and b'"model"' in joined) or b"\\" in joined
+
+
+def named_model(value: bytes) -> str | None:
+    """The model that a task names, as far as the task can be read."""
+    if not may_name_model(value):
+        return None
+    try:
+        return _decode_named(value).model
+    except DECODE_ERRORS:
+        return _named_leniently(value)
+
+
+def _named_leniently(value: bytes) -> str | None:
+    """For JSON with NaN, or with an error that the reader of the rows is to name."""
+    try:
+        task = json.loads(value.decode())
+    except (ValueError, RecursionError):
+        return None
+    model = task.get("model") if isinstance(task, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def named_models(keys: Sequence[bytes | None], values: Sequence[bytes]) -> list[str | None]:
+    """`named_model` of each task, by one decode for all where their ids are the keys."""
+    joined = b",".join(values)
+    if not may_name_model(joined):
+        return [None] * len(values)
+    try:
+        tasks = _decode_all_named(b"[%b]" % joined)
+    except DECODE_ERRORS:
+        tasks = []
+    # The keys show that no value passed for two, as `{…},{…}` would.
+    if [task.id.encode() for task in tasks] == list(keys):
+        return [task.model for task in tasks]
+    return list(map(named_model, values))
 
 
 class ResultColumns(NamedTuple):

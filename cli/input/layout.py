@@ -8,27 +8,20 @@ from typing import NamedTuple
 from cli.input.errors import UnreadableInput, UnreadableLine
 from model import rows
 from model.card import Card, Feature, Value
+from model.delimited import (
+    DECIMAL_COMMA,
+    DELIMITERS,
+    MAX_RECORD_CHARACTERS,
+    MISSING,
+    NAMES,
+    QUOTES,
+    SPACES,
+    THOUSANDS,
+    WHOLE,
+)
 from model.errors import InvalidRow
 
-SPACES = " "  # any number of spaces, and no quotes
-WHOLE = "\x1f"  # one value in each line; no text has this character
-DELIMITERS = ("\t", ";", "|", ",")
-NAMES = {"\t": "tab", SPACES: "space", WHOLE: "none", ";": "';'", "|": "'|'", ",": "','"}
-MAX_RECORD_CHARACTERS = 1_000_000  # as long as a task may be
-QUOTES = "a quoted value does not end before a delimiter or the end of its line"
 MAX_SHOWN = 8  # names in a sentence
-
-# The words that pandas reads as a missing value.
-MISSING = frozenset(
-    [
-        "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-        "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-    ]
-)  # fmt: skip
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+\s*")
-
-csv.field_size_limit(2 * MAX_RECORD_CHARACTERS)
 
 
 class Layout(NamedTuple):
@@ -65,9 +58,9 @@ class Layout(NamedTuple):
 
 def value_of(feature: Feature, text: str, decimal: str | None = None) -> Value:
     """A feature's value from the text of a cell; raises InvalidRow."""
-    number = feature.type != "text"
-    is_missing = (text.strip() if number else text) in MISSING
-    if is_missing and feature.nullable and text not in feature.categories:
+    number = not feature.is_text
+    is_missing = (text if feature.type == "text" else text.strip()) in MISSING
+    if is_missing and feature.nullable and text not in (*feature.categories, *feature.seen):
         return None
     if number and decimal == ",":
         if "." in text:
@@ -114,7 +107,7 @@ class LayoutFinder:
     def __init__(self, card: Card, delimiter: str | None = None, decimal: str | None = None):
         self._card = card
         self._given, self._decimal = delimiter, decimal
-        self._keys = [_key(name) for name in card.names]
+        self._keys = [key_of(name) for name in card.names]
 
     def candidates(self, line: str) -> list[str]:
         """The delimiters that may separate the values of a line."""
@@ -136,7 +129,7 @@ class LayoutFinder:
 
         `splits` has the record's values by delimiter. Raises UnreadableInput.
         """
-        hits = {d: len(set(self._keys) & set(map(_key, cells))) for d, cells in splits.items()}
+        hits = {d: len(set(self._keys) & set(map(key_of, cells))) for d, cells in splits.items()}
         delimiter = max(hits, key=lambda d: hits[d], default=None)
         if delimiter is None or not hits[delimiter]:
             return None
@@ -144,13 +137,13 @@ class LayoutFinder:
         return self._layout_of(names, WHOLE if len(names) == 1 else delimiter)
 
     def _layout_of(self, names: list[str], delimiter: str) -> Layout:
-        keys = [_key(name) for name in names]
+        keys = [key_of(name) for name in names]
         missing = [
             n for n, key in zip(self._card.names, self._keys, strict=True) if key not in keys
         ]
         if missing:
             raise UnreadableInput(
-                f"the header has no column for: {_listed(missing)}; it has: {_listed(names)}"
+                f"the header has no column for: {listed(missing)}; it has: {listed(names)}"
             )
         if twice := [names[keys.index(key)] for key in self._keys if keys.count(key) > 1]:
             raise UnreadableInput(f"the header has two columns with the name {twice[0]}")
@@ -190,7 +183,7 @@ class LayoutFinder:
         if self._decimal is not None or delimiter not in ("\t", ";", "|"):
             return self._decimal or "."
         pairs = zip(self._card.features, cells, strict=True)
-        numbers = [cell for feature, cell in pairs if feature.type != "text"]
+        numbers = [cell for feature, cell in pairs if not feature.is_text]
         with_commas = [cell for cell in numbers if "," in cell]
         if any("." in cell and _is_like_a_number(cell) for cell in numbers):
             return "."
@@ -230,8 +223,8 @@ class LayoutFinder:
                 self._faults(cells, None) == checked
             ):
                 raise UnreadableInput(
-                    f"it looks like a header, and no name in it ({_listed(cells)}) is "
-                    f"that of a feature: {_listed(self._card.names)}"
+                    f"it looks like a header, and no name in it ({listed(cells)}) is "
+                    f"that of a feature: {listed(self._card.names)}"
                 )
 
     def fault(self, splits: Mapping[str, Sequence[str]], line: str) -> Exception:
@@ -259,7 +252,7 @@ class LayoutFinder:
         raise AssertionError("a row that fits has a layout")
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """Names that differ in case, spaces or dashes are the same."""
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()
 
@@ -268,6 +261,6 @@ def _is_like_a_number(text: str) -> bool:
     return any(map(str.isdigit, text)) and not any(map(str.isalpha, text))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     shown = ", ".join(name[:40] for name in names[:MAX_SHOWN])
     return shown + (f", … ({len(names)})" if len(names) > MAX_SHOWN else "")

@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cli.input.errors import UnreadableInput, UnreadableLine
-from cli.input.layout import QUOTES, SPACES, Layout, LayoutFinder, split
+from cli.input.layout import Layout, LayoutFinder, split
 from cli.input.lines import Lines
 from model.card import Card, Value
+from model.delimited import QUOTES, SPACES
 from model.errors import InvalidRow
 
 Row = list[Value]
@@ -45,10 +46,11 @@ class RowsReader:
         self._finder = LayoutFinder(card, given.delimiter, given.decimal)
         self._layout: Layout | None = None
         self._header_is_possible = True
+        self.line = 0  # the number of the line that the last row begins in
 
     def __iter__(self) -> Iterator[Row | Exception]:
         for line in self._lines:
-            number = self._lines.number
+            number = self.line = self._lines.number
             if self._is_blank(line):
                 continue
             try:

@@ -23,7 +23,7 @@ from model.predict import (
     predictor,
     split,
 )
-from model.ranges import Ranges
+from model.values.ranges import Ranges
 from streams.codec import (
     ResultColumns,
     decode_result,
@@ -33,7 +33,15 @@ from streams.codec import (
     input_digest,
 )
 from streams.events import Failure, Position, Result, Timings
-from streams.processing.decoder import AnyTask, Batch, DeadLetter, Decoded, Decoder, InvalidTask
+from streams.processing.decoder import (
+    AnyTask,
+    Batch,
+    DeadLetter,
+    Decoded,
+    Decoder,
+    InvalidTask,
+    Naming,
+)
 from streams.records import Columns
 
 MAX_QUEUE_MS = 1e13  # 317 years: a task whose `at` is before that has no time of creation
@@ -67,13 +75,20 @@ class Processor:
     processed, down to the record that fails alone and gets the error as its outcome.
     """
 
-    def __init__(self, loaded: Loaded, worker: str, max_rows: int) -> None:
+    def __init__(
+        self, loaded: Loaded, worker: str, max_rows: int, naming: Naming | None = None
+    ) -> None:
         self._card = loaded.card
         self._worker = worker
-        self._decoder = Decoder(loaded.card, max_rows)
+        self._decoder = Decoder(loaded.card, max_rows, naming)
         self._predict = predictor(loaded.model, loaded.card)
         self._ranges = Ranges(loaded.card)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
+
+    @property
+    def model(self) -> str:
+        """The id of the model."""
+        return self._card.id
 
     def estimate_seconds(self, columns: Columns) -> float:
         """The estimated seconds of `process` for a chunk; infinite before the first."""

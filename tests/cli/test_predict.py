@@ -276,3 +276,29 @@ def test_a_time_out_of_the_queue_says_how_to_wait_longer(pipeline: Pipeline) -> 
         r"to wait longer: petal wait \1\n",
         line,
     )
+
+
+NAMED = "petal_width=1.5 petal_length=4.5 sepal_width=2.9 sepal_length=6.0"
+
+
+def test_a_row_may_be_given_by_names_in_any_order(shell: Pipeline, loaded: Loaded) -> None:
+    done = shell.run("predict", "--json", "--row", NAMED)
+    assert json.loads(done.stdout) == document(loaded, 6.0, 2.9, 4.5, 1.5)
+
+
+def test_several_rows_get_a_line_each_in_their_order(shell: Pipeline) -> None:
+    setosa = '{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}'
+    done = shell.run("predict", "--row", NAMED, "--row", setosa)
+    assert outcome(done) == (0, "versicolor\nsetosa\n", "")
+
+
+def test_no_row_is_predicted_before_all_are_valid(shell: Pipeline) -> None:
+    done = shell.run("predict", "--row", NAMED, "--row", NAMED + " petal_size=3")
+    line = "petal: row 2 of 2, iris has no feature 'petal_size'; did you mean petal_width? "
+    assert outcome(done) == (2, "", line + "(wrong_shape)\n")
+
+
+def test_a_row_is_given_by_position_or_by_name(shell: Pipeline) -> None:
+    code, out, err = outcome(shell.run("predict", *ROW, "--row", NAMED))
+    assert (code, out) == (2, "")
+    assert err.endswith("Error: give VALUES or --row, not both\n")

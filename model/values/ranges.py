@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model import dates
 from model.card import Card, Feature
 from model.errors import InputWarning
-from model.predict import Array
-from model.rows import place_of, shown_value
+from model.values import dates
+from model.values.sentences import place_of, shown_value
 
 MAX_WARNINGS = 20  # features that the warnings about one task or request name
 OUTSIDE, UNSEEN, FURTHER = "outside_training_range", "unseen_category", "further_features"
 
+Array = np.ndarray[Any, Any]
 Warnings = dict[int, list[InputWarning]]
 
 
@@ -31,7 +31,7 @@ class _Found(NamedTuple):
     feature: Feature
     row: int
     value: Any
-    count: int
+    hits: int
 
 
 class Ranges:
@@ -134,14 +134,14 @@ def _test(feature: Feature) -> Callable[[str], bool]:
 
 
 def _warnings(found: Sequence[_Found], rows: int) -> Iterator[InputWarning]:
-    for feature, row, value, count in found[:MAX_WARNINGS]:
+    for feature, row, value, hits in found[:MAX_WARNINGS]:
         code, sentence = _sentence(feature, value)
-        more = f", and {count - 1:,} more" if count > 1 else ""
+        more = f", and {hits - 1:,} more" if hits > 1 else ""
         message = f"{place_of(row, rows)}{feature.name}: {sentence}{more}"
-        yield InputWarning(feature.name, code, row + 1, count, message)
+        yield InputWarning(feature.name, code, row + 1, hits, message)
     if further := found[MAX_WARNINGS:]:
         names = "1 further feature has" if len(further) == 1 else f"{len(further)} others have"
-        row, count = min(each.row for each in further), sum(each.count for each in further)
+        row, count = min(each.row for each in further), sum(each.hits for each in further)
         yield InputWarning("", FURTHER, row + 1, count, f"{names} values unlike the training data")
 
 
