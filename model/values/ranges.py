@@ -52,20 +52,19 @@ class Ranges:
         if not self._is_known or (X.dtype != object and self._are_within(X)):
             return {}
         ends = np.cumsum(counts)
+        starts = ends - counts
         found: dict[int, list[_Found]] = {}
         for n, feature in enumerate(self._features):
             if not _is_known(feature):
                 continue
             rows = np.flatnonzero(self._outside(n, X[:, n]))
-            if not len(rows):
-                continue
             parts, firsts, hits = np.unique(
                 np.searchsorted(ends, rows, side="right"), return_index=True, return_counts=True
             )
-            for part, first, hit in zip(parts.tolist(), firsts, hits.tolist(), strict=True):
-                row = int(rows[first])
-                start = int(ends[part]) - counts[part]
-                found.setdefault(part, []).append(_Found(feature, row - start, X[row, n], hit))
+            places = rows[firsts] - starts[parts]
+            columns = (parts, places, X[rows[firsts], n], hits)
+            for part, *others in zip(*(column.tolist() for column in columns), strict=True):
+                found.setdefault(part, []).append(_Found(feature, *others))
         return {part: list(_warnings(each, counts[part])) for part, each in found.items()}
 
     def of(self, X: Array) -> list[InputWarning] | None:
