@@ -77,12 +77,13 @@ async def _loop(
     backend, card = chosen
     interactive = sys.stdin.isatty()
     first_failure = os.EX_OK
+    reader = RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note)
     if not interactive:
         _end_script_on_interrupt(backend)
     async with AsyncExitStack() as stack:
         async with output.waiting("connecting"):
             await stack.enter_async_context(backend)
-        async for row in prompted(card) if interactive else _read(card, given):
+        async for row in prompted(card) if interactive else _read(reader):
             try:
                 if isinstance(row, Exception):
                     raise row
@@ -95,6 +96,7 @@ async def _loop(
                 click.echo(f"petal: {exit_codes.sentence(e)}", err=True)
                 first_failure = first_failure or code
             else:
+                output.warn(answer.document, "" if interactive else f"line {reader.line}: ")
                 click.echo(_shown(answer, via, as_json, interactive))
     return os.EX_OK if interactive else first_failure
 
@@ -122,10 +124,10 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
     return click.style(text, bold=True) if interactive else text
 
 
-async def _read(card: Card, given: Format) -> AsyncIterator[Row | Exception]:
+async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:
     """Rows from standard input, or the error of an invalid line."""
-    reader = iter(RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note))
-    while (row := await asyncio.to_thread(next, reader, None)) is not None:
+    rows = iter(reader)
+    while (row := await asyncio.to_thread(next, rows, None)) is not None:
         yield row
 
 

@@ -61,10 +61,15 @@ class LocalBackend(_Backend):
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
         from model.predict import matrix
+        from model.values.ranges import Ranges
 
         card = self._loaded_card
-        y, proba, score = self._predict(matrix([row], card.numeric))
-        return output.from_prediction(y, proba, card.classes, card.id, score=score)
+        X = matrix([row], card.numeric)
+        y, proba, score = self._predict(X)
+        warnings = msgspec.to_builtins(Ranges(card).of(X))
+        return output.from_prediction(
+            y, proba, card.classes, card.id, score=score, warnings=warnings
+        )
 
 
 class _Tensor(msgspec.Struct):
@@ -80,6 +85,7 @@ class _Response(msgspec.Struct):
     model_name: str
     model_version: str
     outputs: list[_Tensor]
+    parameters: dict[str, Any] = {}
 
 
 class _ErrorResponse(msgspec.Struct):
@@ -131,7 +137,7 @@ class RestBackend(_Backend):
                 {
                     "name": feature.name,
                     "shape": [1, 1],
-                    "datatype": "BYTES" if feature.type == "text" else "FP64",
+                    "datatype": "BYTES" if feature.is_text else "FP64",
                     "data": [float(value) if isinstance(value, bool) else value],
                 }
                 for feature, value in zip(self._card.features, row, strict=True)
@@ -168,7 +174,8 @@ class RestBackend(_Backend):
             proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
         model = f"{got.model_name}@{got.model_version}"
         y, probas = [_typed(label, classes)], None if proba is None else [proba]
-        return output.from_prediction(y, probas, classes, model, score=outputs.get("score"))
+        others = {"score": outputs.get("score"), "warnings": got.parameters.get("warnings")}
+        return output.from_prediction(y, probas, classes, model, **others)
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:

@@ -84,6 +84,12 @@ def to_text(answer: Answer) -> str:
     return f"{label}  (probability {answer.probability:.3f})"
 
 
+def warn(document: dict[str, Any], place: str = "") -> None:
+    """Print the warnings of an answer on stderr; each line begins with `place`."""
+    for warning in document.get("warnings") or ():
+        click.echo(f"petal: warning: {place}{plain(warning['message'])}", err=True)
+
+
 def plain(value: object) -> str:
     """A value as one line of text, with control characters escaped as Python does."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))

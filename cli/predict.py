@@ -1,5 +1,7 @@
 """`petal predict`: rows in, one label out for each."""
 
+import itertools
+
 import click
 from typing_extensions import override
 
@@ -14,7 +16,8 @@ from infra import config
 from infra.errors import ConfigError
 from model.card import Card, Value
 from model.errors import ArtifactError, CardError, InvalidRow, NotServed
-from model.rows import parse, place_of
+from model.rows import parse
+from model.values.sentences import place_of
 
 
 class FeatureCommand(WithExample):
@@ -82,7 +85,10 @@ def predict(
     backend, card = backends.choose(via, config.load(), model)
     rows = _named(card, row) if row else [parse(card, values)]
 
+    numbers = itertools.count()
+
     def show(answer: Answer) -> None:
+        output.warn(answer.document, place_of(next(numbers), len(rows)))
         click.echo(output.to_json(answer.document) if as_json else output.plain(answer.label))
 
     backends.ask_all(backend, rows, timeout, show)

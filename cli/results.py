@@ -72,6 +72,8 @@ def _show_one(row: dict[str, Any]) -> None:
         "answer": _label(row),
         "message": row.get("error", {}).get("message"),
         "probabilities": None if proba is None else f"[{', '.join(_listed(proba))}]",
+        "score": ", ".join(_listed(row["score"])) if "score" in row else None,
+        "warnings": "; ".join(each["message"] for each in row.get("warnings", ())) or None,
         "model": row["model"],
         "worker": row["worker"],
         "asked at": "tasks, partition {partition}, offset {offset}".format(**row["task"]),

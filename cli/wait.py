@@ -28,6 +28,7 @@ def wait(task_id: str, timeout: float, as_json: bool) -> None:
     elif result.error is not None:
         raise RequestRefused(result.error.message, result.error.code)
     else:
+        output.warn(msgspec.to_builtins(result))
         labels = result.y or []
         click.echo(
             "\n".join(

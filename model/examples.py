@@ -1,10 +1,11 @@
 """Rows that a model should answer, made from its card."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.card import Card, Feature
+from model.values import dates
 
 Row = list[Any]
 FREE_TEXTS = ("a", "1", "")  # of a feature that does not name its texts; empty: or missing
@@ -38,15 +39,24 @@ def as_typed(value: Any) -> str:
 
 def value_at(feature: Feature, place: float) -> Any:
     """A value of the feature; `place` is from 0, the low end of what it allows, to 1."""
-    if feature.type == "text":
-        texts = feature.categories or (FREE_TEXTS[:-1] if feature.nullable else FREE_TEXTS)
-        return texts[round(place * (len(texts) - 1))]
+    if values := _named_values(feature):
+        return values[round(place * (len(values) - 1))]
     if feature.type == "boolean":
         return place > 0
+    if feature.type == "datetime":
+        return dates.between(feature.earliest, feature.latest, place)
     low = 0.0 if feature.minimum is None else feature.minimum
     high = low + 1.0 if feature.maximum is None else feature.maximum
     value = low + place * (high - low)
     return round(value) if feature.type == "integer" else _short(value, low, high)
+
+
+def _named_values(feature: Feature) -> Sequence[Any]:
+    """The values that the feature names; of one with other texts, a few texts."""
+    known = feature.allowed or feature.seen
+    if known or feature.type != "text":
+        return known
+    return FREE_TEXTS[:-1] if feature.nullable else FREE_TEXTS
 
 
 def _short(value: float, low: float, high: float) -> float:

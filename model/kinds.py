@@ -7,6 +7,7 @@ by hand leaves open: it predicts rows of the card with each form that a value ca
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +17,15 @@ from model.card import MAX_INTEGER, Card, Feature
 from model.errors import CardError, PredictError
 from model.predict import matrix, predictor
 from model.table import dtype_of, table_for
+from model.values import dates
 
 Features = tuple[Feature, ...]
 
 _TYPES: dict[type, Any] = {bool: "boolean", int: "integer", float: "number", str: "text"}
+_CONVERT = (
+    "make numbers, texts, true and false, or datetimes of them before you fit the model, for "
+    "example with astype(str), pd.to_datetime or .dt.total_seconds()"
+)
 TRIED_ROWS = 24
 # Errors of a step that gets an array in place of a DataFrame, or the other way round.
 OF_TYPE = {"IndexError", "KeyError", "AttributeError", "TypeError", "InvalidIndexError"}
@@ -29,24 +35,49 @@ UNSEEN, UNSEEN_NUMBER = "\x00", 987654.0  # no training data have them
 def describe_column(name: str, column: Any, unit: str = "") -> Feature:
     """A feature from its column in the training data, a Series of pandas or an array.
 
-    Raises CardError for values that are not all numbers, all booleans or all texts. Whole numbers
-    that JSON does not carry exactly (beyond 2^53) make a feature of the type number.
+    Raises CardError for values that are not all numbers, all booleans, all texts or all datetimes.
+    Whole numbers that JSON does not carry exactly (beyond 2^53) make a feature of the type number.
     """
+    _check_dtype(name, column)
     values = np.asarray(column, dtype=object).tolist()
     gaps = [marker for marker in map(_marker_of, values) if marker]
     present = [_plain(value) for value in values if not _marker_of(value)]
+    categories = getattr(column.dtype, "categories", None)
+    known = present if categories is None else [_plain(value) for value in categories.tolist()]
     feature = Feature(
-        name=name, unit=unit, type=_type_of(name, present), nullable=bool(gaps),
+        name=name, unit=unit, type=_type_of(name, known, column.dtype), nullable=bool(gaps),
         missing=max(gaps, key=gaps.count) if gaps else "",
     )  # fmt: skip
-    if feature.type in ("number", "integer"):
-        finite = [float(value) for value in present if -np.inf < value < np.inf]
-        low, high = (min(finite), max(finite)) if finite else (None, None)
-        feature = replace(feature, minimum=low, maximum=high)
-    if feature.type == "text":
-        known = getattr(column.dtype, "categories", ())
-        feature = replace(feature, categories=tuple(map(str, known)))
-    return _with_dtype(feature, column)
+    if categories is not None:
+        ordered = bool(column.dtype.ordered)
+        return replace(feature, categories=tuple(known), ordered=ordered, dtype="category")
+    return _with_dtype(_with_range(feature, present), column)
+
+
+def _with_range(feature: Feature, present: Sequence[Any]) -> Feature:
+    if feature.type == "datetime" and present:
+        ends = min(present), max(present)
+        are_dates = all(end == end.normalize() for end in ends)
+        low, high = (str(end.date()) if are_dates else end.isoformat() for end in ends)
+        return replace(feature, earliest=low, latest=high, missing="")
+    if feature.type not in ("number", "integer"):
+        return feature
+    finite = [float(value) for value in present if -np.inf < value < np.inf]
+    if not finite:
+        return feature
+    return replace(feature, minimum=min(finite), maximum=max(finite))
+
+
+def _check_dtype(name: str, column: Any) -> None:
+    """Raise CardError for a dtype whose values JSON does not have."""
+    dtype = column.dtype
+    is_period = str(dtype).startswith(("period[", "interval["))
+    if dtype.kind in "mcVS" or is_period:
+        raise CardError(f"column {name!r} has the dtype {dtype}; {_CONVERT}")
+    if isinstance(column, np.ndarray) and dtype.kind == "M":
+        raise CardError(
+            f"column {name!r} of an array has the dtype {dtype}; fit and describe a DataFrame"
+        )
 
 
 def _marker_of(value: Any) -> Any:
@@ -62,7 +93,9 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _type_of(name: str, values: Sequence[Any]) -> Any:
+def _type_of(name: str, values: Sequence[Any], dtype: Any) -> Any:
+    if dtype.kind == "M":
+        return "datetime"
     types = set(map(type, values))
     if types == {bool}:
         return "boolean"
@@ -72,7 +105,11 @@ def _type_of(name: str, values: Sequence[Any]) -> Any:
         return "text"
     if types <= {bool, int, float}:
         return "number"
-    raise CardError(f"column {name!r} holds values that are neither all numbers nor all texts")
+    found = ", ".join(sorted(kind.__name__ for kind in types))
+    raise CardError(
+        f"column {name!r} holds values that are neither all numbers nor all texts ({found}); "
+        f"{_CONVERT}"
+    )
 
 
 def _with_dtype(feature: Feature, column: Any) -> Feature:
@@ -86,7 +123,20 @@ def _with_dtype(feature: Feature, column: Any) -> Feature:
         return feature
     is_array = isinstance(column, np.ndarray)
     is_usual = str(dtype) == dtype_of(feature) and (is_array or feature.type != "text")
-    return feature if is_usual else replace(feature, dtype=str(dtype))
+    return feature if is_usual else replace(feature, dtype=_name_of(feature.name, dtype))
+
+
+def _name_of(column: str, dtype: Any) -> str:
+    """The name of a dtype by which pandas makes the same again; raises CardError."""
+    if isinstance(dtype, np.dtype) or str(dtype) == "str":
+        return str(dtype)
+    from pandas.api.types import pandas_dtype
+
+    for name in (str(dtype), f"{dtype}[{getattr(dtype, 'storage', '')}]"):
+        with suppress(TypeError, ValueError, NotImplementedError):
+            if pandas_dtype(name) == dtype:
+                return name
+    raise CardError(f"column {column!r} has the dtype {dtype}, which has no name; {_CONVERT}")
 
 
 class _Fitted(NamedTuple):
@@ -164,7 +214,7 @@ def _ask_for_whole_numbers(feature: Feature) -> _Question | None:
 
 
 def _ask_for_missing(feature: Feature) -> _Question | None:
-    if not feature.nullable or feature.missing or feature.dtype:
+    if not feature.nullable or feature.missing or feature.dtype or feature.type == "datetime":
         return None
     forms = [replace(feature, missing="nan"), replace(feature, missing="none")]
     if feature.type in ("number", "integer"):
@@ -228,11 +278,13 @@ def _rows(features: Features, given: dict[int, Sequence[Any]]) -> list[list[Any]
 
 def _examples(feature: Feature) -> Sequence[Any]:
     if feature.type == "text":
-        return feature.categories or ("",)
+        return feature.allowed or feature.seen or ("",)
+    if feature.type == "datetime":
+        return (dates.between(feature.earliest, feature.latest, 0),)
     if feature.type == "boolean":
         return (False, True)
     span = [value for value in (feature.minimum, feature.maximum) if value is not None]
-    return span or (0.0,)
+    return feature.allowed or span or (0.0,)
 
 
 def _outcome(fitted: _Fitted, features: Features, rows: list[list[Any]]) -> Any:

@@ -72,8 +72,8 @@ class _Ways(NamedTuple):
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
     ways = _ways(model, card.features, card.columns)
-    predict = partial(_predict, ways)
-    return partial(_predict_with_score, model, ways.to_table, predict) if card.score else predict
+    answer = partial(_predict, ways)
+    return partial(_predict_with_score, model, ways.to_table, answer) if card.score else answer
 
 
 def _ways(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> _Ways:
@@ -118,8 +118,8 @@ def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
         return None
 
 
-def _predict_with_score(model: Any, to_table: ToTable, predict: Predict, X: Array) -> Prediction:
-    predicted = predict(X)
+def _predict_with_score(model: Any, to_table: ToTable, answer: Predict, X: Array) -> Prediction:
+    predicted = answer(X)
     try:
         score = np.asarray(model.decision_function(to_table(X)), dtype=np.float64)
     except KeyboardInterrupt:

@@ -16,9 +16,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from model import dates
-from model.card import Card, Feature, Label, Value, shown
+from model.card import Card, Feature, Value
 from model.errors import InvalidRow
+from model.values import dates
+from model.values.sentences import is_finite, is_number, listed, place_of, shown_value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ _REQUIRED = {
     "datetime": f"a date or time such as {dates.EXAMPLE}",
 }
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
-MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
 
 
 def check(card: Card, X: Any) -> None:
@@ -84,7 +84,7 @@ def check_width(card: Card, values: int, place: str = "") -> None:
         raise InvalidRow(
             "wrong_width",
             f"{place}got {values} values, {card.name} takes {len(card.features)}: "
-            f"{_listed(card.names)}",
+            f"{listed(card.names)}",
         )
 
 
@@ -111,11 +111,6 @@ def parse_value(feature: Feature, text: str) -> Value:
     value = _from_text(feature, text)
     check_value(feature, value)
     return value
-
-
-def place_of(row: int, rows: int) -> str:
-    """The beginning of a sentence that says which of several rows it is about."""
-    return f"row {row + 1} of {rows}, " if rows > 1 else ""
 
 
 def _from_text(feature: Feature, text: str) -> Value:
@@ -204,7 +199,7 @@ def _fault(feature: Feature, value: Any) -> tuple[str, str] | None:
         return None if feature.nullable else ("wrong_type", sentence)
     fault = _fault_of_type(feature, value)
     if fault is None and feature.allowed and value not in feature.allowed:
-        return "unknown_category", f"{shown_value(value)} is not one of: {_listed(feature.allowed)}"
+        return "unknown_category", f"{shown_value(value)} is not one of: {listed(feature.allowed)}"
     return fault
 
 
@@ -232,9 +227,9 @@ def _date_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
 
 def _number_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     kind = _REQUIRED[feature.type]
-    if not _is_number(value):
+    if not is_number(value):
         return "wrong_type", f"{shown_value(value)} is not {kind}"
-    if not _are_finite([value]):
+    if not is_finite(value):
         return "not_finite", f"{shown_value(value)} is not a finite number"
     if _is_held(feature, [value]):
         return None
@@ -245,35 +240,3 @@ def _number_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
         "wrong_type",
         f"{shown_value(value)} is not {kind} from {shown_value(low)} to {shown_value(high)}",
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _listed(values: Sequence[Label]) -> str:
-    return ", ".join(map(shown, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
-
-
-def shown_value(value: Any) -> str:
-    """A value in a sentence: as in JSON, short, and without control characters."""
-    if isinstance(value, str):
-        return repr(value[:MAX_SHOWN] + "…" if len(value) > MAX_SHOWN else value)
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if _is_number(value):
-        return _shown_number(value)
-    return f"a value of type {type(value).__name__}"
-
-
-def _shown_number(value: float) -> str:
-    """A number in the same way whether a reader of JSON made it an int or a float."""
-    if not _are_finite([value]):
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    return repr(float(value)).removesuffix(".0")

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from model.card import Feature
+from model.values import dates
 
 Array = np.ndarray[Any, Any]
 ToTable = Callable[[Array], Any]
 
 # The dtypes of columns without missing values, and of those with some, where a card has none.
-_USUAL = {"number": "float64", "integer": "int64", "boolean": "bool", "text": "object"}
+_USUAL = {
+    "number": "float64", "integer": "int64", "boolean": "bool", "text": "object",
+    "datetime": "datetime64[us]",
+}  # fmt: skip
 _USUAL_NULLABLE = {**_USUAL, "integer": "float64", "boolean": "object"}
 _NUMBERS = (
     "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
@@ -74,7 +78,8 @@ def dtype_of(feature: Feature) -> str:
 
 def are_known(features: Sequence[Feature]) -> bool:
     """Whether the card knows anything of the training data; older cards do not."""
-    return any(f.dtype or f.missing or f.type in ("integer", "boolean") for f in features)
+    kinds = ("integer", "boolean", "datetime")
+    return any(f.dtype or f.missing or f.type in kinds for f in features)
 
 
 def _unchanged(X: Array) -> Array:
@@ -108,14 +113,35 @@ def _series(feature: Feature, column: Array) -> Any:
     import pandas as pd
 
     dtype = dtype_of(feature)
+    if feature.type == "datetime":
+        return _datetimes(column, dtype)
     if dtype in _NUMBERS:
         return column.astype(dtype)
     values = _values(feature, column)
     if dtype == "category":
-        return pd.Categorical(values, categories=feature.categories or None)
+        return pd.Categorical(values, feature.allowed or None, ordered=feature.ordered)
     if feature.type == "text" and not feature.dtype and not feature.missing:
         return pd.Series(values).infer_objects()
     return pd.Series(values, dtype=dtype)
+
+
+def _datetimes(column: Array, dtype: str) -> Any:
+    """Texts in ISO 8601 and NaN as datetimes; a text without an offset is in the column's zone."""
+    import pandas as pd
+
+    texts = pd.Series(column, dtype=object)
+    zone = dates.zone_of(dtype)
+    if not zone:
+        return pd.to_datetime(texts, format="ISO8601").astype(dtype)
+    local = np.array([isinstance(text, str) and not dates.has_offset(text) for text in column])
+    made = pd.to_datetime(texts.mask(local), format="ISO8601", utc=True).astype(dtype)
+    if local.any():
+        # A time that clocks skip is that after the gap; of one that they show twice, the first.
+        naive = pd.to_datetime(texts[local], format="ISO8601").dt.tz_localize(
+            zone, ambiguous=np.ones(local.sum(), dtype=bool), nonexistent="shift_forward"
+        )
+        made[local] = naive.astype(dtype)
+    return made
 
 
 def _values(feature: Feature, column: Array) -> Array:
@@ -130,7 +156,7 @@ def _values(feature: Feature, column: Array) -> Array:
 
 
 def _present(feature: Feature, column: Array) -> Array:
-    if feature.type == "text":
+    if feature.is_text:
         return column
     if feature.type == "boolean":
         return np.equal(column, 1).astype(object)

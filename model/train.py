@@ -56,6 +56,11 @@ def describe(X: Any, names: Sequence[str] | None = None, unit: str = "") -> list
     """
     columns = _columns(X)
     names = getattr(X, "columns", None) if names is None else names
+    if (levels := getattr(names, "nlevels", 1)) > 1:
+        raise CardError(
+            f"the columns' names have {levels} levels; give each column one name, for "
+            "example X.columns = ['_'.join(map(str, name)) for name in X.columns]"
+        )
     if names is None or len(names) != len(columns):
         given = "no" if names is None else len(names)
         raise CardError(f"the table has {len(columns)} columns, and there are {given} names")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import warnings
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,8 @@ def plain_value(value: Any) -> Any:
     """A value of a table as JSON has it; None for the missing values of numpy and pandas."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, date) and value == value:  # NaT is a datetime too
+        return value.isoformat()
     is_nan = isinstance(value, float) and value != value
     return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
 
@@ -215,5 +218,7 @@ def _is_certain(card: Card, fault: PredictError) -> bool:
 def _is_known(feature: Feature) -> bool:
     """Whether the card names values of the feature."""
     if feature.type == "text":
-        return bool(feature.categories)
+        return bool(feature.allowed or feature.seen)
+    if feature.type == "datetime":
+        return bool(feature.earliest)
     return feature.type == "boolean" or None not in (feature.minimum, feature.maximum)

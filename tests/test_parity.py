@@ -1,8 +1,9 @@
 """One rule for a valid row: each door gives the same answer, or the same code and sentence.
 
 The model has a required and a nullable number, a required and a nullable category, a text, a whole
-number and a boolean. It was fitted on None for a missing category, and makes a text of each whole
-number and boolean.
+number, a boolean and a datetime. It was fitted on None for a missing category, and makes a text of
+each whole number and boolean. Its card knows ranges and texts of the training data, so that other
+values get a warning.
 Every case is JSON, as it is sent. A door that cannot express a case is left out of it, with the
 reason.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -36,7 +38,9 @@ from model import artifact, rows
 from model.artifact import Loaded
 from model.card import Feature
 from model.errors import InvalidRow
+from model.predict import matrix
 from model.train import make_card
+from model.values.ranges import Ranges
 from streams.client import Client
 from streams.events import Result, new_id
 from tests.processes import Pipeline, settings_for
@@ -45,13 +49,14 @@ from tests.service import Reply, Service
 pytestmark = pytest.mark.timeout(300)  # a process for each `petal predict`
 
 FEATURES = (
-    Feature(name="size", unit="cm"),
+    Feature(name="size", unit="cm", minimum=-100.0, maximum=100.0),
     Feature(name="weight", unit="g", nullable=True),
     Feature(name="colour", type="text", categories=("red", "green", "blue")),
     Feature(name="pattern", type="text", categories=("dots", "stripes"), nullable=True),
-    Feature(name="note", type="text"),
+    Feature(name="note", type="text", seen=("ball", "größe", "玩具")),
     Feature(name="postcode", type="integer"),
     Feature(name="new", type="boolean"),
+    Feature(name="made on", type="datetime", earliest="2020-01-01", latest="2024-12-31"),
 )
 NAMES = [feature.name for feature in FEATURES]
 MAX_ROWS = 100_000  # the default of the setting
@@ -73,18 +78,26 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Labels and probabilities, or a sentence and, where the door has one, a code."""
+    """Labels, probabilities and warnings, or a sentence and, where the door has one, a code."""
 
     y: list[Any] | None = None
     proba: list[list[float]] | None = None
     sentence: str | None = None
     code: str | None = None
+    warnings: list[dict[str, Any]] | None = None
 
 
 def x(**changes: str) -> str:
     """The JSON of one row, valid but for `changes`: JSON by feature."""
     values = {"size": "2.5", "weight": "1.5", "colour": '"red"', "pattern": '"dots"'}
-    row = {**values, "note": '"ball"', "postcode": "80331", "new": "true", **changes}
+    row = {
+        **values,
+        "note": '"ball"',
+        "postcode": "80331",
+        "new": "true",
+        "made on": '"2024-05-01"',
+    }
+    row |= changes
     return f"[[{', '.join(row.values())}]]"
 
 
@@ -112,7 +125,7 @@ NO_OPTION = {PREDICT: "an option of the command"}
 
 ANSWERED = [
     *(Case(x(size=n), {}) for n in (
-        "2.5", "-3.5", "0", "-0.0", "1e308", "-1e308", "5e-324", "2", "1E2", "0.1",
+        "2.5", "-3.5", "0", "-0.0", "1e308", "-1e308", "5e-324", "2", "1E2", "0.1", "101",
         "9007199254740993", "12345678901234567890",
     )),
     *(Case(x(weight=n), {}) for n in ("-1", "1e-320", "7")),
@@ -135,6 +148,10 @@ ANSWERED = [
         "80331.0", "8.0331e4", "10115", "10115.0", "0", "-1", "-0.0", "9007199254740991",
     )),
     *(Case(x(new=v), {}) for v in ("false", "1", "0", "1.0", "0.0")),
+    *(Case(x(**{"made on": f'"{v}"'}), {}) for v in (
+        "2020-01-01", "2019-12-31", "2024-05-01T13:30", "2024-05-01 13:30:59.5", "2025-01-01",
+    )),
+    Case(several(x(size="500"), x(size="-500", note='"kite"'), x()), ONE_ROW),
     Case(several(x(), x(size="7", weight="null")), ONE_ROW),
     Case(several(x(postcode="10115"), x(pattern="null", new="false")),
          {**ONE_ROW, **BINARY_NULL}),
@@ -188,6 +205,20 @@ REFUSED = {
         Case(x(new="[]"), NESTED),
         Case(x(new="null"), {**BINARY_NULL, **NO_EMPTY}),
         Case(several(x(), x(postcode="80331.5")), ONE_ROW),
+        *(
+            Case(x(**{"made on": f'"{v}"'}), {})
+            for v in (
+                "soon",
+                "01.05.2024",
+                "2024-02-30",
+                "2024-05-01T13:30Z",
+                "2024",
+                "NaT",
+            )
+        ),
+        *(Case(x(**{"made on": v}), {**BINARY_TYPE, **TYPED}) for v in ("20240501", "true", "{}")),
+        Case(x(**{"made on": "null"}), {**BINARY_NULL, **NO_EMPTY}),
+        Case(x(**{"made on": '""'}), {**BINARY_TYPE, **EMPTY_MISSING}),
     ],
     "not_finite": [
         *(Case(x(size=v), {}) for v in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", HUGE)),
@@ -241,12 +272,13 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
         (OneHotEncoder(), [2, 3]),
         (HashingVectorizer(n_features=8, analyzer="char"), 4),
         (make_pipeline(FunctionTransformer(np.vectorize(str)), texts), [5, 6]),
+        (HashingVectorizer(n_features=4, analyzer="char"), 7),
         sparse_threshold=0,
     )
     table = [
         [n / 3, None if n % 4 == 0 else n % 7, ("red", "green", "blue")[n % 3],
          ("dots", "stripes", None)[n % 5 % 3], "toy " * (n % 3),
-         (80331, 10115, 0, -1, 2**53 - 1)[n % 5], n % 7 < 3]
+         (80331, 10115, 0, -1, 2**53 - 1)[n % 5], n % 7 < 3, f"2024-05-{n % 28 + 1:02}"]
         for n in range(60)
     ]  # fmt: skip
     X = np.array(table, dtype=object)
@@ -284,12 +316,17 @@ def in_process(toys: Loaded, case: Case) -> Outcome:
 
 def as_fitted(toys: Loaded, X: list[list[Any]]) -> Outcome:
     """What the model itself answers for valid rows of JSON, given as its training data were."""
-    kinds = (float, float, str, str, str, int, bool)
+    kinds = (float, float, str, str, str, int, bool, str)
     table = [
         [None if v is None else kind(v) for kind, v in zip(kinds, row, strict=True)] for row in X
     ]
     rows = np.array(table, dtype=object)
-    return Outcome(toys.model.predict(rows).tolist(), toys.model.predict_proba(rows).tolist())
+    warnings = Ranges(toys.card).of(matrix(table, numeric=False))
+    return Outcome(
+        toys.model.predict(rows).tolist(),
+        toys.model.predict_proba(rows).tolist(),
+        warnings=None if warnings is None else [msgspec.to_builtins(w) for w in warnings],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +339,7 @@ def datatype(feature: Feature, column: Sequence[Any] = ()) -> str:
     """The datatype of a column of `tokens`; a tensor of BOOL has no numbers."""
     if feature.type == "boolean" and set(map(type, column)) == {bool}:
         return "BOOL"
-    return "BYTES" if feature.type == "text" else "FP64"
+    return "BYTES" if feature.is_text else "FP64"
 
 
 def json_tensors(case: Case) -> bytes:
@@ -352,7 +389,9 @@ def infer(house: Pipeline, body: bytes, **headers: str) -> Outcome:
     if reply.status != 200:
         return of_http_error(reply)
     outputs = {output["name"]: output["data"] for output in reply.json["outputs"]}
-    return Outcome(outputs["predict"], np.reshape(outputs["predict_proba"], (-1, 2)).tolist())
+    proba = np.reshape(outputs["predict_proba"], (-1, 2)).tolist()
+    warnings = reply.json.get("parameters", {}).get("warnings")
+    return Outcome(outputs["predict"], proba, warnings=warnings)
 
 
 def over_rest(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
@@ -378,13 +417,13 @@ def over_http(house: Pipeline, body: bytes) -> Outcome:
     reply = service(house).call("POST", "/tasks", body, prefer="wait=30")
     if reply.status != 200:
         return of_http_error(reply)
-    return Outcome(reply.json["y"], reply.json["proba"])
+    return of_document(reply.text)
 
 
 def of_result(result: Result) -> Outcome:
     if result.error is not None:
         return Outcome(sentence=result.error.message, code=result.error.code)
-    return Outcome(result.y, result.proba)
+    return of_document(msgspec.json.encode(result).decode())
 
 
 def over_kafka(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
@@ -409,7 +448,7 @@ def of_records(house: Pipeline, fields: Sequence[str]) -> list[Outcome]:
 
 def of_document(line: str) -> Outcome:
     document = json.loads(line)
-    return Outcome(document["y"], document["proba"])
+    return Outcome(document["y"], document["proba"], warnings=document.get("warnings"))
 
 
 def of_error(line: str) -> Outcome:
@@ -420,8 +459,16 @@ def of_error(line: str) -> Outcome:
 
 def in_shell(house: Pipeline, case: Case) -> Outcome:
     done = house.run("predict", "--json", "--", *typed(case))
-    assert done.returncode == (2 if done.stderr else 0)
-    return of_error(done.stderr.rstrip("\n")) if done.stderr else of_document(done.stdout)
+    if done.returncode == 2:
+        return of_error(done.stderr.rstrip("\n"))
+    outcome = of_document(done.stdout)
+    assert done.stderr == shown(outcome)
+    return outcome
+
+
+def shown(outcome: Outcome) -> str:
+    """The warnings of an answer as lines of stderr."""
+    return "".join(f"petal: warning: {each['message']}\n" for each in outcome.warnings or ())
 
 
 def in_click(house: Pipeline, case: Case) -> Outcome:
@@ -461,11 +508,20 @@ def over_petal_ask(house: Pipeline, cases: Sequence[Case]) -> list[Outcome]:
     done = house.run("ask", "--json", "--via", "queue", stdin=csv_of(cases))
     assert done.returncode == 2
     failed: dict[int, Outcome] = {}
-    for line in done.stderr.splitlines():
+    lines = done.stderr.splitlines()
+    for line in lines:
+        if line.startswith("petal: warning: "):
+            continue
         place, sentence = line.removeprefix("petal: line ").split(": ", 1)
         failed[int(place)] = of_error(sentence)
     answered = iter(done.stdout.splitlines())
-    return [failed.get(n) or of_document(next(answered)) for n in range(1, len(cases) + 1)]
+    found = [failed.get(n) or of_document(next(answered)) for n in range(1, len(cases) + 1)]
+    assert [line for line in lines if "warning" in line] == [
+        f"petal: warning: line {n}: {each['message']}"
+        for n, outcome in enumerate(found, 1)
+        for each in outcome.warnings or ()
+    ]
+    return found
 
 
 SEND = {
@@ -502,6 +558,7 @@ def test_a_door_answers_every_valid_row_as_the_model_in_this_process(
     for case in filter(door.can_express, ANSWERED):
         got, wanted = door.outcomes[case.X], expected[case.X]
         assert (got.y, got.sentence) == (wanted.y, None), case.X
+        assert got.warnings == wanted.warnings, case.X
         np.testing.assert_allclose(np.array(got.proba), np.array(wanted.proba), rtol=0, atol=1e-12)
 
 
@@ -519,9 +576,11 @@ def test_the_prompt_loop_over_rest_answers_as_the_model_in_this_process(
 ) -> None:
     cases = [case for case in ANSWERED if ASK not in case.left_out]
     done = house.run("ask", "--json", "--via", "rest", stdin=csv_of(cases))
-    assert (done.returncode, done.stderr) == (0, "")
-    found = [of_document(line).y for line in done.stdout.splitlines()]
-    assert found == [expected[case.X].y for case in cases]
+    assert done.returncode == 0
+    found = [of_document(line) for line in done.stdout.splitlines()]
+    assert [(each.y, each.warnings) for each in found] == [
+        (expected[case.X].y, expected[case.X].warnings) for case in cases
+    ]
 
 
 def test_of_a_repeated_name_the_last_value_counts_at_every_door(

@@ -124,7 +124,8 @@ class InferenceEndpoint:
                 raise
             logger.warning("%s cannot answer: %s", servable.card.id, e)
             raise Unprocessable("the model cannot answer for these rows", e.code) from e
-        response = servable.encoder.encode(request, prediction)
+        warnings = servable.ranges.of(request.X)
+        response = servable.encoder.encode(request, prediction, warnings)
         encoded = time.perf_counter()
         rows = len(prediction.y)
         servable.metrics.answered(rows, received, decoded, predicted, encoded)

@@ -13,6 +13,7 @@ SCORE = "score"
 PLATFORM = "sklearn"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 _DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": BYTES}
+_DATATYPES["datetime"] = BYTES
 ANY = -1  # a dimension of any length
 
 
@@ -68,7 +69,7 @@ def label_datatype(card: Card) -> str:
 
 def _feature_datatype(feature: Feature) -> str:
     """The datatype that holds the feature's values; only floats and texts may be missing."""
-    is_float = feature.nullable and feature.type != "text"
+    is_float = feature.nullable and not feature.is_text
     return "FP64" if is_float else _DATATYPES[feature.type]
 
 

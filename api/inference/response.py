@@ -11,6 +11,7 @@ from api.inference.datatypes import BYTES, VALUE, to_binary
 from api.inference.metadata import PREDICT, PREDICT_PROBA, SCORE
 from api.inference.request import ParsedRequest
 from model.card import Card
+from model.errors import InputWarning
 from model.predict import Prediction
 
 
@@ -30,6 +31,12 @@ class OutputTensor(Struct, omit_defaults=True):
     parameters: BinaryData | UnsetType = UNSET
 
 
+class ResponseParameters(Struct):
+    """`warnings`: about values of the request that are unlike those of the training data."""
+
+    warnings: list[InputWarning]
+
+
 class InferenceResponse(Struct, omit_defaults=True):
     """The body of a response, or the part of it before the binary data."""
 
@@ -37,6 +44,7 @@ class InferenceResponse(Struct, omit_defaults=True):
     model_version: str
     outputs: list[OutputTensor]
     id: str | None = None
+    parameters: ResponseParameters | UnsetType = UNSET
 
 
 class EncodedResponse(NamedTuple):
@@ -69,7 +77,12 @@ class ResponseEncoder:
         self._has_names = card.kind == "classifier"
         self._are_texts = all(isinstance(name, str) for name in card.classes) and card.classes
 
-    def encode(self, request: ParsedRequest, prediction: Prediction) -> EncodedResponse:
+    def encode(
+        self,
+        request: ParsedRequest,
+        prediction: Prediction,
+        warnings: list[InputWarning] | None = None,
+    ) -> EncodedResponse:
         """The response to a request: classes by name, a regressor's values by their own type."""
         outputs, binary = [], []
         for name, is_binary in request.outputs.items():
@@ -81,6 +94,8 @@ class ResponseEncoder:
                 data = b'"data":%b' % _encode(values)
             outputs.append(self._outputs[name, datatype] % (len(prediction.y), data))
         tail = b"]}" if request.id is None else b'],"id":%b}' % _encode(request.id)
+        if warnings:
+            tail = b'%b,"parameters":{"warnings":%b}}' % (tail[:-1], _encode(warnings))
         head = b"".join((self._head, b",".join(outputs), tail))
         if not binary:
             return EncodedResponse(head, None)

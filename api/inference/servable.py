@@ -8,6 +8,7 @@ from api.metrics import ModelMetrics
 from api.serving.batcher import Batcher, Limits
 from model.artifact import Loaded
 from model.predict import predictor
+from model.values.ranges import Ranges
 
 
 class Servable:
@@ -25,6 +26,7 @@ class Servable:
         self.version = version
         self.metrics = metrics
         self.fast_parser = FastParser(loaded.card)
+        self.ranges = Ranges(loaded.card)
         self.encoder = ResponseEncoder(loaded.card, version)
         self.batcher = Batcher(
             predictor(loaded.model, loaded.card), executor, limits, metrics.predicted

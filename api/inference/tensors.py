@@ -22,6 +22,7 @@ from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow
 from model.predict import Array, matrix
+from model.values.sentences import place_of
 
 # No body holds as many; a number in JSON may have any length, and an answer may repeat this one.
 Size = Annotated[int, Meta(ge=0, le=2**31)]
@@ -126,7 +127,7 @@ def to_matrix(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> Arra
 def _as_floats(X: Array, card: Card) -> Array:
     """All numbers as floats, as tasks have them, whatever the datatypes of the tensors."""
     for n, feature in enumerate(card.features):
-        if feature.type != "text":
+        if not feature.is_text:
             X[:, n] = X[:, n].astype(np.float64)
     return X
 
@@ -140,7 +141,7 @@ def _columns(inputs: Sequence[InputTensor], binary: Binary, card: Card) -> list[
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
         [tensor] = inputs
         with _refused():
-            rows.check_width(card, tensor.shape[1], rows.place_of(0, tensor.shape[0]))
+            rows.check_width(card, tensor.shape[1], place_of(0, tensor.shape[0]))
         return [Columns(tensor, card.features, binary.get(tensor.name))]
     given = {tensor.name: tensor for tensor in inputs}
     if len(given) != len(inputs):
@@ -178,7 +179,7 @@ def _typed(columns: Columns) -> Array:
     """
     datatype = columns.tensor.datatype
     for feature in columns.features:
-        if (feature.type == "text") != (datatype == BYTES):
+        if feature.is_text != (datatype == BYTES):
             wanted = (
                 f"{feature.name} is {'an' if feature.type == 'integer' else 'a'} {feature.type}"
             )
@@ -232,7 +233,7 @@ def _wrong_datatype(columns: Columns, message: str) -> BadRequest:
         row, column = divmod(first, columns.shape[1]) if second is None else (first, int(second))
         if column < columns.shape[1]:
             feature = columns.features[column].name
-            where = f", {rows.place_of(row, columns.shape[0])}{feature}"
+            where = f", {place_of(row, columns.shape[0])}{feature}"
     return BadRequest(
         f"{columns.place}{where}: the value is not of datatype {columns.tensor.datatype}"
     )

@@ -58,9 +58,9 @@ class Layout(NamedTuple):
 
 def value_of(feature: Feature, text: str, decimal: str | None = None) -> Value:
     """A feature's value from the text of a cell; raises InvalidRow."""
-    number = feature.type != "text"
-    is_missing = (text.strip() if number else text) in MISSING
-    if is_missing and feature.nullable and text not in feature.categories:
+    number = not feature.is_text
+    is_missing = (text if feature.type == "text" else text.strip()) in MISSING
+    if is_missing and feature.nullable and text not in (*feature.categories, *feature.seen):
         return None
     if number and decimal == ",":
         if "." in text:
@@ -137,22 +137,25 @@ class LayoutFinder:
         return self._layout_of(names, WHOLE if len(names) == 1 else delimiter)
 
     def _layout_of(self, names: list[str], delimiter: str) -> Layout:
-        keys = [key_of(name) for name in names]
-        missing = [
-            n for n, key in zip(self._card.names, self._keys, strict=True) if key not in keys
-        ]
+        # Names that differ only in case, spaces or dashes are those of other columns.
+        is_exact = {name.strip() for name in self._card.names} <= set(names)
+        own, keys = (
+            [name.strip() if is_exact else key_of(name) for name in each]
+            for each in (self._card.names, names)
+        )
+        missing = [n for n, key in zip(self._card.names, own, strict=True) if key not in keys]
         if missing:
             raise UnreadableInput(
                 f"the header has no column for: {listed(missing)}; it has: {listed(names)}"
             )
-        if twice := [names[keys.index(key)] for key in self._keys if keys.count(key) > 1]:
+        if twice := [names[keys.index(key)] for key in own if keys.count(key) > 1]:
             raise UnreadableInput(f"the header has two columns with the name {twice[0]}")
         unused = tuple(
             name or f"column {n + 1}, which has no name"
             for n, name in enumerate(names)
-            if keys[n] not in self._keys
+            if keys[n] not in own
         )
-        columns = tuple(keys.index(key) for key in self._keys)
+        columns = tuple(keys.index(key) for key in own)
         return Layout(delimiter, self._decimal, columns, len(names), unused, named=True)
 
     def from_row(self, splits: Mapping[str, Sequence[str]]) -> Layout | None:
@@ -183,7 +186,7 @@ class LayoutFinder:
         if self._decimal is not None or delimiter not in ("\t", ";", "|"):
             return self._decimal or "."
         pairs = zip(self._card.features, cells, strict=True)
-        numbers = [cell for feature, cell in pairs if feature.type != "text"]
+        numbers = [cell for feature, cell in pairs if not feature.is_text]
         with_commas = [cell for cell in numbers if "," in cell]
         if any("." in cell and _is_like_a_number(cell) for cell in numbers):
             return "."

@@ -50,10 +50,11 @@ class RowsReader:
         self._finder = LayoutFinder(card, given.delimiter, given.decimal)
         self._layout: Layout | None = None
         self._header_is_possible = True
+        self.line = 0  # the number of the line that the last row begins in
 
     def __iter__(self) -> Iterator[Row | Exception]:
         for line in self._lines:
-            number = self._lines.number
+            number = self.line = self._lines.number
             if self._is_blank(line):
                 continue
             try:

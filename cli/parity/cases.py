@@ -49,13 +49,12 @@ def _invalid(card: Card, good: Sequence[Any]) -> Iterator[list[Any]]:
 
 def _bad_values(feature: Feature) -> Iterator[Any]:
     if feature.type == "text":
-        if feature.categories:
+        if feature.allowed:
             yield NO_CATEGORY
         return
     yield NO_NUMBER
-    if feature.type == "boolean":
-        return
-    yield math.inf
+    if feature.type in ("number", "integer"):
+        yield math.inf
     if feature.type == "integer":
         yield 2.5
     if not feature.nullable:

@@ -23,7 +23,7 @@ from model.predict import (
     predictor,
     split,
 )
-from model.ranges import Ranges
+from model.values.ranges import Ranges
 from streams.codec import (
     ResultColumns,
     decode_result,

@@ -180,7 +180,7 @@ def test_rows_from_a_card_have_each_kind_of_fault() -> None:
         *([value, *first[1:]] for value in ("abc", math.inf, None)),
         *([first[0], value, *first[2:]] for value in ("abc", math.inf, 2.5)),
         [*first[:2], "no such category", first[3]],
-        [*first[:3], "abc"],
+        *([*first[:3], value] for value in ("abc", None)),
         first[:3],
         [*first, first[3]],
     ]

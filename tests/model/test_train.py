@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,19 @@ def test_the_columns_of_a_frame_are_named_and_have_their_categories() -> None:
     ("table", "names", "fault"),
     [
         ([["x"], [1]], ["a"], "column 'a' holds values that are neither all numbers nor all texts"),
-        (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), None, "column 'a' holds values"),
+        (pd.DataFrame({"a": pd.to_timedelta(["1D"])}), None, r"'a' has the dtype timedelta64\["),
+        (pd.DataFrame({"a": pd.period_range("2020", periods=1)}), None, r"the dtype period\[D\];"),
+        (
+            pd.DataFrame({"a": pd.cut([1, 2], 2)}),
+            None,
+            r"neither all .* \(Interval\); make numbers",
+        ),
+        (pd.DataFrame({"a": [1j]}), None, "'a' has the dtype complex128; make numbers, texts"),
+        (pd.DataFrame({"a": [b"x"]}), None, r"nor all texts \(bytes\); make numbers, texts"),
+        (pd.DataFrame({"a": [date(2020, 1, 1)]}), None, r"\(date\); .*pd.to_datetime"),
+        (pd.DataFrame({"a": [1, "x"]}), None, r"nor all texts \(int, str\)"),
+        (np.array([["2020-01-01"]], "M8[D]"), ["a"], r"of an array has the dtype .*a DataFrame"),
+        (pd.DataFrame([[1]], columns=[["a"], ["b"]]), None, "the columns' names have 2 levels"),
         (["x", "y"], ["a"], r"a table has the shape \(rows, features\), this one has \(2,\)"),
         ([[1, 2]], ["a"], "the table has 2 columns, and there are 1 names"),
         ([[1, 2]], None, "the table has 2 columns, and there are no names"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.errors import InputWarning
 from streams import codec, events
 from streams.codec import ResultColumns
 from streams.events import Failure, Position, Result, TableTask, Task, Timings
@@ -221,3 +222,41 @@ def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
         for i, labels, p, s, digest, offset, queue in rows
     ]  # fmt: skip
     assert codec.encode_columns(columns, 2, name, f"{name}-1", infer_ms) == one_by_one
+
+
+WARNING = InputWarning("n", "outside_training_range", 1, 1, "n: 5 is outside")
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+found = st.builds(InputWarning, texts, texts, st.integers(1, 9), st.integers(1, 9), texts)
+
+
+@given(st.lists(st.lists(found, max_size=2) | st.none(), min_size=1, max_size=4))
+def test_warnings_are_encoded_and_decoded_together_as_one_by_one(
+    warnings: list[list[InputWarning] | None],
+) -> None:
+    results = [
+        msgspec.structs.replace(
+            answer(y=["a"], input="0" * 16, warnings=each or None), id=events.new_id()
+        )
+        for each in warnings
+    ]
+    values = [codec.encode(result) for result in results]
+    plain = not any(b"\\" in value for value in values)
+    assert codec.decode_results(values) == (results if plain else None)
+    columns = ResultColumns(
+        [r.id.encode() for r in results], [r.y or [] for r in results], None, None, warnings,
+        [r.input or "" for r in results], [r.task.offset for r in results],
+        [r.ms.queue for r in results],
+    )  # fmt: skip
+    first = results[0]
+    made = codec.encode_columns(
+        columns, first.task.partition, first.model, first.worker, first.ms.infer
+    )
+    assert made == values
+
+
+def test_a_field_within_a_warning_is_not_taken_for_one_of_the_result() -> None:
+    value = codec.encode(answer(y=["a"], warnings=[WARNING]))
+    assert codec.decode_results([value]) == [codec.decode_result(value)]
+    for old, new in ((b'"row":1', b'"row":1,"more":1'), (b'"count":1', b'"row":2,"count":1')):
+        assert old in value
+        assert codec.decode_results([value.replace(old, new)]) is None

@@ -107,6 +107,19 @@ def test_an_inference_is_as_the_document_has_it(
     assert [output["data"] for output in answer["outputs"]] == [[*proba[0], *proba[1]], y]
 
 
+def test_a_warning_about_a_value_is_as_the_document_has_it(
+    client: Client, names: dict[str, str]
+) -> None:
+    tensor = {"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 50, 1.4, 0.2]}
+    status, answer = client.call(INFER, names, {"id": "7", "inputs": [tensor]})
+    warning = {
+        "feature": "sepal_width", "code": "outside_training_range", "row": 1, "count": 1,
+        "message": "sepal_width: 50 is outside the training range 2 to 4.4",
+    }  # fmt: skip
+    assert (status, answer["id"]) == (200, "7")
+    assert answer["parameters"] == {"warnings": [warning]}
+
+
 def test_a_refusal_is_as_the_document_has_it(client: Client, names: dict[str, str]) -> None:
     tensor = {"name": "X", "shape": [2, 4], "datatype": "FP64", "data": [1.0]}
     assert client.call(INFER, names, {"inputs": [tensor]}) == (

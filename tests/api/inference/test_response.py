@@ -8,16 +8,23 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LinearRegression
+from sklearn.svm import OneClassSVM
 
 from api.inference.datatypes import from_binary
 from api.inference.metadata import TensorMetadata, model_metadata
 from api.inference.request import ParsedRequest, parse
-from api.inference.response import InferenceResponse, OutputTensor, ResponseEncoder
+from api.inference.response import (
+    InferenceResponse,
+    OutputTensor,
+    ResponseEncoder,
+    ResponseParameters,
+)
 from model.artifact import Loaded
 from model.card import Card, Feature
+from model.errors import InputWarning
 from model.kinds import settle
-from model.predict import Prediction, predict
-from model.train import make_card
+from model.predict import Prediction, predict, predictor
+from model.train import describe, make_card
 from tests.api.inference.bodies import refusal, request, tensor
 
 
@@ -55,6 +62,43 @@ def test_a_response_has_only_the_outputs_asked_for(loaded: Loaded) -> None:
     response = response_to(parsed, predict(loaded.model, parsed.X), loaded.card)
     assert response.outputs == [OutputTensor("predict", [2], "BYTES", ["setosa", "virginica"])]
     assert response.id is None
+
+
+def test_an_outlier_detector_answers_labels_and_scores_in_json_and_binary() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = OneClassSVM().fit(X)
+    card = settle(model, make_card("odd", model, describe(X, ["a", "b"])))
+    assert model_metadata(card, ()).outputs == [
+        TensorMetadata("predict", "INT64", [-1]),
+        TensorMetadata("score", "FP64", [-1]),
+    ]
+    rows = [[0.0, 0.1], [50.0, -50.0]]
+    scores = model.decision_function(rows).tolist()
+    body = tensor(shape=[2, 2], data=rows)
+    parsed = parse(request(body), card, 9)
+    prediction = predictor(model, card)(parsed.X)
+    assert response_to(parsed, prediction, card).outputs == [
+        OutputTensor("predict", [2], "INT64", [1, -1]),
+        OutputTensor("score", [2], "FP64", scores),
+    ]
+    wanted = {"name": "score", "parameters": {"binary_data": True}}
+    parsed = parse(request(body, outputs=[wanted]), card, 9)
+    encoded = ResponseEncoder(card, "1").encode(parsed, prediction)
+    data = memoryview(encoded.body)[encoded.json_size :]
+    assert from_binary("FP64", data).tolist() == scores
+
+
+def test_a_response_has_the_warnings_beside_its_id(loaded: Loaded) -> None:
+    parsed = parse(request(id="42"), loaded.card, 9)
+    prediction = predict(loaded.model, parsed.X)
+    warnings = [InputWarning("petal_width", "outside_training_range", 1, 1, "…")]
+    encoder = ResponseEncoder(loaded.card, "1")
+    for answer in (parsed, parsed._replace(id=None)):
+        encoded = encoder.encode(answer, prediction, warnings)
+        response = msgspec.json.decode(encoded.body, type=InferenceResponse)
+        assert response.parameters == ResponseParameters(warnings)
+        assert response.id == answer.id
+        assert encoder.encode(answer, prediction).body.count(b"parameters") == 0
 
 
 def test_a_regressor_answers_numbers_and_has_no_probabilities() -> None:

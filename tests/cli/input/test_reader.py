@@ -1,5 +1,6 @@
 """Rows from standard input: what separates values, headers, missing values, damaged lines."""
 
+import csv
 import io
 
 import pytest
@@ -290,3 +291,37 @@ def test_errors_have_their_kind() -> None:
 def test_lines_of_delimiters_alone_are_rows_of_missing_values() -> None:
     pair = card(Feature(name="x", nullable=True), Feature(name="y", nullable=True))
     assert rows(pair, "1\t2\n\t\n\n3\t4\n") == [[1, 2], [None, None], [3, 4]]
+
+
+def test_columns_whose_names_differ_in_case_or_spaces_are_kept_apart() -> None:
+    model = card(Feature(name="Size"), Feature(name="size"), Feature(name="a b"))
+    assert rows(model, "a b,size,Size\n3,2,1\n") == [[1, 2, 3]]
+    with pytest.raises(UnreadableInput, match="two columns with the name size"):
+        rows(card(Feature(name="SIZE")), "size,Size\n1,2\n")
+
+
+def test_odd_names_are_found_in_a_header() -> None:
+    names = ["größe, mm", "x:y", 'say "hi"', "", "two\nlines", "玩具"]
+    file = io.StringIO()
+    csv.writer(file).writerows([names[::-1], range(6)])
+    model = card(*(Feature(name=name) for name in names))
+    assert rows(model, file.getvalue()) == [[5, 4, 3, 2, 1, 0]]
+
+
+BUILT = Feature(name="built", type="datetime", nullable=True)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_datetimes_are_texts_whatever_the_decimal_sign(delimiter: str) -> None:
+    model = card(Feature(name="n"), BUILT)
+    lines = ["1|2024-05-01", "2| 2024-05-01 13:30:59.5 ", "3|", "4|NA", "5|soon"]
+    *found, refused = rows(model, "\n".join(lines).replace("|", delimiter))
+    assert found == [[1, "2024-05-01"], [2, "2024-05-01 13:30:59.5"], [3, None], [4, None]]
+    assert str(refused) == (
+        "line 5: built: 'soon' is not a date or time in ISO 8601, such as 2024-05-01 or "
+        "2024-05-01T13:30"
+    )
+    if delimiter != ",":
+        assert rows(model, f"1,5{delimiter}2024-05-01 13:30:59.5\n") == [
+            [1.5, "2024-05-01 13:30:59.5"]
+        ]

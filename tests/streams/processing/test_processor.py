@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.ensemble import IsolationForest
 
 from model.artifact import Loaded
 from model.card import Feature
+from model.errors import InputWarning
 from model.predict import predict
 from model.train import describe, make_card
 from streams.codec import decode_result, decode_results, input_digest
@@ -275,3 +277,31 @@ def test_a_value_that_is_too_large_after_decompression_is_not_parsed(processor: 
     processed = processor.process(0, batch(task(ROWS[:1]), large, task(ROWS[:1])))
     assert [decode_result(value).task.offset for _, value in processed.results] == [40, 42]
     assert processed.dead_letters == [DeadLetter(ID.encode(), large, 41, "too_large")]
+
+
+def test_a_task_of_unusual_values_gets_a_warning_and_its_neighbours_get_none(
+    processor: Processor, loaded: Loaded
+) -> None:
+    ids = [new_id() for _ in range(3)]
+    unusual = [5.1, 50.0, 1.4, 0.2]
+    asked = [task([row], id=i) for row, i in zip((ROWS[0], unusual, ROWS[1]), ids, strict=True)]
+    made = processor.process(2, batch(*asked, keys=[i.encode() for i in ids])).results
+    results = [decode_result(value) for _, value in made]
+    expected = "sepal_width: 50 is outside the training range 2 to 4.4"
+    warning = InputWarning("sepal_width", "outside_training_range", 1, 1, expected)
+    assert [r.warnings for r in results] == [None, [warning], None]
+    assert [r.y for r in results] == [predict(loaded.model, np.array([r])).y for r in
+                                      (ROWS[0], unusual, ROWS[1])]  # fmt: skip
+    assert decode_results([value for _, value in made]) == results
+
+
+def test_an_outlier_detectors_results_have_its_scores() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = IsolationForest(n_estimators=5, random_state=0).fit(X)
+    loaded = Loaded(model, make_card("odd", model, describe(X, ["a", "b"])))
+    rows = [[0.0, 0.1], [50.0, -50.0]]
+    [(_, value)] = Processor(loaded, "host-1", 10).process(2, batch(task(rows))).results
+    result = decode_result(value)
+    assert (result.y, result.score) == ([1, -1], model.decision_function(rows).tolist())
+    assert [w.feature for w in result.warnings or ()] == ["a", "b"]
+    assert decode_results([value]) == [result]

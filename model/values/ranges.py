@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model import dates
 from model.card import Card, Feature
 from model.errors import InputWarning
-from model.predict import Array
-from model.rows import place_of, shown_value
+from model.values import dates
+from model.values.sentences import place_of, shown_value
 
 MAX_WARNINGS = 20  # features that the warnings about one task or request name
 OUTSIDE, UNSEEN, FURTHER = "outside_training_range", "unseen_category", "further_features"
 
+Array = np.ndarray[Any, Any]
 Warnings = dict[int, list[InputWarning]]
 
 
@@ -31,7 +31,7 @@ class _Found(NamedTuple):
     feature: Feature
     row: int
     value: Any
-    count: int
+    hits: int
 
 
 class Ranges:
@@ -52,20 +52,19 @@ class Ranges:
         if not self._is_known or (X.dtype != object and self._are_within(X)):
             return {}
         ends = np.cumsum(counts)
+        starts = ends - counts
         found: dict[int, list[_Found]] = {}
         for n, feature in enumerate(self._features):
             if not _is_known(feature):
                 continue
             rows = np.flatnonzero(self._outside(n, X[:, n]))
-            if not len(rows):
-                continue
             parts, firsts, hits = np.unique(
                 np.searchsorted(ends, rows, side="right"), return_index=True, return_counts=True
             )
-            for part, first, hit in zip(parts.tolist(), firsts, hits.tolist(), strict=True):
-                row = int(rows[first])
-                start = int(ends[part]) - counts[part]
-                found.setdefault(part, []).append(_Found(feature, row - start, X[row, n], hit))
+            places = rows[firsts] - starts[parts]
+            columns = (parts, places, X[rows[firsts], n], hits)
+            for part, *others in zip(*(column.tolist() for column in columns), strict=True):
+                found.setdefault(part, []).append(_Found(feature, *others))
         return {part: list(_warnings(each, counts[part])) for part, each in found.items()}
 
     def of(self, X: Array) -> list[InputWarning] | None:
@@ -134,14 +133,14 @@ def _test(feature: Feature) -> Callable[[str], bool]:
 
 
 def _warnings(found: Sequence[_Found], rows: int) -> Iterator[InputWarning]:
-    for feature, row, value, count in found[:MAX_WARNINGS]:
+    for feature, row, value, hits in found[:MAX_WARNINGS]:
         code, sentence = _sentence(feature, value)
-        more = f", and {count - 1:,} more" if count > 1 else ""
+        more = f", and {hits - 1:,} more" if hits > 1 else ""
         message = f"{place_of(row, rows)}{feature.name}: {sentence}{more}"
-        yield InputWarning(feature.name, code, row + 1, count, message)
+        yield InputWarning(feature.name, code, row + 1, hits, message)
     if further := found[MAX_WARNINGS:]:
         names = "1 further feature has" if len(further) == 1 else f"{len(further)} others have"
-        row, count = min(each.row for each in further), sum(each.count for each in further)
+        row, count = min(each.row for each in further), sum(each.hits for each in further)
         yield InputWarning("", FURTHER, row + 1, count, f"{names} values unlike the training data")
 
 
