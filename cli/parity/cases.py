@@ -53,7 +53,7 @@ def _bad_values(feature: Feature) -> Iterator[Any]:
             yield NO_CATEGORY
         return
     yield NO_NUMBER
-    if feature.type == "boolean":
+    if feature.type in ("boolean", "datetime"):
         return
     yield math.inf
     if feature.type == "integer":
