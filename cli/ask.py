@@ -77,13 +77,13 @@ async def _loop(
     backend, card = chosen
     interactive = sys.stdin.isatty()
     first_failure = os.EX_OK
-    reader = RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note)
+    reader = None if interactive else _reader(card, given)
     if not interactive:
         _end_script_on_interrupt(backend)
     async with AsyncExitStack() as stack:
         async with output.waiting("connecting"):
             await stack.enter_async_context(backend)
-        async for row in prompted(card) if interactive else _read(reader):
+        async for row in prompted(card) if reader is None else _read(reader):
             try:
                 if isinstance(row, Exception):
                     raise row
@@ -96,7 +96,7 @@ async def _loop(
                 click.echo(f"petal: {exit_codes.sentence(e)}", err=True)
                 first_failure = first_failure or code
             else:
-                output.warn(answer.document, "" if interactive else f"line {reader.line}: ")
+                output.warn(answer.document, f"line {reader.line}: " if reader else "")
                 click.echo(_shown(answer, via, as_json, interactive))
     return os.EX_OK if interactive else first_failure
 
@@ -122,6 +122,11 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
         return f"published {answer.label}; its result: petal results {answer.label}"
     text = output.to_text(answer)
     return click.style(text, bold=True) if interactive else text
+
+
+def _reader(card: Card, given: Format) -> RowsReader:
+    """The reader of standard input; it reads the beginning at once."""
+    return RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note)
 
 
 async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:

@@ -54,19 +54,20 @@ class LocalBackend(_Backend):
     async def __aenter__(self) -> Self:
         from model import artifact
         from model.predict import predictor
+        from model.values.ranges import Ranges
 
         model, self._loaded_card = artifact.load(self._chosen.path)
         self._predict = predictor(model, self._loaded_card)
+        self._ranges = Ranges(self._loaded_card)
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
         from model.predict import matrix
-        from model.values.ranges import Ranges
 
         card = self._loaded_card
         X = matrix([row], card.numeric)
         y, proba, score = self._predict(X)
-        warnings = msgspec.to_builtins(Ranges(card).of(X))
+        warnings = msgspec.to_builtins(self._ranges.of(X))
         return output.from_prediction(
             y, proba, card.classes, card.id, score=score, warnings=warnings
         )

@@ -52,11 +52,11 @@ def value_at(feature: Feature, place: float) -> Any:
 
 
 def _named_values(feature: Feature) -> Sequence[Any]:
-    """The values that the feature names; of one with other texts, a few texts."""
-    known = feature.allowed or feature.seen
-    if known or feature.type != "text":
-        return known
-    return FREE_TEXTS[:-1] if feature.nullable else FREE_TEXTS
+    """The values that the card names, or any texts."""
+    if feature.type == "text":
+        free = FREE_TEXTS[:-1] if feature.nullable else FREE_TEXTS
+        return feature.allowed or feature.seen or free
+    return feature.allowed
 
 
 def _short(value: float, low: float, high: float) -> float:
@@ -68,6 +68,6 @@ def _short(value: float, low: float, high: float) -> float:
 def _any_value(feature: Feature, chance: random.Random) -> Any:
     if feature.nullable and chance.random() < MISSING_SHARE:
         return None
-    if feature.type == "boolean":
+    if feature.type == "boolean" and not feature.allowed:
         return chance.random() < 0.5
     return value_at(feature, chance.random())

@@ -98,7 +98,7 @@ def _count_colons(results: Sequence[Result]) -> int:
     scores, warned = [r.score for r in results], [r.warnings for r in results if r.warnings]
     warnings = [warning for each in warned for warning in each]
     errors = [r.error.message for r in results if r.error is not None]
-    sentences = [*errors, *chain.from_iterable((w.feature, w.message) for w in warnings)]
+    sentences = [*errors, *chain.from_iterable((w.feature, w.code, w.message) for w in warnings)]
     optional = 3 * len(results) - inputs.count(None) - probas.count(None) - scores.count(None)
     # Either `y`, or `error` with a code and a message.
     fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(errors)

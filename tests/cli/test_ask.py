@@ -102,7 +102,11 @@ def test_each_line_of_a_script_is_a_row_with_spaces_or_commas(
         loaded, [6.0, 2.9, 4.5, 1.5], [5.1, 3.5, 1.4, 0.2], [7.7, 3.0, 6.1, 2.3], [-1.0, 2.0, 3, 4]
     )
     lines = "".join(f"{text(answer)}\n" for answer in expected)
-    assert outcome(shell.run("ask", stdin=rows)) == (0, lines, "")
+    warnings = (
+        "petal: warning: line 5: sepal_length: -1 is outside the training range 4.3 to 7.9\n"
+        "petal: warning: line 5: petal_width: 4 is outside the training range 0.1 to 2.5\n"
+    )
+    assert outcome(shell.run("ask", stdin=rows)) == (0, lines, warnings)
 
 
 def test_a_table_with_a_header_is_read_and_other_columns_are_named(
