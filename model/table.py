@@ -34,6 +34,7 @@ _EXACT = (
     *_WHOLE, "float64", "object", "boolean", "Int8", "Int16", "Int32", "Int64",
     "UInt8", "UInt16", "UInt32", "UInt64", "Float64",
 )  # fmt: skip
+_SMALL = ("float16", "float32", "Float32")
 
 
 def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> ToTable:
@@ -61,14 +62,45 @@ def floats_for(
     None if it makes no such array. The layout in memory is the same, too: the sums of a linear
     model depend on it in the last bit.
     """
-    dtypes = {dtype_of(feature) for feature in features} if are_known(features) else set()
-    if any(feature.type == "text" for feature in features) or not dtypes <= {*_EXACT}:
+    dtypes = _dtypes_of_numbers(features)
+    if dtypes is None or not dtypes <= {*_EXACT}:
         return None
-    is_frame = hasattr(model, "feature_names_in_") or len(columns) > 0
     # A product with whole numbers copies them row by row, like the rows of an array.
-    if is_frame and not (dtypes and dtypes <= {*_WHOLE}):
+    if _takes_frame(model, columns) and not (dtypes and dtypes <= {*_WHOLE}):
         return lambda X: np.asfortranarray(X, dtype=np.float64)
     return lambda X: X if X.dtype == np.float64 else X.astype(np.float64)
+
+
+def rounded_floats_for(
+    model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()
+) -> ToTable | None:
+    """The same values for a table that may have smaller floats, as 64-bit floats."""
+    dtypes = _dtypes_of_numbers(features)
+    if dtypes is None or not dtypes <= {*_EXACT, *_SMALL}:
+        return None
+    own = [dtype_of(feature) for feature in features] if dtypes else []
+    if dtypes and not _takes_frame(model, columns):  # an array has one dtype
+        own = [np.result_type(*dtypes).name] * len(own)
+    small = [(n, dtype.lower()) for n, dtype in enumerate(own) if dtype in _SMALL]
+
+    def to_floats(X: Array) -> Array:
+        rows = np.array(X, dtype=np.float64)
+        for n, dtype in small:
+            rows[:, n] = rows[:, n].astype(dtype)
+        return rows
+
+    return to_floats
+
+
+def _dtypes_of_numbers(features: Sequence[Feature]) -> set[str] | None:
+    """The dtypes of the columns, none where the card does not know them; None for other types."""
+    if any(feature.type not in ("number", "integer", "boolean") for feature in features):
+        return None
+    return {dtype_of(feature) for feature in features} if are_known(features) else set()
+
+
+def _takes_frame(model: Any, columns: Sequence[str]) -> bool:
+    return hasattr(model, "feature_names_in_") or len(columns) > 0
 
 
 def dtype_of(feature: Feature) -> str:

@@ -80,6 +80,11 @@ def compute_one_for(model: Any) -> ComputeOne | None:
     return _built(_BUILDERS_OF_ONE, model)
 
 
+def takes_any_floats(model: Any) -> bool:
+    """Whether the answers depend on the values of the rows alone, not on their dtype and layout."""
+    return type(model).__module__.startswith(("sklearn.tree.", "sklearn.ensemble."))
+
+
 def _built(builders: dict[str, Callable[[Any], Built]], model: Any) -> Built | None:
     if sklearn.__version__ not in PROVED:
         return None

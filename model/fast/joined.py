@@ -65,12 +65,10 @@ def rows_for(X: Array, trees: int) -> Array:
 
 
 def add_up(values: Array) -> Array:
-    """The sums over the first axis, each added in its order; `values` is contiguous.
+    """The sums over the first axis, from zero on, each added in its order; `values` is contiguous.
 
     numpy adds numbers that lie side by side in another order.
     """
     if values[0].size == 1:
-        return np.asarray(np.add.accumulate(values, axis=0)[-1])
-    return np.asarray(
-        np.add.reduce(values, axis=0, initial=0.0)
-    )  # as a sum begins that is added to
+        return np.asarray(np.add.accumulate(values, axis=0)[-1] + 0.0)  # a zero is not negative
+    return np.asarray(np.add.reduce(values, axis=0, initial=0.0))

@@ -14,10 +14,16 @@ import sklearn
 from model.card import Feature
 from model.fast.checks import NotCovered, check_finite
 from model.fast.columns import root
-from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
+from model.fast.families import (
+    Compute,
+    ComputeOne,
+    compute_for,
+    compute_one_for,
+    takes_any_floats,
+)
 from model.fast.steps import PIPELINE, Matrix, Stage, advance, as_scikit_learn, to_matrix
 from model.fast.transformers import known_name, step_for
-from model.table import ToTable, floats_for
+from model.table import ToTable, floats_for, rounded_floats_for
 
 Array = np.ndarray[Any, Any]
 Transform = Callable[[Any], Any]
@@ -58,7 +64,8 @@ def fast_for(
             return Fast(inner and _transformed(model, inner))
         *steps, last = _steps_of(model)
         if not steps:
-            return _of_one(last, floats_for(model, features, columns))
+            floats = rounded_floats_for if takes_any_floats(last) else floats_for
+            return _of_one(last, floats(model, features, columns))
         if not features:
             return Fast()
         stages = _stages(steps, root(model, features, columns, to_table))

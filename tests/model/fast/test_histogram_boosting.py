@@ -100,6 +100,12 @@ def test_known_unknown_and_missing_categories_are_those_of_scikit_learn(
     assert_same_bits(model, data.draw(rows(model, *codes * 3)))
 
 
+def test_a_score_of_exactly_zero_has_the_label_of_scikit_learn() -> None:
+    model = classifier(TWO, max_iter=1, min_samples_leaf=100)
+    assert set(model.decision_function(X)) == {0.0}
+    assert_same_bits(model, X)
+
+
 def test_an_infinite_category_is_not_covered() -> None:
     infinite = CODES[:2].copy()
     infinite[0, 4] = np.inf

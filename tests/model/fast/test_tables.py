@@ -5,14 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from model.card import Card
 from model.errors import PredictError
 from model.kinds import describe_column
 from model.predict import matrix, predict, predictor
-from model.table import floats_for, table_for
+from model.table import floats_for, rounded_floats_for, table_for
 from tests.model.fast.bits import NUMBERS, ROWS, TARGETS
 
 _random = np.random.default_rng(11)
@@ -52,8 +56,14 @@ HOLED: dict[str, Any] = {
 OTHER: dict[str, Any] = {
     "texts": frame(*SIZES.T, TARGETS["texts"]),
     "categories": frame(*SIZES.T, pd.Categorical(WHOLE[:, 0])),
+}
+SMALL: dict[str, Any] = {
     "small floats": frame(*SIZES.T.astype(np.float32)),
+    "smaller floats": frame(*SIZES.T.astype(np.float16), SIZES[:, 0].astype(np.float32)),
+    "small and other floats": frame(*SIZES.T.astype(np.float32), *SIZES.T, *WHOLE.T),
+    "small floats of pandas": frame(*(pd.array(c, dtype="Float32") for c in SIZES.T), WHOLE[:, 0]),
     "small array": SIZES.astype(np.float32),
+    "smaller array": SIZES.astype(np.float16),
 }
 
 
@@ -110,6 +120,15 @@ def test_a_missing_value_is_answered_as_in_the_table(table: Any) -> None:
 
 @pytest.mark.parametrize("table", OTHER.values(), ids=OTHER.keys())
 def test_a_table_that_is_not_made_of_64_bit_floats_takes_the_ordinary_way(table: Any) -> None:
+    assert floats_for(LinearRegression(), features_of(table)) is None
+    assert rounded_floats_for(LinearRegression(), features_of(table)) is None
+
+
+@pytest.mark.parametrize("table", SMALL.values(), ids=SMALL.keys())
+def test_trees_take_smaller_floats_and_linear_models_the_ordinary_way(table: Any) -> None:
+    assert_fast_and_equal(RandomForestClassifier(5).fit(table, TARGETS["texts"]), table)
+    assert_fast_and_equal(GradientBoostingRegressor(n_estimators=5).fit(table, NUMBERS), table)
+    assert_fast_and_equal(HistGradientBoostingRegressor(max_iter=5).fit(table, NUMBERS), table)
     assert floats_for(LinearRegression(), features_of(table)) is None
 
 
