@@ -104,7 +104,8 @@ def _of_categories(model: Any, columns: Columns) -> Fast:
     """The fast path of histogram boosting for columns of texts, which it numbers before others."""
     if not known_name(model).startswith(_HISTOGRAM) or model._preprocessor is None:
         return Fast()
-    texts, others = np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)
+    is_text = model.is_categorical_
+    texts, others = np.flatnonzero(is_text).tolist(), np.flatnonzero(~is_text).tolist()
     encoder = model._preprocessor.named_transformers_["encoder"]
     encode, take = encoder_for(encoder, columns.select(texts)), to_numbers(columns.select(others))
     numbered = copy(model)  # as if it had been fitted on the numbers
