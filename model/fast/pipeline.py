@@ -6,6 +6,7 @@ as they travel, without a DataFrame; from the first other step on, scikit-learn 
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import sklearn
 
 from model.card import Feature
 from model.fast.checks import NotCovered, check_finite
-from model.fast.columns import root
+from model.fast.columns import Columns, root, to_numbers
+from model.fast.encoders import encoder_for
 from model.fast.families import (
     Compute,
     ComputeOne,
@@ -32,6 +34,7 @@ _SEARCHES = (
     "sklearn.model_selection._search.GridSearchCV",
     "sklearn.model_selection._search.RandomizedSearchCV",
 )
+_HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting."
 _TRANSFORMED = "sklearn.compose._target.TransformedTargetRegressor"
 # To their trees, a value that a sparse matrix leaves out is a zero.
 _FOR_SPARSE = ("sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.")
@@ -63,12 +66,15 @@ def fast_for(
             inner = fast_for(model.regressor_, to_table, features, columns).compute
             return Fast(inner and _transformed(model, inner))
         *steps, last = _steps_of(model)
-        if not steps:
-            floats = rounded_floats_for if takes_any_floats(last) else floats_for
-            return _of_one(last, floats(model, features, columns))
+        floats = rounded_floats_for if takes_any_floats(last) else floats_for
+        if not steps and (to_floats := floats(model, features, columns)):
+            return _of_one(last, to_floats)
         if not features:
             return Fast()
-        stages = _stages(steps, root(model, features, columns, to_table))
+        first = root(model, features, columns, to_table)
+        if not steps:
+            return _of_categories(last, first)
+        stages = _stages(steps, first)
         own = Fast(compute_for(last), compute_one_for(last))
         return _of_known(stages, len(steps), last, own) or _of_others(stages, steps, last, own)
     except Exception:  # a model may have been fitted by other code, or half
@@ -91,14 +97,30 @@ def _transformed(model: Any, compute: Compute) -> Compute | None:
     return compute_target
 
 
-def _of_one(model: Any, to_floats: ToTable | None) -> Fast:
+def _of_one(model: Any, to_floats: ToTable) -> Fast:
     """The fast paths of a model without steps before it."""
     compute, compute_one = compute_for(model), compute_one_for(model)
-    if compute is None or to_floats is None:
+    if compute is None:
         return Fast()
     return Fast(
         lambda X: compute(to_floats(X)), compute_one and (lambda X: compute_one(to_floats(X)))
     )
+
+
+def _of_categories(model: Any, columns: Columns) -> Fast:
+    """The fast path of histogram boosting for columns of texts, which it numbers before others."""
+    if not known_name(model).startswith(_HISTOGRAM) or model._preprocessor is None:
+        return Fast()
+    is_text = model.is_categorical_
+    texts, others = np.flatnonzero(is_text).tolist(), np.flatnonzero(~is_text).tolist()
+    encoder = model._preprocessor.named_transformers_["encoder"]
+    encode, take = encoder_for(encoder, columns.select(texts)), to_numbers(columns.select(others))
+    numbered = copy(model)  # as if it had been fitted on the numbers
+    numbered._preprocessor = None
+    compute = compute_for(numbered)
+    if compute is None or encode is None or take is None:
+        return Fast()
+    return Fast(lambda X: compute(np.concatenate([encode(X), take(X)], axis=1)))
 
 
 def _steps_of(model: Any) -> list[Any]:

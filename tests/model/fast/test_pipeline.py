@@ -15,6 +15,7 @@ from sklearn.compose import (
     make_column_transformer,
 )
 from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -225,7 +226,7 @@ def assert_same(case: Case, X: Any) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_the_answers_are_those_of_scikit_learn(name: str, data: Any) -> None:
     assert_same(CASES[name], data.draw(rows_for(CASES[name].card)))
 
@@ -275,6 +276,7 @@ def test_the_last_step_gets_the_same_array_in_the_same_order(name: str, rows: in
 
 
 NUMERIC = FRAME[["size", "rooms", "floor", "ratio"]]
+CATEGORIES = FRAME[["size", "class", "age m²", "kind", "new"]].astype({"kind": "category"})
 OBJECTS = FRAME[["size", "kind", "owner", "rooms"]].to_numpy(dtype=object)
 WHOLE = FRAME[["rooms", "floor"]].to_numpy()
 HOLES = FRAME[["size", "age m²"]].to_numpy()
@@ -297,6 +299,14 @@ OF_TABLES: dict[str, Any] = {
         TransformedTargetRegressor(DecisionTreeRegressor(), transformer=StandardScaler()),
         NUMERIC[["size", "rooms"]],
     ),
+    "categories in histograms": (
+        HistGradientBoostingClassifier(max_iter=4, min_samples_leaf=5),
+        CATEGORIES,
+    ),
+    "categories in histograms for a number as target": (
+        HistGradientBoostingRegressor(max_iter=4, min_samples_leaf=5),
+        CATEGORIES,
+    ),
     "an array": (make_pipeline(StandardScaler(), logistic()), NUMERIC.to_numpy(dtype=float)),
     "an array of whole numbers": (make_pipeline(RobustScaler(), logistic()), WHOLE),
     "an array with gaps": (imputed(StandardScaler(), logistic()), HOLES),
@@ -316,7 +326,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_the_answers_for_other_tables_are_those_of_scikit_learn(name: str, data: Any) -> None:
     case = OTHERS[name]
     if fast(case).compute is not None:
