@@ -9,6 +9,7 @@ from cli import output
 from cli.importing import next_step
 from cli.options import json_option
 from infra import config
+from model.examples import as_typed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,12 +116,13 @@ def _show(imported: "Imported", card: "Card", path: Path) -> None:
     click.echo(f"{output.plain(card.id)}: {card.kind}, {next_step.shown(path)}")
     table = _features(card)
     output.console().print(table)
-    answer = output.from_prediction(*imported.prediction[:2], card.classes, card.id)
+    y, proba, score = imported.prediction
+    answer = output.from_prediction(y, proba, card.classes, card.id, score=score)
     tried = f"tried on {imported.rows:,} rows, the first" if imported.rows else "tried on a row"
-    values = ", ".join(map(output.plain, map(next_step.text_of, imported.row[:MAX_SHOWN])))
+    values = ", ".join(map(output.plain, map(as_typed, imported.row[:MAX_SHOWN])))
     more = ", …" if len(imported.row) > MAX_SHOWN else ""
     click.echo(f"{tried}: {values}{more}\nanswer: {output.to_text(answer)}")
-    click.echo(f"\nNext: {next_step.setting(path)} make up, or for this row:\n")
+    click.echo(f"\nNext: {next_step.setting(path)} petal up, or for this row:\n")
     click.echo(next_step.predict_command(path, imported.row))
 
 

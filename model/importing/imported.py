@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from model import artifact, trial
+from model import artifact
 from model import card as cards
 from model.card import Card, Feature
 from model.errors import ArtifactError, CardError, SourceError
+from model.examples import example_row
 from model.importing import columns, features
 from model.importing.encoders import known_columns
 from model.importing.examination import Examined, answer, check_answers, examine, with_gaps
@@ -19,7 +20,7 @@ from model.kinds import settle
 from model.predict import Prediction
 from model.sources.source import Source
 from model.train import make_card
-from model.trial import sample_rows
+from model.trial import is_picklable, sample_rows
 
 CREATOR = "petal import"
 
@@ -90,7 +91,7 @@ def _without_sample(source: Source, name: str) -> Imported:
     names = columns.without_sample(source)
     known = known_columns(source.model, names)
     card = _card(source, features.from_names(source, names, known), name)
-    pairs = zip(trial.example_row(card), known, strict=True)
+    pairs = zip(example_row(card), known, strict=True)
     row = [each.values[0] if each.is_text else value for value, each in pairs]
     try:
         examined = examine(source.model, card, [row, row])
@@ -134,6 +135,6 @@ def save(imported: Imported, path: Path) -> Card:
     """Write the artifact and its card; raises ArtifactError."""
     opened = imported.source.opened
     sample = [imported.row]
-    if opened.pickled is None or trial.is_picklable(opened.model):
+    if opened.pickled is None or is_picklable(opened.model):
         return artifact.save(opened.model, imported.card, path, sample)
     return artifact.save(opened.model, imported.card, path, sample, opened.pickled)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -92,7 +92,23 @@ def test_an_encoder_that_ignores_the_unknown_allows_any_text() -> None:
     open_, closed = (
         imported(rent.classifier(handle), rent.table()).card for handle in ("ignore", "error")
     )
-    assert (open_.features[1].categories, closed.features[1].categories) == ((), rent.KINDS)
+    assert (open_.features[1].categories, open_.features[1].seen) == ((), rent.KINDS)
+    assert (closed.features[1].categories, closed.features[1].seen) == (rent.KINDS, ())
+
+
+def test_an_encoder_of_numbers_that_fails_for_the_unknown_limits_them() -> None:
+    wine = load_wine(as_frame=True).frame.assign(year=[2019, 2020] * 89)
+    columns = make_column_transformer((OrdinalEncoder(), ["year"]), remainder="passthrough")
+    model = make_pipeline(columns, Ridge()).fit(wine[["year", "hue"]], wine["alcohol"])
+    assert imported(model, wine).card.features[0].categories == (2019, 2020)
+
+
+def test_an_outlier_detector_has_a_score() -> None:
+    detector = IsolationForest(n_estimators=3, random_state=0).fit(BREAST.data)
+    made = imported(detector, BREAST.frame)
+    assert (made.card.kind, made.card.score) == ("outlier_detector", True)
+    assert made.prediction.y == detector.predict(BREAST.data.head(1)).tolist()
+    assert made.prediction.score == detector.decision_function(BREAST.data.head(1)).tolist()
 
 
 def test_missing_columns_are_named_with_what_was_meant() -> None:
