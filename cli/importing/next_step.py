@@ -20,6 +20,11 @@ def predict_command(model: Path, row: Sequence[Any]) -> str:
     return f"{setting(model)} petal predict {'-- ' if is_option else ''}{values}"
 
 
+def ask_command(model: Path, rows: Path) -> str:
+    """`petal ask` for the rows of a file, as a shell takes it."""
+    return f"{setting(model)} petal ask < {shlex.quote(shown(rows))}"
+
+
 def setting(model: Path) -> str:
     """The setting of the model, as a shell takes it before a command."""
     return f"{config.variable('model')}={shlex.quote(shown(model))}"

@@ -30,7 +30,7 @@ class Imported(NamedTuple):
 
     `passed_over` are columns of the sample that the model does not take, `needed` those that lack
     values in `left_out` of its rows, which the model does not answer. `rows` is the number of rows
-    in the sample.
+    in the sample. `is_certain` is whether the model records which columns it takes.
     """
 
     source: Source
@@ -41,6 +41,7 @@ class Imported(NamedTuple):
     needed: tuple[str, ...] = ()
     left_out: int = 0
     rows: int = 0
+    is_certain: bool = True
 
 
 def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> Imported:
@@ -52,7 +53,7 @@ def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> 
     sample = source.sample if table is None else table
     if sample is None:
         return _without_sample(source, name)
-    chosen, passed_over = columns.select(source, sample, dropped)
+    chosen, passed_over, is_certain = columns.select(source, sample, dropped)
     known = known_columns(source.model, columns.recorded(source) or list(chosen.columns))
     frame = features.as_fitted(source, chosen, known)
     card = _card(source, features.from_sample(source, frame, known), name)
@@ -61,7 +62,9 @@ def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> 
         card = with_gaps(source.model, card, rows, [n for n, k in enumerate(known) if k.gaps])
     examined = examine(source.model, card, rows)
     check_answers(source.model, examined, frame)
-    imported = _summed_up(source, examined, frame)._replace(passed_over=passed_over)
+    imported = _summed_up(source, examined, frame)._replace(
+        passed_over=passed_over, is_certain=is_certain
+    )
     return _without_ranges(imported) if table is None else imported
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRanker
 from msgspec.structs import replace
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
@@ -133,6 +134,28 @@ def test_an_array_has_no_names_so_that_the_user_drops_what_is_too_much() -> None
     assert imported(model, wine.frame, "target").card.names == list(wine.data.columns)
 
 
+class Area(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A step that needs a DataFrame, and records neither names nor number of its columns."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        self.fitted_ = True
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X[["living area"]]
+
+
+def test_a_model_that_records_no_columns_gets_those_of_the_sample() -> None:
+    flats = rent.table()
+    model = make_pipeline(Area(), LinearRegression()).fit(flats, flats["living area"])
+    made = imported(model, flats, "size")
+    assert (made.card.names, made.is_certain) == (["id", *rent.COLUMNS], False)
+    assert made.card.frame
+    assert imported(rent.classifier(), flats).is_certain
+    with pytest.raises(SourceError, match="does not record which columns it takes"):
+        imported(model)
+
+
 def test_without_a_sample_numbers_and_categories_are_known_and_the_rest_is_refused() -> None:
     wine = load_wine()
     made = imported(RidgeClassifier().fit(wine.data, wine.target))
@@ -232,7 +255,8 @@ def test_functions_of_a_program_are_served_from_cloudpickle(tmp_path: Path) -> N
     model.fit(flats[rent.COLUMNS], flats["living area"])
     data = cloudpickle.dumps(model)
     (tmp_path / "mine.pkl").write_bytes(data)
-    made = make(read(tmp_path / "mine.pkl", trust=True), flats, "mine")
+    made = make(read(tmp_path / "mine.pkl", trust=True), flats, "mine", ["id", "size"])
+    assert (made.card.names, made.passed_over) == (rent.COLUMNS, ("id", "size"))
     save(made, tmp_path / "served.joblib")
     served = artifact.load(tmp_path / "served.joblib")
     assert (tmp_path / "served.joblib").read_bytes() == data
