@@ -14,6 +14,7 @@ from cli.dead_letters import dead_letters
 from cli.demo.command import demo
 from cli.importing.command import import_model
 from cli.input.example import GroupWithExample
+from cli.parity.command import parity
 from cli.pipeline.processes import api, broker, kafka, sink, worker
 from cli.pipeline.up import up
 from cli.predict import predict
@@ -41,7 +42,7 @@ def petal(debug: bool) -> None:
 
 for command in (
     train, import_model, predict, ask, results, wait, status, rebuild, verify, reconcile,
-    dead_letters, demo, up, broker, worker, sink, api, kafka,
+    dead_letters, parity, demo, up, broker, worker, sink, api, kafka,
 ):  # fmt: skip
     petal.add_command(command)
 

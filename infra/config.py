@@ -97,9 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key: Annotated[str, Meta(description="the API key that `petal ask --via rest` sends")] = ""
     api_host: Annotated[
         str,
-        Meta(description="address of `python -m api`; any but loopback requires API keys"),
+        Meta(description="address of `petal api`; any but loopback requires API keys"),
     ] = "127.0.0.1"
-    api_port: Annotated[Port, Meta(description="port of `python -m api`")] = 8000
+    api_port: Annotated[Port, Meta(description="port of `petal api`")] = 8000
     api_keys: Annotated[
         str, Meta(description="API keys that the REST service accepts, separated by commas")
     ] = ""
@@ -125,7 +125,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 20.0
     api_tls_certificate: Annotated[
         Path | None,
-        Meta(description="certificate chain (PEM) of `python -m api`; unset: plain HTTP"),
+        Meta(description="certificate chain (PEM) of `petal api`; unset: plain HTTP"),
     ] = None
     api_tls_key: Annotated[Path | None, Meta(description="the certificate's private key (PEM)")] = (
         None

@@ -26,14 +26,21 @@ class Rent(LinearRegression):
     pass
 """
 SAVE = """
-import rents
-from pathlib import Path
+import sys; sys.path.append(".")
+import numpy as np, pandas as pd, rents
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from model import artifact
 from model.train import describe, make_card
-X = [[50.0, 1.5], [80.0, 2.5], [100.0, 3.5]]
-fitted = rents.Rent().fit(X, [500.0, 900.0, 1200.0])
-card = make_card("rent", fitted, describe(X, ["size", "rooms"]))
-artifact.save(fitted, card, Path("rent.joblib"))
+frame = pd.DataFrame({
+    "living area": [50.0, np.nan, 100.0, 72.5], "rooms": [1, 2, 3, 3],
+    "city": pd.Categorical(["Köln, Süd", "Bonn", "Bonn", "-h"]), "new": [True, False, True, False],
+})
+columns = make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough")
+model = make_pipeline(columns, SimpleImputer(), rents.Rent()).fit(frame, [500.0, 600, 1200, 900])
+artifact.save(model, make_card("rent", model, describe(frame)), "rent.joblib")
 """
 
 
@@ -134,6 +141,7 @@ def test_every_stage_works_and_writes_below_var_alone(installed: Installed) -> N
     with running(installed, installed.folder.parent / "up.log") as up:
         ready = installed.run("petal", "status", "--wait", "60")
         assert ready[0] == 0, (ready, up.output)
+        assert up.output.count("petalstream: petal-worker ready: iris@") >= 2
         for via in ("rest", "queue"):
             assert installed.run("petal", "predict", "--via", via, *VALUES) == answer
         code, task, err = installed.run("petal", "ask", "--via", "topic", stdin=row)
@@ -163,11 +171,12 @@ def running(installed: Installed, log: Path) -> Iterator[Process]:
 
 
 def test_the_demo_serves_a_model_whose_class_is_in_the_folder(installed: Installed) -> None:
-    saved = installed.run("python", "-P", "-c", f"import sys; sys.path.append('.')\n{SAVE}")
+    saved = installed.run("python", "-P", "-c", SAVE)
     assert saved == (0, "", "")
     code, out, err = installed.run("petal", "demo", "--model", "rent.joblib")
     assert code == 0, out + err
     figures = json.loads((installed.folder / "var" / "demo.json").read_text())
     assert figures["model"].startswith("rent@")
     assert figures["tasks"] == 1000 == sum(row["tasks"] for row in figures["answered"])
-    assert len(set(figures["stages"].values())) == 1
+    [answer] = set(figures["stages"].values())
+    assert isinstance(answer, float)
