@@ -96,7 +96,7 @@ def missing_module(module: str) -> str:
         return f"it needs {root}, which is not installed: pip install {_PACKAGES.get(root, root)}"
     return (
         f"it needs the module {module}, which cannot be imported; if it is your own, put it into "
-        "the project's folder or add its folder to PYTHONPATH, else install its package"
+        "the folder where you run petal or add its folder to PYTHONPATH, else install its package"
     )
 
 

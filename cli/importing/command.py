@@ -9,6 +9,7 @@ from cli import output
 from cli.importing import next_step
 from cli.options import json_option
 from infra import config
+from model.examples import as_typed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from model.card import Card
     from model.importing.imported import Imported
 
-MAX_SHOWN = 20  # features that a terminal shows
+MAX_SHOWN = 20  # features that a terminal shows, and values of a row
+CSV_ENDINGS = {".csv", ".tsv", ".txt"}  # of what `petal ask` reads
 
 
 @click.command("import", epilog="Example:  petal import rent.joblib --data sample.csv --trust")
@@ -60,7 +62,7 @@ def import_model(source: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(cards.encode(saved).decode(), nl=False)
     else:
-        _show(imported, saved, path)
+        _show(imported, options["data"], saved, path)
 
 
 class Given(NamedTuple):
@@ -97,6 +99,11 @@ def _note(imported: "Imported", source: Path, data: Path | None) -> None:
     if imported.passed_over:
         names = ", ".join(output.shortened(imported.passed_over))
         _say(f"the model does not take these columns, which are passed over: {names}")
+    if not imported.is_certain:
+        _say(
+            "the model does not record which columns it takes, so it gets all of the sample; leave "
+            "out others, such as the target: --drop COLUMN"
+        )
     if imported.needed:
         names = ", ".join(output.shortened(imported.needed))
         _say(
@@ -111,17 +118,26 @@ def _say(sentence: str) -> None:
     click.echo(f"petal: {output.plain(sentence)}", err=True)
 
 
-def _show(imported: "Imported", card: "Card", path: Path) -> None:
+def _show(imported: "Imported", data: Path | None, card: "Card", path: Path) -> None:
     click.echo(f"{output.plain(card.id)}: {card.kind}, {next_step.shown(path)}")
     table = _features(card)
     output.console().print(table)
-    answer = output.from_prediction(*imported.prediction[:2], card.classes, card.id)
+    y, proba, score = imported.prediction
+    answer = output.from_prediction(y, proba, card.classes, card.id, score=score)
     tried = f"tried on {imported.rows:,} rows, the first" if imported.rows else "tried on a row"
-    values = ", ".join(map(output.plain, map(next_step.text_of, imported.row[:MAX_SHOWN])))
+    values = ", ".join(map(output.plain, map(as_typed, imported.row[:MAX_SHOWN])))
     more = ", …" if len(imported.row) > MAX_SHOWN else ""
     click.echo(f"{tried}: {values}{more}\nanswer: {output.to_text(answer)}")
-    click.echo(f"\nNext: {next_step.setting(path)} make up, or for this row:\n")
-    click.echo(next_step.predict_command(path, imported.row))
+    click.echo(f"\nNext: {next_step.setting(path)} petal up, or ask it:\n")
+    click.echo(_command(imported, data, path))
+
+
+def _command(imported: "Imported", data: Path | None, path: Path) -> str:
+    """What to type next: the first row, or the file if a row is too long to type."""
+    is_long = len(imported.row) > MAX_SHOWN
+    if is_long and data is not None and data.suffix.lower() in CSV_ENDINGS:
+        return next_step.ask_command(path, data)
+    return next_step.predict_command(path, imported.row)
 
 
 def _features(card: "Card") -> "Table":

@@ -47,10 +47,14 @@ def without_sample(source: Source) -> list[str]:
 
 
 class Selected(NamedTuple):
-    """The columns that a model takes, as a DataFrame in the order of its fit, and the others."""
+    """The columns that a model takes, as a DataFrame in the order of its fit, and the others.
+
+    `is_certain` is whether the model records which columns, or how many, it takes.
+    """
 
     frame: Any
     passed_over: tuple[str, ...]
+    is_certain: bool
 
 
 def select(source: Source, sample: Any, dropped: Sequence[str]) -> Selected:
@@ -66,7 +70,8 @@ def select(source: Source, sample: Any, dropped: Sequence[str]) -> Selected:
     kept = sample.drop(columns=list(dropped))
     names = recorded(source)
     frame = _by_name(names, kept) if names else _by_place(source, kept)
-    return Selected(frame, tuple(name for name in sample.columns if name not in frame.columns))
+    passed_over = tuple(name for name in sample.columns if name not in frame.columns)
+    return Selected(frame, passed_over, bool(names or _width(source)))
 
 
 def _named(source: Source, sample: Any) -> Any:

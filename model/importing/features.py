@@ -61,12 +61,16 @@ def _agreed(found: Feature, signed: Feature | None) -> Feature:
 
 
 def _with_categories(feature: Feature, known: Known) -> Feature:
-    """The feature with the texts beyond which an encoder fails, and no other limit."""
-    if known.pandas:
-        return replace(feature, categories=())
-    if feature.type != "text" or not (known.closed and known.is_text):
-        return feature
-    return replace(feature, categories=known.values)
+    """The feature with the values beyond which an encoder fails, or else with those it has seen."""
+    if feature.type != "boolean" and known.closed and _are_of(feature, known.values):
+        return replace(feature, categories=known.values)
+    seen = known.values if feature.type == "text" and known.is_text else ()
+    return replace(feature, categories=() if known.pandas else feature.categories, seen=seen)
+
+
+def _are_of(feature: Feature, values: Sequence[Any]) -> bool:
+    kinds = (str,) if feature.type == "text" else (int, float)
+    return all(type(value) in kinds for value in values)
 
 
 def as_fitted(source: Source, sample: Any, known: Sequence[Known]) -> Any:
@@ -96,4 +100,5 @@ def _text(value: Any) -> Any:
 
 def without_ranges(features: Sequence[Feature]) -> tuple[Feature, ...]:
     """The features without ranges, which a few rows do not show."""
-    return tuple(replace(feature, minimum=None, maximum=None) for feature in features)
+    none = {"minimum": None, "maximum": None, "earliest": "", "latest": ""}
+    return tuple(replace(feature, **none) for feature in features)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from model import artifact, examples, trial
+from model import artifact
 from model import card as cards
 from model.card import Card, Feature
 from model.errors import ArtifactError, CardError, SourceError
+from model.examples import example_row
 from model.importing import columns, features
 from model.importing.encoders import known_columns
 from model.importing.examination import Examined, answer, check_answers, examine, with_gaps
@@ -19,7 +20,7 @@ from model.kinds import settle
 from model.predict import Prediction
 from model.sources.source import Source
 from model.train import make_card
-from model.trial import sample_rows
+from model.trial import is_picklable, sample_rows
 
 CREATOR = "petal import"
 
@@ -29,7 +30,7 @@ class Imported(NamedTuple):
 
     `passed_over` are columns of the sample that the model does not take, `needed` those that lack
     values in `left_out` of its rows, which the model does not answer. `rows` is the number of rows
-    in the sample.
+    in the sample. `is_certain` is whether the model records which columns it takes.
     """
 
     source: Source
@@ -40,6 +41,7 @@ class Imported(NamedTuple):
     needed: tuple[str, ...] = ()
     left_out: int = 0
     rows: int = 0
+    is_certain: bool = True
 
 
 def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> Imported:
@@ -51,7 +53,7 @@ def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> 
     sample = source.sample if table is None else table
     if sample is None:
         return _without_sample(source, name)
-    chosen, passed_over = columns.select(source, sample, dropped)
+    chosen, passed_over, is_certain = columns.select(source, sample, dropped)
     known = known_columns(source.model, columns.recorded(source) or list(chosen.columns))
     frame = features.as_fitted(source, chosen, known)
     card = _card(source, features.from_sample(source, frame, known), name)
@@ -60,7 +62,9 @@ def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> 
         card = with_gaps(source.model, card, rows, [n for n, k in enumerate(known) if k.gaps])
     examined = examine(source.model, card, rows)
     check_answers(source.model, examined, frame)
-    imported = _summed_up(source, examined, frame)._replace(passed_over=passed_over)
+    imported = _summed_up(source, examined, frame)._replace(
+        passed_over=passed_over, is_certain=is_certain
+    )
     return _without_ranges(imported) if table is None else imported
 
 
@@ -90,7 +94,7 @@ def _without_sample(source: Source, name: str) -> Imported:
     names = columns.without_sample(source)
     known = known_columns(source.model, names)
     card = _card(source, features.from_names(source, names, known), name)
-    pairs = zip(examples.example_row(card), known, strict=True)
+    pairs = zip(example_row(card), known, strict=True)
     row = [each.values[0] if each.is_text else value for value, each in pairs]
     try:
         examined = examine(source.model, card, [row, row])
@@ -134,6 +138,6 @@ def save(imported: Imported, path: Path) -> Card:
     """Write the artifact and its card; raises ArtifactError."""
     opened = imported.source.opened
     sample = [imported.row]
-    if opened.pickled is None or trial.is_picklable(opened.model):
+    if opened.pickled is None or is_picklable(opened.model):
         return artifact.save(opened.model, imported.card, path, sample)
     return artifact.save(opened.model, imported.card, path, sample, opened.pickled)

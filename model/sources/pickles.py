@@ -1,11 +1,7 @@
 """Pickles: joblib's, cloudpickle's and Python's own, also compressed. Opening one runs its code."""
 
 import io
-import os
 import pickletools
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
@@ -48,16 +44,4 @@ def read(data: bytes, path: Path, trust: bool) -> Opened:
             "opened. If you trust whoever made it, add --trust; a model that was saved with skops "
             "needs none"
         )
-    with _own_modules():
-        return open_with(lambda: joblib.load(io.BytesIO(data)), path, data)
-
-
-@contextmanager
-def _own_modules() -> Iterator[None]:
-    """Let a trusted pickle import modules of the current folder, after all others."""
-    folder = os.getcwd()
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
+    return open_with(lambda: joblib.load(io.BytesIO(data)), path, data)

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRanker
 from msgspec.structs import replace
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -92,7 +93,23 @@ def test_an_encoder_that_ignores_the_unknown_allows_any_text() -> None:
     open_, closed = (
         imported(rent.classifier(handle), rent.table()).card for handle in ("ignore", "error")
     )
-    assert (open_.features[1].categories, closed.features[1].categories) == ((), rent.KINDS)
+    assert (open_.features[1].categories, open_.features[1].seen) == ((), rent.KINDS)
+    assert (closed.features[1].categories, closed.features[1].seen) == (rent.KINDS, ())
+
+
+def test_an_encoder_of_numbers_that_fails_for_the_unknown_limits_them() -> None:
+    wine = load_wine(as_frame=True).frame.assign(year=[2019, 2020] * 89)
+    columns = make_column_transformer((OrdinalEncoder(), ["year"]), remainder="passthrough")
+    model = make_pipeline(columns, Ridge()).fit(wine[["year", "hue"]], wine["alcohol"])
+    assert imported(model, wine).card.features[0].categories == (2019, 2020)
+
+
+def test_an_outlier_detector_has_a_score() -> None:
+    detector = IsolationForest(n_estimators=3, random_state=0).fit(BREAST.data)
+    made = imported(detector, BREAST.frame)
+    assert (made.card.kind, made.card.score) == ("outlier_detector", True)
+    assert made.prediction.y == detector.predict(BREAST.data.head(1)).tolist()
+    assert made.prediction.score == detector.decision_function(BREAST.data.head(1)).tolist()
 
 
 def test_missing_columns_are_named_with_what_was_meant() -> None:
@@ -115,6 +132,28 @@ def test_an_array_has_no_names_so_that_the_user_drops_what_is_too_much() -> None
     with pytest.raises(SourceError, match="no column 'colour' to leave out"):
         imported(model, wine.frame, "colour")
     assert imported(model, wine.frame, "target").card.names == list(wine.data.columns)
+
+
+class Area(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A step that needs a DataFrame, and records neither names nor number of its columns."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        self.fitted_ = True
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X[["living area"]]
+
+
+def test_a_model_that_records_no_columns_gets_those_of_the_sample() -> None:
+    flats = rent.table()
+    model = make_pipeline(Area(), LinearRegression()).fit(flats, flats["living area"])
+    made = imported(model, flats, "size")
+    assert (made.card.names, made.is_certain) == (["id", *rent.COLUMNS], False)
+    assert made.card.frame
+    assert imported(rent.classifier(), flats).is_certain
+    with pytest.raises(SourceError, match="does not record which columns it takes"):
+        imported(model)
 
 
 def test_without_a_sample_numbers_and_categories_are_known_and_the_rest_is_refused() -> None:
@@ -216,7 +255,8 @@ def test_functions_of_a_program_are_served_from_cloudpickle(tmp_path: Path) -> N
     model.fit(flats[rent.COLUMNS], flats["living area"])
     data = cloudpickle.dumps(model)
     (tmp_path / "mine.pkl").write_bytes(data)
-    made = make(read(tmp_path / "mine.pkl", trust=True), flats, "mine")
+    made = make(read(tmp_path / "mine.pkl", trust=True), flats, "mine", ["id", "size"])
+    assert (made.card.names, made.passed_over) == (rent.COLUMNS, ("id", "size"))
     save(made, tmp_path / "served.joblib")
     served = artifact.load(tmp_path / "served.joblib")
     assert (tmp_path / "served.joblib").read_bytes() == data
