@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -33,14 +34,28 @@ class Answer(NamedTuple):
     probability: float | None
     document: dict[str, Any]
 
+    @property
+    def score(self) -> float | None:
+        """The score of an outlier detector."""
+        scores = self.document.get("score")
+        return scores[0] if scores else None
+
 
 def from_prediction(
-    y: list[Any], proba: list[list[float]] | None, classes: tuple[Any, ...], model: str
+    y: list[Any],
+    proba: list[list[float]] | None,
+    classes: tuple[Any, ...],
+    model: str,
+    **others: Any,
 ) -> Answer:
-    """The answer from the prediction of one row; `proba` in the order of `classes`."""
+    """The answer from the prediction of one row; `proba` in the order of `classes`.
+
+    `others` are fields that only some models or rows have; None: this one has not.
+    """
     document: dict[str, Any] = {"y": y}
     if proba is not None:
         document |= {"proba": proba, "classes": list(classes)}
+    document |= {name: value for name, value in others.items() if value is not None}
     return from_document({**document, "model": model}, classes)
 
 
@@ -60,8 +75,10 @@ def to_json(document: dict[str, Any]) -> str:
 
 
 def to_text(answer: Answer) -> str:
-    """The label, and its probability where the model has one."""
+    """The label, and its probability or its score where the model has one."""
     label = plain(answer.label)
+    if answer.score is not None:
+        return f"{label}  (score {answer.score:.3g})"
     if answer.probability is None:
         return label
     return f"{label}  (probability {answer.probability:.3f})"
@@ -83,6 +100,18 @@ def console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def program() -> str:
+    """`petal` as this folder's shell finds it: `.venv/bin/petal` where it was so started."""
+    started = Path(sys.argv[0])
+    is_below = started.name == "petal" and started.is_relative_to(Path.cwd())
+    return from_here(started) if is_below else "petal"
+
+
+def from_here(path: Path) -> str:
+    """A path below the current folder, as it is from there; another one as it is."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def report_interrupt(task_id: str) -> None:

@@ -1,27 +1,38 @@
 """`petal predict`: rows in, one label out for each."""
 
 import click
+from typing_extensions import override
 
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
 from cli.input import named
-from cli.options import json_option, timeout_option
+from cli.input.example import WithExample
+from cli.input.model import choose_model
+from cli.options import json_option, model_option, timeout_option
 from cli.output import Answer
 from infra import config
 from infra.errors import ConfigError
-from model import card as cards
 from model.card import Card, Value
-from model.errors import CardError, InvalidRow
+from model.errors import ArtifactError, CardError, InvalidRow, NotServed
 from model.rows import parse, place_of
 
+MODEL = "model"
 
-class FeatureCommand(click.Command):
+
+class FeatureCommand(WithExample):
     """Lists the features of the model in its help."""
 
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the model for the help, which click prints before it reads other options."""
+        ctx.meta[MODEL] = self.make_parser(ctx).parse_args([*args])[0].get(MODEL)
+        return super().parse_args(ctx, args)
+
+    @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         try:
-            card = cards.read(config.load().model)
-        except (CardError, ConfigError):
+            card = choose_model(config.load(), ctx.meta.get(MODEL)).card
+        except (ArtifactError, CardError, ConfigError, NotServed):
             pass  # the help must work before the first `petal train`
         else:
             with formatter.section(f"Values, the features of {card.id} in order"):
@@ -33,7 +44,6 @@ class FeatureCommand(click.Command):
     cls=FeatureCommand,
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
-    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
 )
 @click.argument("values", nargs=-1, type=click.UNPROCESSED)
 @click.option(
@@ -50,10 +60,16 @@ class FeatureCommand(click.Command):
     show_default=True,
     help="Send the row to the model in this process, the REST service, or the task queue.",
 )
+@model_option
 @timeout_option
 @json_option
 def predict(
-    values: tuple[str, ...], row: tuple[str, ...], via: str, timeout: float, as_json: bool
+    values: tuple[str, ...],
+    row: tuple[str, ...],
+    via: str,
+    model: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Print the model's label for one row of VALUES, one value for each feature.
 
@@ -65,8 +81,7 @@ def predict(
     """
     if values and row:
         raise click.UsageError("give VALUES or --row, not both")
-    settings = config.load()
-    backend, card = backends.choose(via, settings)
+    backend, card = backends.choose(via, config.load(), model)
     rows = _named(card, row) if row else [parse(card, values)]
 
     def show(answer: Answer) -> None:

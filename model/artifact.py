@@ -17,12 +17,11 @@ import joblib
 import msgspec
 import numpy as np
 import sklearn
-from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from model import card as cards
-from model import trial
+from model import estimator, trial
 from model.card import Card
 from model.errors import ArtifactError, CardError
 from model.kinds import settle
@@ -45,20 +44,27 @@ def libraries() -> dict[str, str]:
     }
 
 
-def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
+def save(
+    model: Any, card: Card, path: Path | str, sample: Any = None, pickled: bytes | None = None
+) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
     Both files are written in full before they replace older ones, so a reader never sees half of
     one. The card gets what it leaves open and the model shows, such as how a missing value is
     written. Raises ArtifactError, before it writes anything, for a model that `load` would refuse,
     that another process cannot unpickle, or that does not answer. For the last, the model predicts
-    rows made from the card, or those of `sample`, shape (rows, features), None: missing.
+    rows made from the card, or those of `sample`, shape (rows, features), None: missing. `pickled`
+    is the model as cloudpickle or another program pickled it; None: joblib does.
     """
     path = Path(path)
     card = _valid(card, path)
     _check(model, card, path)
-    data = _pickled(model, path)
-    if fault := trial.unpickle_fault(model, data):
+    if pickled is None:
+        data = _pickled(model, path)
+        fault = trial.unpickle_fault(model, data)
+    else:
+        data, fault = pickled, trial.foreign_fault(pickled)
+    if fault:
         raise ArtifactError(f"{path} cannot be served: {fault}")
     copy = _unpickled(data, path, "mend how its classes are pickled")
     _check(copy, card, path)
@@ -165,6 +171,8 @@ def load(path: Path | str) -> Loaded:
 def _unpickled(data: bytes, path: Path, cure: str) -> Any:
     try:
         return joblib.load(io.BytesIO(data))
+    except ModuleNotFoundError as e:
+        raise ArtifactError(f"{path} cannot be read: {trial.missing_module(e.name or '')}") from e
     except Exception as e:  # a pickle can raise anything
         raise ArtifactError(f"{path} cannot be read ({type(e).__name__}: {e}); {cure}") from e
 
@@ -207,13 +215,15 @@ def _check(model: Any, card: Card, path: Path) -> None:
 def _faults(model: Any, card: Card) -> Iterator[str]:
     """Why `model` cannot be served with this card. Each check relies on the ones before it."""
     if not hasattr(model, "predict"):
-        yield f"it holds a {type(model).__name__}, which has no method predict"
+        yield estimator.fault(model) or ""
     try:
         check_is_fitted(model)
     except NotFittedError:
         yield f"its {type(model).__name__} is not fitted; call fit before you save it"
     except (TypeError, AttributeError):  # a class, or an object that is not scikit-learn's
         yield "it does not hold a scikit-learn estimator; save an instance of a BaseEstimator"
+    if not_served := estimator.fault(model):
+        yield not_served
     yield from _column_faults(model, card)
     if trial.has_several_outputs(model, card):
         yield "it returns several values for a row; save one model for each value"
@@ -221,7 +231,7 @@ def _faults(model: Any, card: Card) -> Iterator[str]:
 
 
 def _column_faults(model: Any, card: Card) -> Iterator[str]:
-    width = getattr(model, "n_features_in_", len(card.features))
+    width = getattr(model, "n_features_in_", 0) or len(card.features)  # 0: of CatBoost, unpickled
     if width != len(card.features):
         yield f"it takes {width} features, its card has {len(card.features)}"
     columns = list(getattr(model, "feature_names_in_", card.columns))
@@ -235,11 +245,19 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
         yield "it was fitted on a DataFrame and needs pandas; pip install pandas"
 
 
+_KINDS = {
+    "classifier": "a classifier",
+    "regressor": "a regressor",
+    "outlier_detector": "an outlier detector",
+}
+
+
 def _output_faults(model: Any, card: Card) -> Iterator[str]:
-    kind = "classifier" if is_classifier(model) else "regressor"
-    if kind != card.kind:
-        yield f"it is a {kind}, its card has {card.kind}"
+    if (kind := estimator.kind_of(model)) != card.kind:
+        yield f"it is {_KINDS[kind]}, its card has {card.kind}"
     if (labels := classes(model)) != card.classes:
         yield f"its classes are {labels}, its card has {card.classes}"
     if (proba := hasattr(model, "predict_proba")) != card.proba:
         yield f"it has {'' if proba else 'no '}predict_proba, its card has proba={card.proba}"
+    if (score := estimator.has_score(model)) != card.score:
+        yield f"it has {'a' if score else 'no'} score, its card has score={card.score}"

@@ -1,9 +1,14 @@
 """What can be wrong with a model, its card or its rows. `str()` is a sentence for people.
 
+InputWarning       values that are answered and may mislead the model; no error
+
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
 TableError         a file is not a table of columns with names
 └── TableNotFound
+SourceError        a file or folder of another program holds no model that can be served
+├── SourceNotFound
+└── Untrusted      opening it could run code, and the user did not allow that
 NotServed          no model is served under a name, or its file cannot be loaded
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
@@ -11,6 +16,22 @@ PredictError       the model failed, or returned something that cannot be used
 ├── WrongType
 └── NotFinite
 """
+
+import msgspec
+
+
+class InputWarning(msgspec.Struct, frozen=True, gc=False):
+    """Values of a feature that are answered, and are unlike those of the training data.
+
+    `row` is the number of the first of these rows, from 1; `count` is the number of such values.
+    `code` is stable, `message` is for people.
+    """
+
+    feature: str
+    code: str
+    row: int
+    count: int
+    message: str
 
 
 class CardError(Exception):
@@ -27,6 +48,18 @@ class TableError(Exception):
 
 class TableNotFound(TableError):
     """There is no file at the path, or it may not be read."""
+
+
+class SourceError(Exception):
+    """A file or folder of another program holds no model that can be served."""
+
+
+class SourceNotFound(SourceError):
+    """There is no file at the path, or it may not be read."""
+
+
+class Untrusted(SourceError):
+    """Opening a model could run code, and the user did not allow that."""
 
 
 UNKNOWN_MODEL, MODEL_UNAVAILABLE = "unknown_model", "model_unavailable"

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from msgspec import Meta, Struct
 
+from model.errors import InputWarning
+
 _UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 TaskId = Annotated[
@@ -23,6 +25,13 @@ UncheckedTaskId = Annotated[
 UncheckedDigest = Annotated[
     str, Meta(description="XXH3-64 of X", extra_json_schema={"pattern": "^[0-9a-f]{16}$"})
 ]
+ModelReference = Annotated[
+    str,
+    Meta(
+        description="the model by `name`, or `name@version` with a number or a digest; "
+        "without one the pipeline's default"
+    ),
+]
 Label = str | int | float | bool
 Row = list[float]
 TableRow = list[float | str | None]
@@ -36,7 +45,7 @@ class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[Row]
     at: float  # when it was created, seconds since the epoch by the client's clock
-    model: str | None = None  # None: the pipeline's default model
+    model: ModelReference | None = None
 
 
 class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -46,7 +55,7 @@ class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[TableRow]
     at: float
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class BooleanTask(Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -56,7 +65,7 @@ class BooleanTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[BooleanRow]
     at: float
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class Position(Struct, gc=False, frozen=True):
@@ -84,6 +93,8 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     """The result of one task: `y` with one label (or number) per row, or `error`.
 
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
+    `score` has one number per row: an outlier detector's, below 0 where `y` is -1, an outlier.
+    `warnings` are about values unlike those of the training data, one for each feature of them.
     `input` is the digest of the task's rows, which differs between two tasks with one id; it is
     missing if the rows could not be read. Decode a record's value with `decode_result`.
     """
@@ -92,6 +103,8 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     y: list[Label] | None = None
     proba: list[list[float]] | None = None
+    score: list[float] | None = None
+    warnings: list[InputWarning] | None = None
     error: Failure | None = None
     input: UncheckedDigest | None = None
     model: str

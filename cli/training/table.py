@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cli import output
-from cli.training import next_step
+from cli.importing import next_step
 from infra import config
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _show(file: Path, given: Given, trained: "Trained", saved: "Card", path: Pat
     output.console().print(_scores(evaluation.baseline, evaluation.folds, evaluation.scores))
     if not evaluation.is_better:
         note(f"the model is no better than {evaluation.baseline}; do its columns say anything?")
-    click.echo(f"\nNext: {next_step.setting(path)} make up, or for the first row:\n")
+    click.echo(f"\nNext: {next_step.setting(path)} petal up, or for the first row:\n")
     click.echo(_next_command(file, given, trained, path))
 
 
@@ -123,7 +123,7 @@ def _next_command(file: Path, given: Given, trained: "Trained", path: Path) -> s
 
     complete = trained.X.dropna()
     rows = (complete if len(complete) else trained.X)[:100].to_numpy(object).tolist()
-    row = list(map(plain_value, next(filter(_is_one_line, rows), rows[0])))
+    row = list(map(plain_value, next((row for row in rows if _is_one_line(row)), rows[0])))
     if len(row) <= MAX_VALUES:
         return next_step.predict_command(path, row)
     if len(row) <= MAX_NAMED:

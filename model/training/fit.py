@@ -70,10 +70,10 @@ def train(
 
 
 def _features(chosen: Columns) -> list[Feature]:
-    """The features; a category has the known ones."""
+    """The features; one of categories has those that it has seen."""
     found = describe_table(chosen.X)
     for n, feature in enumerate(found):
         if chosen.kinds[feature.name] == "category":
             known = sorted(chosen.X[feature.name].dropna().unique())
-            found[n] = replace(feature, categories=tuple(known))
+            found[n] = replace(feature, seen=tuple(known))
     return found

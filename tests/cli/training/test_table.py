@@ -66,7 +66,7 @@ def test_a_table_becomes_a_model_and_the_last_line_asks_it(
     assert lines[3].split()[-5:] == ["model", "always", "the", "mean,", "1342.41"]
     assert lines[4].split()[:4] == ["R²", f"{r2:.3f}", "±", f"{card.metrics['r2_std']:.3f}"]
     assert lines[5].split()[:4] == ["mean", "absolute", "error", f"{mae:.4g}"]
-    assert lines[-3] == "Next: PETAL_MODEL=models/rent.joblib make up, or for the first row:"
+    assert lines[-3] == "Next: PETAL_MODEL=models/rent.joblib petal up, or for the first row:"
     setting, *command = shlex.split(lines[-1])
     assert (setting, command[:2]) == ("PETAL_MODEL=models/rent.joblib", ["petal", "predict"])
     os.environ["PETAL_MODEL"] = setting.partition("=")[2]

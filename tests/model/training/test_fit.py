@@ -39,7 +39,7 @@ def homes() -> pd.DataFrame:
         "living area": np.where(random.random(n) < 0.1, np.nan, size),
         "kind": pd.Series(kind, dtype="str").where(random.random(n) > 0.1),
         "new": random.choice([True, False], n),
-        "lift": pd.Series(random.choice([True, False, None], n), dtype=object),
+        "lift": [[True, False, None][k] for k in random.integers(3, size=n)],
         "plz": random.choice(["01067", "80331"], n),
         "text": [f"{v}, number {k}" for k, v in enumerate(view)],
         "rent": (10 * size + 400 * (kind == "flat") + 100 * (view == "river of joy")).round(2),
@@ -77,10 +77,10 @@ def test_the_card_describes_each_column(homes: pd.DataFrame) -> None:
     assert card.features == (
         Feature(name="living area", nullable=True, minimum=area.min(), maximum=area.max()),
         Feature(name="kind", type="text", dtype="str", missing="nan", nullable=True,
-                categories=("Häuschen", "flat", "terraced house")),
+                seen=("Häuschen", "flat", "terraced house")),
         Feature(name="new", type="boolean"),
         Feature(name="lift", type="boolean", missing="nan", nullable=True),
-        Feature(name="plz", type="text", dtype="str", categories=("01067", "80331")),
+        Feature(name="plz", type="text", dtype="str", seen=("01067", "80331")),
         Feature(name="text", type="text", dtype="str"),
     )  # fmt: skip
     assert (card.name, card.kind, card.seed, card.creator) == ("mine", "regressor", 0, CREATOR)
