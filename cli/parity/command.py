@@ -1,7 +1,6 @@
 """`petal parity`: the same rows through every stage, and whether all agree."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -110,7 +109,7 @@ def _running(
     from cli.parity.stages import Services
 
     options = [] if model is None else ["--model", model]
-    yield Services(settings, os.environ, chosen, options, timeout)
+    yield Services(settings, config.environment(), chosen, options, timeout)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from model import artifact, owner, trial
+from model import artifact, examples, owner, trial
 from model.card import Card, Feature
 from model.errors import ArtifactError, CardError, SourceError
 from model.importing import columns, features
@@ -88,7 +88,7 @@ def _without_sample(source: Source, name: str) -> Imported:
     names = columns.without_sample(source)
     known = known_columns(source.model, names)
     card = _card(source, features.from_names(source, names, known), name)
-    pairs = zip(trial.example_row(card), known, strict=True)
+    pairs = zip(examples.example_row(card), known, strict=True)
     row = [each.values[0] if each.is_text else value for value, each in pairs]
     try:
         examined = examine(source.model, card, [row, row])
