@@ -52,7 +52,7 @@ def train(file: Path, given: Given) -> None:
     from model import artifact
     from model import card as cards
     from model.owner import check_replaceable, made_by
-    from model.tabular import TableFormat, read_table
+    from model.tabular.reader import TableFormat, read_table
     from model.training import fit
     from model.training.columns import listed
     from model.training.fit import Plan

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from model.cells import WHOLE_NUMBER
 from model.errors import TableError
+from model.tabular.cells import WHOLE_NUMBER
 
 Kind = Literal["number", "boolean", "category", "text"]
 

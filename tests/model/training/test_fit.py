@@ -13,7 +13,7 @@ from model import artifact
 from model.card import Feature
 from model.errors import CardError, TableError
 from model.predict import matrix, predictor
-from model.tabular import read_table
+from model.tabular.reader import read_table
 from model.training.estimators import Family
 from model.training.fit import CREATOR, Plan, Trained, train
 from model.trial import plain_value
