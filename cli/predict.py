@@ -6,7 +6,7 @@ from typing_extensions import override
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
 from cli.input import named
-from cli.input.example import WithExample
+from cli.input.example import MODEL, WithExample
 from cli.input.model import choose_model
 from cli.options import json_option, model_option, timeout_option
 from cli.output import Answer
@@ -15,8 +15,6 @@ from infra.errors import ConfigError
 from model.card import Card, Value
 from model.errors import ArtifactError, CardError, InvalidRow, NotServed
 from model.rows import parse, place_of
-
-MODEL = "model"
 
 
 class FeatureCommand(WithExample):

@@ -1,7 +1,7 @@
 """The rows of the demo, and what the model in this process answers to them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cli.demo.errors import CheckFailed
@@ -14,20 +14,23 @@ TOLERANCE = 1e-12  # several rows at once may differ from one in the last bits
 
 
 class Question(NamedTuple):
-    """A row and the model's answer to it in this process; `proba`: None for a regressor."""
+    """A row and the model's answer to it in this process.
+
+    `proba` is None without probabilities, `score` for other models than outlier detectors.
+    """
 
     row: Row
     label: Any
-    proba: list[float] | None
+    proba: list[float] | None = None
+    score: float | None = None
 
-    def is_answered_by(self, y: list[Any], proba: list[list[float]] | None) -> bool:
-        """Whether an answer to this row alone is the model's."""
-        if len(y) != 1 or not _is_same(y[0], self.label):
-            return False
-        if self.proba is None or proba is None:
-            return self.proba is None and proba is None
-        [given] = proba
-        return len(given) == len(self.proba) and all(map(_is_close, given, self.proba))
+    def is_answered_by(self, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer to this row alone, with the fields of a result, is the model's."""
+        return (
+            _is_same(answer.get("y"), [self.label])
+            and _is_same(answer.get("proba"), self.proba and [self.proba])
+            and _is_same(answer.get("score"), None if self.score is None else [self.score])
+        )
 
 
 def questions(loaded: Loaded, count: int) -> list[Question]:
@@ -57,14 +60,16 @@ def questions(loaded: Loaded, count: int) -> list[Question]:
 
 def _questions(rows: list[Row], answers: Prediction) -> list[Question]:
     probas: Sequence[list[float] | None] = answers.proba or [None] * len(rows)
-    return [Question(*each) for each in zip(rows, answers.y, probas, strict=True)]
+    scores: Sequence[float | None] = answers.score or [None] * len(rows)
+    return [Question(*each) for each in zip(rows, answers.y, probas, scores, strict=True)]
 
 
-def _is_same(label: Any, expected: Any) -> bool:
-    if isinstance(label, float) and isinstance(expected, float):
-        return _is_close(label, expected)
-    return type(label) is type(expected) and label == expected
-
-
-def _is_close(value: float, expected: float) -> bool:
-    return math.isclose(value, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+def _is_same(given: Any, expected: Any) -> bool:
+    """Whether two values, or lists of values, have the same types and are equal or close."""
+    if type(given) is not type(expected):
+        return False
+    if isinstance(expected, list):
+        return len(given) == len(expected) and all(map(_is_same, given, expected))
+    if isinstance(expected, float):
+        return math.isclose(given, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(given == expected)

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from cli import output
+from cli.input.model import choose_model
+from cli.options import model_option
 from infra import config
 from infra.config import VAR, Settings
 
@@ -14,12 +16,8 @@ FIGURES = VAR / "demo.json"
 
 
 @click.command(epilog="Example:  petal demo")
-@click.option(
-    "--model",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Path of the model's artifact. Default: the setting PETAL_MODEL, or else the example.",
-)
-def demo(model: Path | None) -> None:
+@model_option
+def demo(model: str | None) -> None:
     """Ask one question through every stage, send 1,000 tasks, and check all answers.
 
     Starts broker, two workers, sink and API on free ports with a database of their own. The rows
@@ -28,7 +26,8 @@ def demo(model: Path | None) -> None:
     """
     from cli.demo import run
 
-    path = model or _model_or_example(config.load())
+    settings = config.load()
+    path = choose_model(settings, model).path if model else _model_or_example(settings)
     FIGURES.parent.mkdir(parents=True, exist_ok=True)
     FIGURES.unlink(missing_ok=True)
     console = output.console()
@@ -39,7 +38,7 @@ def demo(model: Path | None) -> None:
         f"all {len(figures['stages'])} stages agree; SQLite has exactly one row for each of "
         f"{rows:,} tasks, with the answer of the model in this process"
     )
-    given = f"PETAL_MODEL={shlex.quote(str(model))} " if model else ""
+    given = f"PETAL_MODEL={shlex.quote(str(path))} " if model else ""
     console.print(
         f"figures: {output.from_here(FIGURES)}    keep it running: {given}{output.program()} up",
         style="dim",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -127,7 +128,7 @@ def check(trips: Sequence[RoundTrip], settings: Settings, others: int) -> None:
     `others` is the number of other tasks that were sent.
     """
     for question, result, _ in trips:
-        if result.y is None or not question.is_answered_by(result.y, result.proba):
+        if not question.is_answered_by(msgspec.to_builtins(result)):
             given = result.y if result.error is None else result.error.message
             raise CheckFailed(
                 f"to {question.row} the model answers {question.label!r}, not {given}"
@@ -148,8 +149,8 @@ def check_stored(trips: Sequence[RoundTrip], settings: Settings, total: int) -> 
         return found if len(found) >= total else None
 
     rows = stages.wait_until(complete, "SQLite's rows")
-    expected = {trip.result.id: (trip.result.y, trip.result.proba) for trip in trips}
-    found = {key: (row.y, row.proba) for key, row in rows.items() if key in expected}
+    expected = {trip.result.id: trip.result for trip in trips}
+    found = {key: row for key, row in rows.items() if key in expected}
     if len(rows) != total or found != expected:
         raise CheckFailed(f"SQLite has {len(rows)} rows, not the one answer of each of {total}")
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def answers(env: dict[str, str], settings: Settings, question: Question) -> dict[str, Any]:
-    """The answer of each stage to one question: a document with `y` and, if there is, `proba`."""
+    """The answer of each stage to one question: a document with the fields of a result."""
     texts = [as_typed(value) for value in question.row]
     line = io.StringIO()
     csv.writer(line).writerow(texts)
@@ -73,7 +73,7 @@ def check(documents: dict[str, Any], question: Question) -> None:
     wrong = {
         stage: document.get("y", document.get("error"))
         for stage, document in documents.items()
-        if not question.is_answered_by(document.get("y", []), document.get("proba"))
+        if not question.is_answered_by(document)
     }
     if wrong:
         raise CheckFailed(f"the model answers {question.label!r}, and these stages not: {wrong}")

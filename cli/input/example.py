@@ -4,36 +4,37 @@ import shlex
 
 import click
 
+from cli.input.model import choose_model
 from infra import config
 from infra.errors import ConfigError
-from model import card as cards
-from model.card import Card
-from model.errors import CardError
+from model.errors import ArtifactError, CardError, NotServed
 from model.examples import as_typed, example_row
 
+MODEL = "model"  # key of the option's value in a context
 IRIS = ("5.1", "3.5", "1.4", "0.2")  # before the first model is saved
 
 
-def predict_example() -> str:
-    """`petal predict …` with a row from the model's card, quoted for a shell."""
+def predict_example(model: str | None = None) -> str:
+    """`petal predict …` with a row from the card of a model, quoted for a shell.
+
+    `model` is the value of `--model`.
+    """
+    option = "" if model is None else f"--model {shlex.quote(model)} "
     try:
-        values = _values(cards.read(config.load().model))
-    except (CardError, ConfigError):
+        row = example_row(choose_model(config.load(), model).card)
+        values = tuple(map(as_typed, row))
+    except (ArtifactError, CardError, ConfigError, NotServed):
         values = IRIS
     end = "-- " if any(value.startswith("-") for value in values) else ""
-    return f"petal predict {end}{shlex.join(values)}"
-
-
-def _values(card: Card) -> tuple[str, ...]:
-    return tuple(map(as_typed, example_row(card)))
+    return f"petal predict {option}{end}{shlex.join(values)}"
 
 
 class WithExample(click.Command):
     """Ends its help with a question to the model, on one line, which a shell can read."""
 
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Not wrapped, as click would do."""
-        formatter.write(f"\n  Example:  {predict_example()}\n")
+        formatter.write(f"\n  Example:  {predict_example(ctx.meta.get(MODEL))}\n")
 
 
 class GroupWithExample(WithExample, click.Group):

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import LinearSVC
 
+from cli.demo import stages
 from cli.demo.checks import Question, questions
 from cli.demo.errors import CheckFailed
 from cli.input.reader import Format, RowsReader
@@ -85,9 +86,15 @@ def free_text(folder: Path) -> Loaded:
     return saved(model.fit(texts, ["warm", "cold"] * 5), [Feature(name="t", type="text")], folder)
 
 
+def outliers(folder: Path) -> Loaded:
+    detector = IsolationForest(n_estimators=5, random_state=0).fit(NUMBERS)
+    return saved(detector, describe(NUMBERS, ["a", "b", "c"]), folder)
+
+
 MODELS = [
-    rent, wide, free_text, classifier(["yes, of course", "not at all"]), classifier([0, 1]),
-    classifier([False, True]), classifier([1.0, 2.0]), classifier(["a", "b"], LinearSVC()),
+    rent, wide, free_text, outliers, classifier(["yes, of course", "not at all"]),
+    classifier([0, 1]), classifier([False, True]), classifier([1.0, 2.0]),
+    classifier(["a", "b"], LinearSVC()),
 ]  # fmt: skip
 
 
@@ -154,22 +161,33 @@ def test_a_model_that_answers_no_row_of_its_card_is_reported(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("label", "proba", "y", "given", "right"),
+    ("question", "answer", "right"),
     [
-        ("a b", [0.25, 0.75], ["a b"], [[0.25, 0.75 + 1e-14]], True),
-        ("a b", [0.25, 0.75], ["a b"], [[0.25, 0.7501]], False),
-        ("a b", [0.25, 0.75], ["a"], [[0.25, 0.75]], False),
-        ("a b", [0.25, 0.75], ["a b"], None, False),
-        ("a b", [0.25, 0.75], ["a b"], [[0.25]], False),
-        (1e9, None, [1e9 + 1e-5], None, True),
-        (1e9, None, [1e9 + 1], None, False),
-        (1, None, [True], None, False),
-        (1, None, [1.0], None, False),
-        (1, None, [1, 1], None, False),
-        (1, None, [], None, False),
+        (["a b", [0.25, 0.75]], {"y": ["a b"], "proba": [[0.25, 0.75 + 1e-14]]}, True),
+        (["a b", [0.25, 0.75]], {"y": ["a b"], "proba": [[0.25, 0.7501]]}, False),
+        (["a b", [0.25, 0.75]], {"y": ["a"], "proba": [[0.25, 0.75]]}, False),
+        (["a b", [0.25, 0.75]], {"y": ["a b"]}, False),
+        (["a b", [0.25, 0.75]], {"y": ["a b"], "proba": [[0.25]]}, False),
+        ([1e9], {"y": [1e9 + 1e-5]}, True),
+        ([1e9], {"y": [1e9 + 1]}, False),
+        ([1], {"y": [True]}, False),
+        ([1], {"y": [1.0]}, False),
+        ([1], {"y": [1, 1]}, False),
+        ([1], {"error": {"code": "predict_failed"}}, False),
+        ([-1, None, -0.5], {"y": [-1], "score": [-0.5]}, True),
+        ([-1, None, -0.5], {"y": [-1], "score": [0.5]}, False),
+        ([-1, None, -0.5], {"y": [-1]}, False),
     ],
 )
-def test_an_answer_has_the_label_its_type_and_the_probabilities(
-    label: Any, proba: Any, y: list[Any], given: Any, right: bool
+def test_an_answer_has_the_label_its_type_the_probabilities_and_the_score(
+    question: list[Any], answer: dict[str, Any], right: bool
 ) -> None:
-    assert Question([0.0], label, proba).is_answered_by(y, given) == right
+    assert Question([0.0], *question).is_answered_by(answer) == right
+
+
+def test_a_stage_with_another_answer_is_named() -> None:
+    right, wrong, refused = {"y": ["a b"]}, {"y": ["a"]}, {"error": {"code": "predict_failed"}}
+    question = Question([1.0], "a b")
+    stages.check({"1 one-shot": right, "3 REST": right}, question)
+    with pytest.raises(CheckFailed, match=r"'a b', and these stages not: {'3 REST': \['a'\], '5"):
+        stages.check({"1 one-shot": right, "3 REST": wrong, "5 task queue": refused}, question)
