@@ -43,6 +43,22 @@ decimal_option = click.option(
     help="The decimal sign of numbers on standard input. Default: '.', or ',' if ';', '|' or tab "
     "separates the values and the first number with a decimal sign has a comma.",
 )
+table_delimiter_option = click.option(
+    "--delimiter",
+    type=Delimiter(),
+    help="What separates the values of a text file: a character, tab or space. Default: as the "
+    "header and the first rows show.",
+)
+table_decimal_option = click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="The decimal sign of a text file. Default: as the numbers of each column show.",
+)
+table_encoding_option = click.option(
+    "--encoding",
+    help="The encoding of a text file, such as cp1252 of Excel on Windows. Default: UTF-8, or what "
+    "a byte order mark says.",
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),

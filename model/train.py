@@ -1,6 +1,5 @@
 """Train the example model, iris: it classifies flowers of three species by four lengths."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 
-from model import artifact
+from model import artifact, owner
 from model import card as cards
 from model.card import EXAMPLE, EXAMPLE_CREATOR, Card, Feature
-from model.errors import ArtifactError, CardError
+from model.errors import CardError
 from model.estimator import has_score, kind_of
 from model.kinds import describe_column
 from model.predict import classes
@@ -136,26 +135,16 @@ def check_replaceable(path: Path) -> None:
     It may where there is nothing, or an artifact that `train` made: its card says so and has its
     digest. Anything else may be somebody's own model.
     """
-    if fault := _own_model(path):
-        raise ArtifactError(f"{path} {fault}; choose another path with --output")
+    owner.check_replaceable(path, _fault)
 
 
-def _own_model(path: Path) -> str | None:
-    """Why what lies at `path` may be somebody's own model, or None."""
-    if not os.path.lexists(path) and not os.path.lexists(cards.card_path(path)):
-        return None
-    try:
-        card = cards.read(path)
-        found = artifact.digest(cards.read_file(path)) if os.path.lexists(path) else card.sha256
-    except CardError:
-        return "may be a model of your own, because it has no card that can be read"
-    except OSError as e:
-        return f"cannot be read ({e.strerror})"
+def _fault(card: Card) -> str | None:
+    """Why a model may be somebody's own, or None."""
     if card.name != EXAMPLE:
         return f"holds another model, {card.name}"
     if not card.is_example or not (card.creator or _is_reproducible(card)):
         return f"holds a model named {EXAMPLE} that `petal train` did not make"
-    return None if found == card.sha256 else "is not the file that its card describes"
+    return None
 
 
 def _is_reproducible(card: Card) -> bool:

@@ -80,7 +80,7 @@ def _import(source: Path, given: Given) -> "tuple[Imported, Path, Card]":
         from model import card as cards
         from model.importing import imported
         from model.sources import folders
-        from model.tabular import read_table
+        from model.tabular.reader import read_table
 
         found = folders.read(source, given.trust)
         name = given.name or found.name

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,22 @@ def predict_command(model: Path, row: Sequence[Any]) -> str:
 def ask_command(model: Path, rows: Path) -> str:
     """`petal ask` for the rows of a file, as a shell takes it."""
     return f"{setting(model)} petal ask < {shlex.quote(shown(rows))}"
+
+
+def row_command(model: Path, row: Mapping[str, Any]) -> str:
+    """`petal predict --row` for the row, as a shell takes it; a missing value is left out."""
+    words = [
+        f"{_word(name)}={_word(as_typed(value))}"
+        for name, value in row.items()
+        if value is not None
+    ]
+    return f"{setting(model)} petal predict --row {shlex.quote(' '.join(words))}"
+
+
+def _word(text: str) -> str:
+    """A text of `--row`, in double quotes where it needs some: the row is in single ones."""
+    is_easy = shlex.quote(text) == text or '"' in text or "\\" in text
+    return shlex.quote(text) if is_easy else f'"{text}"'
 
 
 def setting(model: Path) -> str:

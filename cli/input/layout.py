@@ -8,7 +8,8 @@ from typing import NamedTuple
 from cli.input.errors import UnreadableInput, UnreadableLine
 from model import rows
 from model.card import Card, Feature, Value
-from model.delimited import (
+from model.errors import InvalidRow
+from model.tabular.delimited import (
     DECIMAL_COMMA,
     DELIMITERS,
     MAX_RECORD_CHARACTERS,
@@ -19,7 +20,6 @@ from model.delimited import (
     THOUSANDS,
     WHOLE,
 )
-from model.errors import InvalidRow
 
 MAX_SHOWN = 8  # names in a sentence
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from cli.input.errors import UnreadableLine
-from model.delimited import MAX_MARK_BYTES, encoding_of
+from model.tabular.delimited import MAX_MARK_BYTES, encoding_of
 
 DAMAGED = "\ufffd"  # what a decoder of UTF-16 puts in place of bytes that it cannot decode
 

@@ -13,8 +13,8 @@ from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.input.layout import Layout, LayoutFinder, split
 from cli.input.lines import Lines
 from model.card import Card, Value
-from model.delimited import QUOTES, SPACES
 from model.errors import InvalidRow
+from model.tabular.delimited import QUOTES, SPACES
 
 Row = list[Value]
 

@@ -1,14 +1,12 @@
 """A model of another program with its card, ready to be saved."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from model import artifact
-from model import card as cards
+from model import artifact, owner
 from model.card import Card, Feature
 from model.errors import ArtifactError, CardError, SourceError
 from model.examples import example_row
@@ -109,29 +107,13 @@ def check_replaceable(path: Path, name: str, source: Path) -> None:
     It may where there is nothing, or an artifact that an import with this name made: its card says
     so and has its digest. Anything else may be somebody's own model.
     """
-    fault = "is the file to import" if _is_same(path, source) else _own_model(path, name)
-    if fault:
-        raise ArtifactError(f"{path} {fault}; choose another path with --output")
+    if _is_same(path, source):
+        raise ArtifactError(f"{path} is the file to import; choose another path with --output")
+    owner.check_replaceable(path, owner.made_by(CREATOR, name))
 
 
 def _is_same(path: Path, source: Path) -> bool:
     return path.exists() and path.samefile(source)
-
-
-def _own_model(path: Path, name: str) -> str | None:
-    if not os.path.lexists(path) and not os.path.lexists(cards.card_path(path)):
-        return None
-    try:
-        card = cards.read(path)
-        found = artifact.digest(cards.read_file(path)) if os.path.lexists(path) else card.sha256
-    except CardError:
-        return "may be a model of your own, because it has no card that can be read"
-    except OSError as e:
-        return f"cannot be read ({e.strerror})"
-    if (card.creator, card.name) != (CREATOR, name):
-        made = "" if card.creator == CREATOR else f", which {CREATOR} did not make"
-        return f"holds another model, {card.name}{made}"
-    return None if found == card.sha256 else "is not the file that its card describes"
 
 
 def save(imported: Imported, path: Path) -> Card:

@@ -280,4 +280,6 @@ def test_a_seed_that_cannot_be_used_is_a_usage_error(tmp_path: Path, seed: str) 
 
 def test_the_help_ends_with_a_line_to_paste() -> None:
     done = CliRunner().invoke(command, ["--help"])
-    assert done.stdout.splitlines()[-1].strip() == "Example:  petal train --seed 0"
+    assert done.stdout.splitlines()[-1].strip() == (
+        "Example:  petal train houses.csv --target price --drop id"
+    )

@@ -323,7 +323,7 @@ def test_an_import_replaces_only_what_it_made_itself(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not the file that its card describes"):
         check_replaceable(path, "mine", tmp_path)
     artifact.save(made.source.model, replace(made.card, creator=""), path)
-    with pytest.raises(ArtifactError, match="mine, which petal import did not make"):
+    with pytest.raises(ArtifactError, match="named mine that `petal import` did not make"):
         check_replaceable(path, "mine", tmp_path)
     cards.card_path(path).unlink()
     with pytest.raises(ArtifactError, match="may be a model of your own"):

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from model.card import MAX_INTEGER
-from model.delimited import DECIMAL_COMMA, MISSING, THOUSANDS
 from model.errors import TableError
+from model.tabular.delimited import DECIMAL_COMMA, MISSING, THOUSANDS
 
 WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 LEADING_ZERO = re.compile(r"^[+-]?0\d+$", re.MULTILINE)

@@ -18,9 +18,16 @@ import numpy as np
 import pandas as pd
 
 from model.card import MAX_INTEGER
-from model.cells import WHOLE_NUMBER, typed
-from model.delimited import MAX_MARK_BYTES, SPACES, Record, encoding_of, find_dialect, records
 from model.errors import TableError, TableNotFound
+from model.tabular.cells import WHOLE_NUMBER, typed
+from model.tabular.delimited import (
+    MAX_MARK_BYTES,
+    SPACES,
+    Record,
+    encoding_of,
+    find_dialect,
+    records,
+)
 
 STDIN = Path("-")
 HEAD_CHARACTERS = 1_000_000  # in which the delimiter is found
@@ -161,7 +168,7 @@ def _delimited(data: bytes, form: TableFormat) -> pd.DataFrame:
 def _typed_frame(
     data: bytes, options: dict[str, Any], decimal: str | None, delimiter: str
 ) -> pd.DataFrame:
-    """The table as pandas reads it, and as `model.cells` does where pandas would alter a value."""
+    """The table as pandas reads it, and as `cells` does where it would alter a value."""
     frame = pd.read_csv(io.BytesIO(data), low_memory=False, **options)
     texts = {name: column for name, column in frame.items() if str(column.dtype) == "str"}
     is_wide = options["encoding"].startswith(("utf-16", "utf-32"))

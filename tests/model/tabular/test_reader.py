@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from model.errors import TableError, TableNotFound
-from model.tabular import TableFormat, read_table
+from model.tabular.reader import TableFormat, read_table
 
 Read = Callable[..., pd.DataFrame]
 
