@@ -3,6 +3,7 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.bulk.errors import InputUnusable, OtherModel, OutputUnusable, UnknownFormat
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
@@ -46,6 +47,10 @@ CODES: dict[type[Exception], int] = {
     ResultNotFound: NOT_FOUND,
     UnreadableLine: os.EX_DATAERR,
     UnreadableInput: os.EX_DATAERR,
+    UnknownFormat: USAGE,
+    InputUnusable: os.EX_NOINPUT,
+    OutputUnusable: os.EX_CANTCREAT,
+    OtherModel: os.EX_CONFIG,
 }
 
 

@@ -50,13 +50,13 @@ def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
     allowed = np.isfinite(X) | (np.isnan(X) & nullable)
     for n, feature in enumerate(features):
         if feature.limits is not None:
-            allowed[:, n] &= _are_within(feature, X[:, n])
+            allowed[:, n] &= are_within(feature, X[:, n])
     if not allowed.all():
         row, column = np.argwhere(~allowed)[0].tolist()
         check_value(features[column], X[row, column].item(), place_of(row, len(X)))
 
 
-def _are_within(feature: Feature, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+def are_within(feature: Feature, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Whether each number is one that the feature's column holds, or missing."""
     import numpy as np
 

@@ -1,0 +1,74 @@
+"""The columns that a model's answers add to a file of rows, as CSV and as JSON."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from cli.bulk.block import Block, Scores
+from cli.bulk.dialect import Dialect
+from model.card import Card
+
+_lines = msgspec.json.Encoder().encode_lines
+
+
+class Added(NamedTuple):
+    """The names of the added columns; one of `probabilities` for each class, in their order."""
+
+    label: str
+    probabilities: tuple[str, ...]
+    line: str
+    code: str
+    error: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.label, *self.probabilities, self.line, self.code, self.error)
+
+
+def names_for(card: Card, taken: Sequence[str]) -> Added:
+    """The names for a card's answers, with a prefix if the file has a column with one of them."""
+    for prefix in ("", "petal_", *(f"petal{n}_" for n in range(2, 1000))):
+        added = _names(card, prefix)
+        if not {name.casefold() for name in added.names} & {name.casefold() for name in taken}:
+            return added
+    raise AssertionError("no file is scored a thousand times")
+
+
+def _names(card: Card, prefix: str) -> Added:
+    label = "label" if card.kind == "classifier" else "prediction"
+    classes = card.classes if card.proba else ()
+    probabilities = tuple(f"{prefix}probability_{label}" for label in classes)
+    own = (prefix + name for name in ("error_line", "error_code", "error"))
+    return Added(prefix + label, probabilities, *own)
+
+
+def csv_tails(block: Block, scores: Scores, added: Added, dialect: Dialect) -> list[str]:
+    """The added values of each record, each after a delimiter."""
+    d = dialect.delimiter
+    labels = _labels(scores, dialect)
+    probabilities = _probabilities(scores, len(added.probabilities), dialect)
+    tails = [f"{d}{y}{p}{d}{d}{d}" for y, p in zip(labels, probabilities, strict=True)]
+    blank = d * (1 + len(added.probabilities))
+    for n, fault in scores.faults.items():
+        sentence = dialect.quoted(fault.sentence)
+        tails[n] = f"{blank}{d}{block.numbers[n]}{d}{fault.code}{d}{sentence}"
+    return tails
+
+
+def _labels(scores: Scores, dialect: Dialect) -> list[str]:
+    """The labels as texts; a float in its shortest form that is read as the same number."""
+    kinds = set(map(type, scores.y))
+    if kinds <= {float, type(None)}:
+        return dialect.number(_lines(scores.y).decode()).split("\n")[: len(scores.y)]
+    texts = {y: dialect.quoted(str(y)) for y in set(scores.y)}
+    return [texts[y] for y in scores.y]
+
+
+def _probabilities(scores: Scores, classes: int, dialect: Dialect) -> list[str]:
+    """The probabilities of each record as texts, each after a delimiter."""
+    if scores.proba is None:
+        return [dialect.delimiter * classes] * len(scores.y)
+    text = _lines(scores.proba).decode()
+    text = text.replace(",", "\0").replace("[", "\0").replace("]", "")
+    return dialect.number(text).replace("\0", dialect.delimiter).split("\n")[: len(scores.y)]
