@@ -65,6 +65,10 @@ bench: .venv/ready ## all benchmarks, about 45 minutes; on Apache Kafka too with
 bench-rest: .venv/ready ## requests/s of the REST service against four other servers (needs wrk)
 	python -m tests.benchmarks.rest
 
+.PHONY: bench-models
+bench-models: .venv/ready ## your models against scikit-learn, MLServer and a plain worker (needs wrk)
+	python -m tests.benchmarks.models
+
 .PHONY: lock
 lock: .venv/ready ## update requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

@@ -60,8 +60,8 @@ class LocalBackend(_Backend):
         from model.predict import matrix, predictor
 
         model, card = self._loaded
-        y, proba = predictor(model, card)(matrix([row], card.numeric))
-        return output.from_prediction(y, proba, card.classes, card.id)
+        y, proba, score = predictor(model, card)(matrix([row], card.numeric))
+        return output.from_prediction(y, proba, card.classes, card.id, score=score)
 
 
 class _Tensor(msgspec.Struct):
@@ -161,9 +161,8 @@ class RestBackend(_Backend):
         if "predict_proba" in outputs:  # other servers of the protocol may not send it
             proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
         model = f"{got.model_name}@{got.model_version}"
-        return output.from_prediction(
-            [_typed(label, classes)], None if proba is None else [proba], classes, model
-        )
+        y, probas = [_typed(label, classes)], None if proba is None else [proba]
+        return output.from_prediction(y, probas, classes, model, score=outputs.get("score"))
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:

@@ -8,7 +8,14 @@ from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
-from model.errors import ArtifactError, CardError, InvalidRow, PredictError
+from model.errors import (
+    ArtifactError,
+    CardError,
+    InvalidRow,
+    PredictError,
+    TableError,
+    TableNotFound,
+)
 from streams.errors import (
     IdConflict,
     LogReplaced,
@@ -30,6 +37,8 @@ CODES: dict[type[Exception], int] = {
     CardError: os.EX_CONFIG,
     ArtifactError: os.EX_CONFIG,
     PredictError: os.EX_DATAERR,
+    TableError: os.EX_DATAERR,
+    TableNotFound: os.EX_NOINPUT,
     ConfigError: os.EX_CONFIG,
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,

@@ -32,24 +32,34 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
 
     Ready means that the broker answers, that every worker on this machine has its model and every
     sink its database, that each partition is assigned, and that waiting work makes progress. With
-    --only, partitions may be assigned to other machines.
+    --only, partitions may be assigned to other machines. A warning says which workers lack a model
+    that others serve, as in a rolling restart, and which files of PETAL_MODELS cannot be loaded.
     """
+    from infra.process.status import warnings
+
     with output.spinner("waiting until ready") if wait else nullcontext():
         statuses, faults = _read_until_ready(only, time.monotonic() + wait)
+    _show(statuses, faults, warnings(statuses), as_json)
+    raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
+
+
+def _show(statuses: "list[Status]", faults: list[str], warnings: list[str], as_json: bool) -> None:
     if as_json:
         import msgspec
         from msgspec import structs
 
         processes = msgspec.to_builtins([{**structs.asdict(s), "lag": s.lag} for s in statuses])
-        click.echo(output.to_json({"ready": not faults, "faults": faults, "processes": processes}))
-    else:
-        for process in statuses:
-            click.echo(_line(process))
-        for fault in faults:
-            click.echo(f"not ready: {output.plain(fault)}", err=True)
-        if not faults:
-            click.echo("ready")
-    raise click.exceptions.Exit(os.EX_UNAVAILABLE if faults else os.EX_OK)
+        report = {"ready": not faults, "faults": faults, "warnings": warnings}
+        click.echo(output.to_json({**report, "processes": processes}))
+        return
+    for process in statuses:
+        click.echo(_line(process))
+    for warning in warnings:
+        click.echo(f"warning: {output.plain(warning)}", err=True)
+    for fault in faults:
+        click.echo(f"not ready: {output.plain(fault)}", err=True)
+    if not faults:
+        click.echo("ready")
 
 
 def _read_until_ready(only: str | None, deadline: float) -> "tuple[list[Status], list[str]]":
@@ -85,6 +95,8 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
 
 def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
-    ends = "".join(f"\t{output.plain(text)}" for text in (process.model, process.reason) if text)
+    models = [process.model, *(model for model in process.models if model != process.model)]
+    served = " ".join(filter(None, models))
+    ends = "".join(f"\t{output.plain(text)}" for text in (served, process.reason) if text)
     name = output.plain(process.name)
     return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

@@ -1,13 +1,34 @@
 """What can be wrong with a model, its card or its rows. `str()` is a sentence for people.
 
+InputWarning       values that are answered and may mislead the model; no error
+
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
+TableError         a file is not a table of columns with names
+└── TableNotFound
+NotServed          no model is served under a name, or its file cannot be loaded
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
 ├── WrongShape
 ├── WrongType
 └── NotFinite
 """
+
+import msgspec
+
+
+class InputWarning(msgspec.Struct, frozen=True, gc=False):
+    """Values of a feature that are answered, and are unlike those of the training data.
+
+    `row` is the number of the first of these rows, from 1; `count` is the number of such values.
+    `code` is stable, `message` is for people.
+    """
+
+    feature: str
+    code: str
+    row: int
+    count: int
+    message: str
 
 
 class CardError(Exception):
@@ -16,6 +37,28 @@ class CardError(Exception):
 
 class ArtifactError(Exception):
     """An artifact is missing, altered, from another version of scikit-learn, or not servable."""
+
+
+class TableError(Exception):
+    """A file is not a table of columns with names, or not one that a model can learn from."""
+
+
+class TableNotFound(TableError):
+    """There is no file at the path, or it may not be read."""
+
+
+UNKNOWN_MODEL, MODEL_UNAVAILABLE = "unknown_model", "model_unavailable"
+
+
+class NotServed(Exception):
+    """No model is served under a name: UNKNOWN_MODEL, or MODEL_UNAVAILABLE if there is a file.
+
+    `code` is one of these two. `str()` names what is served, or why the file cannot be loaded.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InvalidRow(Exception):

@@ -10,9 +10,9 @@ import numpy as np
 import sklearn
 from sklearn.base import is_classifier
 
-from model import logistic
 from model.card import Card
 from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
+from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
 from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
@@ -20,10 +20,14 @@ MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the
 
 
 class Prediction(NamedTuple):
-    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor."""
+    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor.
+
+    `score`: one number per row, of an outlier detector that has it.
+    """
 
     y: list[Any]
     proba: list[list[float]] | None
+    score: list[float] | None = None
 
 
 Array = np.ndarray[Any, Any]
@@ -55,42 +59,80 @@ def _only(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
 
 
+class _Ways(NamedTuple):
+    """The ways to a model's answers; the two fast ones are None where the model has none."""
+
+    model: Any
+    to_table: ToTable
+    compute: Compute | None
+    compute_one: ComputeOne | None
+
+
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return partial(predict, model, to_table=table_for(model, card.features, card.columns))
+    to_table = table_for(model, card.features, card.columns)
+    predict = _predictor(model, to_table)
+    return partial(_predict_with_score, model, to_table, predict) if card.score else predict
 
 
-def predict(model: Any, X: Array, to_table: ToTable | None = None) -> Prediction:
+def _predictor(model: Any, to_table: ToTable) -> Predict:
+    return partial(_predict, _Ways(model, to_table, compute_for(model), compute_one_for(model)))
+
+
+def predict(model: Any, X: Array) -> Prediction:
     """Predict all rows of `X`, shape (rows, features), in one call.
 
-    `to_table` makes of `X` the table that the model was fitted on; None: as its dtype suggests.
+    For more than one call of a model, `predictor` prepares the model once. The model gets a table
+    as the dtype of `X` suggests.
     `y` comes from `model.predict`, not from the arg max of `predict_proba`: the two may differ.
     Raises PredictError if the estimator raises, NotFinite if it returns NaN or infinity,
     WrongShape if it returns another number of rows or several values for a row, and WrongType if
     it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
+    return _predictor(model, table_for(model))(X)
+
+
+def _predict(ways: _Ways, X: Array) -> Prediction:
     try:
-        if len(X) == 1 and logistic.is_known(model, X):
-            return _answer_one(model, X)
-        y, proba = _answer(model, X, to_table)
-        return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+        return _answer_fast(ways, X) or _as_prediction(*_answer(ways, X))
     except (PredictError, KeyboardInterrupt):
         raise
     except BaseException as e:  # an estimator may exit, and a panic of Rust is no Exception
         raise PredictError(describe(e)) from e
 
 
-def _answer_one(model: Any, X: Array) -> Prediction:
-    label, proba = logistic.answer_one(model, X)
-    if not math.isfinite(proba[0]):
-        raise NotFinite
-    return Prediction([label], [proba])
+def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
+    """The answer by a fast path; None where the ordinary way must answer, or refuse."""
+    try:
+        if ways.compute_one is not None and len(X) == 1:
+            label, proba = ways.compute_one(X)
+            return Prediction([label], [proba])
+        return None if ways.compute is None else _as_prediction(*ways.compute(X))
+    except MemoryError:
+        raise
+    except Exception:  # the rows are not covered
+        return None
 
 
-def _answer(model: Any, X: Array, to_table: ToTable | None) -> tuple[Array, Array | None]:
-    if logistic.is_known(model, X):
-        return logistic.answer(model, X)
-    rows = (to_table or table_for(model))(X)
+def _predict_with_score(model: Any, to_table: ToTable, predict: Predict, X: Array) -> Prediction:
+    predicted = predict(X)
+    try:
+        score = np.asarray(model.decision_function(to_table(X)), dtype=np.float64)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        raise PredictError(describe(e)) from e
+    if score.shape not in ((len(X),), (len(X), 1)):
+        raise WrongShape(f"decision_function returned shape {score.shape} for {len(X)} rows")
+    return predicted._replace(score=_finite(score.ravel()))
+
+
+def _as_prediction(y: Array, proba: Array | None) -> Prediction:
+    return Prediction(_labels(y), None if proba is None else _probabilities(proba))
+
+
+def _answer(ways: _Ways, X: Array) -> tuple[Array, Array | None]:
+    model, rows = ways.model, ways.to_table(X)
     # scikit-learn's checks of values stay on: a step may make NaN or infinity of a finite value,
     # which the next step refuses. They cost 15 to 70 us a call and below 0.1 us a row.
     with sklearn.config_context(skip_parameter_validation=True):

@@ -46,7 +46,9 @@ class Resource(Protocol):
 
     state: State  # "ready" once it is open
     reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
-    model: str | None
+    model: str | None  # the default of a worker
+    models: list[str]  # all that it serves, and
+    unavailable: list[str]  # why others are not served
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
@@ -236,6 +238,8 @@ class StatusReporter:
             state=app.resource.state,
             reason=app.resource.reason,
             model=app.resource.model,
+            models=app.resource.models,
+            unavailable=app.resource.unavailable,
             at=now,
         )
         if not app.consuming:

@@ -48,6 +48,8 @@ class Projection:
     def __init__(self, settings: Settings, logs: LogIds) -> None:
         self.state: State = "starting"
         self.model: str | None = None
+        self.models: list[str] = []
+        self.unavailable: list[str] = []
         self.reason: str | None = None  # why it waits, or what a person should know
         self._obstacle: str | None = None  # why it waits
         self._settings = settings

@@ -31,16 +31,17 @@ from infra.topics import (
     WORKER_GROUP,
 )
 from infra.tracing import Tracing
-from model import artifact
 from model.errors import describe
 from streams import application
 from streams.application import Application
 from streams.processing import isolation
-from streams.processing.child import Job, Order
+from streams.processing.child import Job, Order, sources_of
 from streams.processing.cut import KEPT_BYTES, cut, is_too_large
 from streams.processing.decoder import DeadLetter
 from streams.processing.isolation import Isolation, IsolationFailed, SetAside
-from streams.processing.processor import Processed, Processor, join, refused
+from streams.processing.models import load_models
+from streams.processing.processor import Processed, join, refused
+from streams.processing.router import Router
 from streams.processing.spans import ChunkSpans, Header, trace_headers
 from streams.records import Chunk, Columns
 from streams.transport.producer import Message, Outgoing
@@ -56,12 +57,14 @@ logger = logging.getLogger("petalstream")
 class Inference:
     """Processes chunks and publishes their results; several deliveries are awaited at once."""
 
-    _processor: Processor  # from `open` on
+    _router: Router  # from `open` on
     _isolation: Isolation
 
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
         self.model: str | None = None
+        self.models: list[str] = []
+        self.unavailable: list[str] = []
         self.reason: str | None = None
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
@@ -69,20 +72,20 @@ class Inference:
         self._tracing: Tracing | None = None
 
     async def open(self, _cluster: str) -> None:
-        """Load the model; raises ArtifactError or ConfigError."""
+        """Load the models; raises ArtifactError or ConfigError."""
         settings = self._settings
         end_first(OOM_SCORE)
-        loaded = artifact.load(settings.model)
+        models = load_models(settings.model, settings.models)
         worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._processor = Processor(loaded, worker, settings.max_rows)
+        self._router = Router(models, worker, settings.max_rows)
         memory = settings.isolated_memory_mb * 1_000_000 or isolation.default_memory()
-        job = Job(
-            os.getpid(), str(settings.model), loaded.card.sha256, worker, settings.max_rows, memory
-        )
+        job = Job(os.getpid(), sources_of(models), models.faults, worker, settings.max_rows, memory)
         self._isolation = Isolation(job, settings.stall_timeout)
         if settings.otel:
             self._tracing = Tracing("petal-worker")
-        self.model, self.state = loaded.card.id, "ready"
+        self.model, self.models = models.default.card.id, models.ids
+        self.unavailable = [f"{fault.name}: {fault.reason}" for fault in models.faults]
+        self.state = "ready"
 
     async def close(self) -> None:
         """Export the remaining traces, after all chunks are acknowledged."""
@@ -133,7 +136,7 @@ class Inference:
         chunk: Chunk = event.value
         if len(record.value or b"") > MAX_VALUE_BYTES:  # it is not even parsed
             columns = Columns([record.offset], [record.key], [record.value])
-            return self._processor.process(chunk.partition, columns)
+            return self._router.route(columns).process(chunk.partition)
         consumer = event.app.consumer
         order = Order(chunk.partition, record.offset, record.key, record.value)
         outcome = await self._isolation.process(order, consumer.note_progress)
@@ -144,15 +147,15 @@ class Inference:
             "%s[%d] offset %d is set aside: %s: %s",
             chunk.topic, chunk.partition, record.offset, outcome.code, outcome.sentence,
         )  # fmt: skip
-        return isolation.end_of(outcome, order, self._processor)
+        return isolation.end_of(outcome, order, self._router)
 
     async def _process(self, chunk: Chunk) -> Processed:
         if not chunk.records:
             return Processed([], [], {}, [])
-        columns = chunk.columns
-        if self._processor.estimate_seconds(columns) < SLOW_SECONDS:
-            return self._processor.process(chunk.partition, columns)
-        return await asyncio.to_thread(self._processor.process, chunk.partition, columns)
+        routed = self._router.route(chunk.columns)
+        if routed.seconds < SLOW_SECONDS:
+            return routed.process(chunk.partition)
+        return await asyncio.to_thread(routed.process, chunk.partition)
 
     async def _send(
         self, chunk: Chunk, processed: Processed, producer: Any, begun: int
@@ -175,7 +178,7 @@ class Inference:
     ) -> list[Span]:
         if self._tracing is None or not traces:
             return []
-        spans = ChunkSpans(self._tracing, self.model or "", partition, begun)
+        spans = ChunkSpans(self._tracing, partition, begun)
         return spans.start(processed, traces)
 
     async def _finish(

@@ -1,6 +1,6 @@
 """The models that this process serves: PETAL_MODEL, and those of the folder PETAL_MODELS.
 
-`api/serving/folder.py` has the layout of the folder. The version of `NAME.joblib` is the first 12
+`model/folder.py` has the layout of the folder. The version of `NAME.joblib` is the first 12
 digits of its digest. If a request names no version, the highest one answers, or PETAL_MODEL if it
 has that name. An artifact is opened only if its card pins its SHA-256. A file of the folder that
 cannot be loaded is UNAVAILABLE, with its reason, and the others are served.
@@ -15,11 +15,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 
 from api.errors import BadRequest, NotLoaded, RequestError, Unavailable, UnknownModel
-from api.serving.folder import FolderMissing, ModelFile, Stamp, files_in
-from model import artifact, card
+from model import card, folder
 from model.artifact import Loaded
 from model.card import Card
 from model.errors import ArtifactError, CardError
+from model.folder import FolderMissing, ModelFile, Stamp, digest_version
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,10 @@ class Fault(NamedTuple):
 class Repository(Generic[S]):
     """Models by name and version. What `find` returned stays usable after an unload."""
 
-    def __init__(self, model: Path, folder: Path | None, serve: Callable[[Loaded, str], S]) -> None:
+    def __init__(self, model: Path, models: Path | None, serve: Callable[[Loaded, str], S]) -> None:
         """`serve` makes of an artifact and its version the object that serves it."""
         self._model = model
-        self._folder = folder
+        self._folder = models
         self._serve = serve
         self._served: dict[str, dict[str, S]] = {}
         self._sources: dict[tuple[str, str], Source] = {}  # by name and version
@@ -107,18 +107,17 @@ class Repository(Generic[S]):
         self._default = None
 
     def find(self, name: str, version: str | None = None) -> S:
-        """One version of a model, the first if `version` is None.
+        """One version of a model, by its number or digest; the first if `version` is None.
 
         Raises UnknownModel, or NotLoaded if there is a file that cannot be loaded.
         """
         versions = self._served.get(name)
         if versions is None:
             raise self._missing(name, version)
-        if version is None:
-            return next(iter(versions.values()))
-        if version not in versions:
+        found = folder.choose(versions, version)
+        if found is None:
             raise self._missing(name, version)
-        return versions[version]
+        return found
 
     def _missing(self, name: str, version: str | None) -> RequestError:
         for file, _, reason in self._faults.values():
@@ -193,7 +192,7 @@ class Repository(Generic[S]):
         """The entry of a version that is not loaded, by its card alone."""
         fault = faults.get(file.path)
         try:
-            version = file.version or _digest_version(card.read(file.path))
+            version = file.version or digest_version(card.read(file.path))
             reason = "not loaded"
         except CardError:
             version, reason = file.version or "", "it has no card that can be read"
@@ -205,10 +204,7 @@ class Repository(Generic[S]):
 
     def _files(self) -> list[ModelFile]:
         """Every version of every model, the highest of each first; PETAL_MODEL comes first."""
-        own = ModelFile(self._own_name(), None, self._model)
-        if self._folder is None:
-            return [own]
-        return [own, *(f for f in files_in(self._folder) if not _is_same(f.path, self._model))]
+        return folder.all_files(self._model, self._folder, self._own_name())
 
     def _own_name(self) -> str:
         """The name of PETAL_MODEL by its card, or the one it had at the start."""
@@ -224,7 +220,7 @@ class Repository(Generic[S]):
     ) -> list[tuple[ModelFile, Loaded | ArtifactError]]:
         """Each file, or each of one model, with the model in it or why it cannot be loaded."""
         wanted = [file for file in files if name in (None, file.name)]
-        return [(file, _tried(file, file.path == self._model)) for file in wanted]
+        return [(file, folder.load(file, file.path == self._model)) for file in wanted]
 
     def _take(self, name: str, outcomes: list[tuple[ModelFile, Loaded | ArtifactError]]) -> None:
         """Serve what was loaded of a model, and remember why the rest was not."""
@@ -240,7 +236,7 @@ class Repository(Generic[S]):
                 served |= {v: before[v] for v in kept if v not in served}
                 self._sources |= {(name, v): sources[v] for v in kept}
                 continue
-            version = file.version or _digest_version(found.card)
+            version = file.version or digest_version(found.card)
             if version not in served:
                 served[version] = self._serve(found, version)
                 self._sources[name, version] = Source(file.path, file.stamp)
@@ -257,8 +253,8 @@ class Repository(Generic[S]):
 
     def _without_folders(self, message: str) -> str:
         """A message for clients, who need not know the folders of this machine."""
-        for folder in filter(None, (self._folder, self._model.parent)):
-            message = message.replace(f"{folder}/", "")
+        for place in filter(None, (self._folder, self._model.parent)):
+            message = message.replace(f"{place}/", "")
         return message
 
 
@@ -272,31 +268,3 @@ def _change(source: Source, stamps: Mapping[Path, Stamp]) -> str:
     if (now := stamps.get(source.path)) == source.stamp:
         return ""
     return "its file is gone" if now is None else "its file has changed; load it to serve the file"
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
-def _digest_version(model_card: Card) -> str:
-    """The version of a model that has no other: the first 12 hex digits of its SHA-256."""
-    return model_card.sha256[:12]
-
-
-def _tried(file: ModelFile, is_own: bool) -> Loaded | ArtifactError:
-    try:
-        if file.fault:
-            raise ArtifactError(file.fault)
-        loaded = artifact.load(file.path)
-    except ArtifactError as e:
-        return e
-    except Exception as e:  # an artifact may run any code; the other models are served
-        return ArtifactError(f"{file.path} cannot be loaded ({type(e).__name__}: {e})")
-    if loaded.card.name != file.name and not is_own:
-        return ArtifactError(
-            f"{file.path} holds the model {loaded.card.name} but is named {file.name}"
-        )
-    return loaded

@@ -13,17 +13,17 @@ _lines = msgspec.json.Encoder().encode_lines
 
 
 class Added(NamedTuple):
-    """The names of the added columns; one of `probabilities` for each class, in their order."""
+    """The names of the added columns; `numbers`: of the classes' probabilities, or a score."""
 
     label: str
-    probabilities: tuple[str, ...]
+    numbers: tuple[str, ...]
     line: str
     code: str
     error: str
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.label, *self.probabilities, self.line, self.code, self.error)
+        return (self.label, *self.numbers, self.line, self.code, self.error)
 
 
 def names_for(card: Card, taken: Sequence[str]) -> Added:
@@ -36,20 +36,22 @@ def names_for(card: Card, taken: Sequence[str]) -> Added:
 
 
 def _names(card: Card, prefix: str) -> Added:
-    label = "label" if card.kind == "classifier" else "prediction"
+    label = "prediction" if card.kind == "regressor" else "label"
     classes = card.classes if card.proba else ()
-    probabilities = tuple(f"{prefix}probability_{label}" for label in classes)
+    numbers = [f"{prefix}probability_{label}" for label in classes]
+    if card.score:
+        numbers.append(f"{prefix}score")
     own = (prefix + name for name in ("error_line", "error_code", "error"))
-    return Added(prefix + label, probabilities, *own)
+    return Added(prefix + label, tuple(numbers), *own)
 
 
 def csv_tails(block: Block, scores: Scores, added: Added, dialect: Dialect) -> list[str]:
     """The added values of each record, each after a delimiter."""
     d = dialect.delimiter
     labels = _labels(scores, dialect)
-    probabilities = _probabilities(scores, len(added.probabilities), dialect)
-    tails = [f"{d}{y}{p}{d}{d}{d}" for y, p in zip(labels, probabilities, strict=True)]
-    blank = d * (1 + len(added.probabilities))
+    numbers = _numbers(scores, len(added.numbers), dialect)
+    tails = [f"{d}{y}{p}{d}{d}{d}" for y, p in zip(labels, numbers, strict=True)]
+    blank = d * (1 + len(added.numbers))
     for n, fault in scores.faults.items():
         sentence = dialect.quoted(fault.sentence)
         tails[n] = f"{blank}{d}{block.numbers[n]}{d}{fault.code}{d}{sentence}"
@@ -65,10 +67,10 @@ def _labels(scores: Scores, dialect: Dialect) -> list[str]:
     return [texts[y] for y in scores.y]
 
 
-def _probabilities(scores: Scores, classes: int, dialect: Dialect) -> list[str]:
-    """The probabilities of each record as texts, each after a delimiter."""
-    if scores.proba is None:
-        return [dialect.delimiter * classes] * len(scores.y)
-    text = _lines(scores.proba).decode()
+def _numbers(scores: Scores, count: int, dialect: Dialect) -> list[str]:
+    """The numbers of each record as texts, each after a delimiter."""
+    if scores.numbers is None:
+        return [dialect.delimiter * count] * len(scores.y)
+    text = _lines(scores.numbers).decode()
     text = text.replace(",", "\0").replace("[", "\0").replace("]", "")
     return dialect.number(text).replace("\0", dialect.delimiter).split("\n")[: len(scores.y)]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-Probabilities = list[float]
+    from model.predict import Prediction
+
+Numbers = list[float]
 
 
 class Fault(NamedTuple):
@@ -36,11 +38,12 @@ class Block(NamedTuple):
 class Scores(NamedTuple):
     """What a model answers to rows; None in place of what it fails for.
 
-    `proba` is None for a model without probabilities. `faults` are by the position of the row.
+    `numbers` are those of each row that follow the label: the probabilities of the classes, or the
+    score of an outlier detector; None for a model without. `faults` are by the position of the row.
     """
 
     y: list[Any]
-    proba: list[Probabilities | None] | None
+    numbers: list[Numbers | None] | None
     faults: dict[int, Fault]
 
 
@@ -50,11 +53,17 @@ def spread(block: Block, scores: Scores) -> Scores:
         return scores
     count = len(block.numbers)
     valid = [n for n in range(count) if n not in block.faults]
-    y = [None] * count
-    proba: list[Probabilities | None] | None = None if scores.proba is None else [None] * count
+    y: list[Any] = [None] * count
+    numbers: list[Numbers | None] = [None] * count
     for n, at in enumerate(valid):
         y[at] = scores.y[n]
-        if proba is not None and scores.proba is not None:
-            proba[at] = scores.proba[n]
+        numbers[at] = scores.numbers[n] if scores.numbers else None
     faults = {**block.faults, **{valid[n]: fault for n, fault in scores.faults.items()}}
-    return Scores(y, proba, dict(sorted(faults.items())))
+    return Scores(y, numbers if scores.numbers else None, dict(sorted(faults.items())))
+
+
+def numbers_of(prediction: "Prediction") -> list[Numbers] | None:
+    """The numbers that follow the label of each row."""
+    if prediction.score is not None:
+        return [[score] for score in prediction.score]
+    return prediction.proba

@@ -12,7 +12,7 @@ import numpy as np
 from cli.input.layout import value_of
 from model.card import Card, Feature
 from model.errors import InvalidRow
-from model.rows import are_within
+from model.rows import are_held
 
 Array = np.ndarray[Any, Any]
 Texts = Sequence[str]
@@ -45,7 +45,7 @@ def _numbers(feature: Feature, texts: Texts, decimal: str | None, valid: Array) 
         value = memo[texts[n]]
         values[n] = np.nan if isinstance(value, InvalidRow) or value is None else value
         valid[n] &= not isinstance(value, InvalidRow)
-    valid &= are_within(feature, values)
+    valid &= are_held(feature, values)
     return values
 
 

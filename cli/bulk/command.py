@@ -87,7 +87,7 @@ async def _run(
 
 
 def _scorer_for(model: Model) -> Scorer:
-    return LocalScorer(model.settings, model.card)
+    return LocalScorer(model.settings)
 
 
 def _output_of(request: Request, lines: Lines, size: int) -> Output:

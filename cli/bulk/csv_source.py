@@ -18,9 +18,10 @@ from cli.bulk.block import Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
 from cli.bulk.source import Place
-from cli.input.layout import MAX_RECORD_CHARACTERS, SPACES, WHOLE, Layout, split
+from cli.input.layout import Layout, split
 from cli.input.reader import Format, Record, RowsReader
 from model.card import Card, Value
+from model.delimited import MAX_RECORD_CHARACTERS, SPACES, WHOLE
 from model.errors import InvalidRow
 from model.predict import matrix
 

@@ -1,14 +1,14 @@
 """The model in this process, for files of rows."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, Self
 
-from cli.bulk.block import Fault, Probabilities, Scores
+from cli.bulk.block import Fault, Numbers, Scores, numbers_of
 from infra.config import Settings
 from model import artifact
-from model.card import Card
 from model.errors import PredictError
-from model.predict import predict_together, predictor
+from model.predict import Joint, predict_together, predictor
 
 
 class LocalScorer:
@@ -16,10 +16,9 @@ class LocalScorer:
 
     depth = 1  # blocks at the same time
 
-    def __init__(self, settings: Settings, card: Card) -> None:
+    def __init__(self, settings: Settings) -> None:
         loaded = artifact.load(settings.model)
         self._predict = predictor(loaded.model, loaded.card)
-        self._has_proba = card.proba
 
     async def __aenter__(self) -> Self:
         return self
@@ -28,18 +27,22 @@ class LocalScorer:
         return None
 
     async def score(self, X: Any) -> Scores:
-        y: list[Any] = []
-        proba: list[Probabilities | None] = []
-        faults: dict[int, Fault] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of arithmetic; the answer shows its outcome
-            joints = predict_together(self._predict, X, [1] * len(X))
-        for parts, outcome in joints:
-            if isinstance(outcome, PredictError):
-                faults[len(y)] = Fault(outcome.code, str(outcome))
-                y.append(None)
-                proba.append(None)
-            else:
-                y += outcome.y
-                proba += outcome.proba or [None] * parts
-        return Scores(y, proba if self._has_proba else None, faults)
+            return joined(predict_together(self._predict, X, [1] * len(X)))
+
+
+def joined(joints: Iterable[Joint]) -> Scores:
+    """The outcomes of joint predictions of single rows, in their order."""
+    y: list[Any] = []
+    numbers: list[Numbers | None] = []
+    faults: dict[int, Fault] = {}
+    for parts, outcome in joints:
+        if isinstance(outcome, PredictError):
+            faults[len(y)] = Fault(outcome.code, str(outcome))
+            y.append(None)
+            numbers.append(None)
+        else:
+            y += outcome.y
+            numbers += numbers_of(outcome) or [None] * parts
+    return Scores(y, numbers if any(numbers) else None, faults)

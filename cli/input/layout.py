@@ -8,27 +8,20 @@ from typing import NamedTuple
 from cli.input.errors import UnreadableInput, UnreadableLine
 from model import rows
 from model.card import Card, Feature, Value
+from model.delimited import (
+    DECIMAL_COMMA,
+    DELIMITERS,
+    MAX_RECORD_CHARACTERS,
+    MISSING,
+    NAMES,
+    QUOTES,
+    SPACES,
+    THOUSANDS,
+    WHOLE,
+)
 from model.errors import InvalidRow
 
-SPACES = " "  # any number of spaces, and no quotes
-WHOLE = "\x1f"  # one value in each line; no text has this character
-DELIMITERS = ("\t", ";", "|", ",")
-NAMES = {"\t": "tab", SPACES: "space", WHOLE: "none", ";": "';'", "|": "'|'", ",": "','"}
-MAX_RECORD_CHARACTERS = 1_000_000  # as long as a task may be
-QUOTES = "a quoted value does not end before a delimiter or the end of its line"
 MAX_SHOWN = 8  # names in a sentence
-
-# The words that pandas reads as a missing value.
-MISSING = frozenset(
-    [
-        "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-        "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-    ]
-)  # fmt: skip
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+\s*")
-
-csv.field_size_limit(2 * MAX_RECORD_CHARACTERS)
 
 
 class Layout(NamedTuple):

@@ -7,15 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from cli.input.errors import UnreadableLine
+from model.delimited import MAX_MARK_BYTES, encoding_of
 
-# UTF-32 first: its little-endian mark begins with that of UTF-16.
-MARKED = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-MAX_MARK_BYTES = 4
 DAMAGED = "\ufffd"  # what a decoder of UTF-16 puts in place of bytes that it cannot decode
 
 
@@ -24,7 +17,7 @@ class Lines(Iterator[str]):
 
     def __init__(self, stream: "io.BufferedReader[Any]") -> None:
         head = stream.peek(MAX_MARK_BYTES)
-        encoding = next((name for mark, name in MARKED.items() if head.startswith(mark)), None)
+        encoding = encoding_of(head)
         self._marked = encoding is not None
         self.has_mark = self._marked or head.startswith(codecs.BOM_UTF8)
         self._text = io.TextIOWrapper(

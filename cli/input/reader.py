@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cli.input.errors import UnreadableInput, UnreadableLine
-from cli.input.layout import QUOTES, SPACES, Layout, LayoutFinder, split
+from cli.input.layout import Layout, LayoutFinder, split
 from cli.input.lines import Lines
 from model.card import Card, Value
+from model.delimited import QUOTES, SPACES
 from model.errors import InvalidRow
 
 Row = list[Value]

@@ -42,7 +42,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     state: State
     reason: str | None = None  # why it waits, or is slow
-    model: str | None = None  # of a worker, once it is loaded and its digest checked
+    model: str | None = None  # the default of a worker, once it is loaded and its digest checked
+    models: list[str] = []  # all that a worker serves, the default among them
+    unavailable: list[str] = []  # why a worker does not serve other models, a sentence each
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work
     progress_at: float = 0.0
@@ -169,6 +171,20 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
             )
         elif s.pending and now - s.progress_at > STALLED_SECONDS:
             yield f"{s.name}: {s.lag} records wait, no progress for {now - s.progress_at:.0f} s"
+
+
+def warnings(statuses: Iterable[Status]) -> list[str]:
+    """What an operator should know although the workers answer, a sentence each.
+
+    During a rolling restart their models differ for a while.
+    """
+    workers = {s.name: {*(s.models or [s.model])} for s in statuses if s.model}
+    found = []
+    for model in sorted(set().union(*workers.values())):
+        lacking = [name for name, models in workers.items() if model not in models]
+        if lacking:
+            found.append(f"workers serve different models: {', '.join(lacking)} without {model}")
+    return found + sorted({sentence for s in statuses for sentence in s.unavailable})
 
 
 def uncovered(statuses: Sequence[Status], group: str, partitions: int) -> list[int]:

@@ -21,23 +21,34 @@ from threadpoolctl import threadpool_limits
 from infra.process.memory import end_first
 from infra.process.parent import end_with_parent
 from model import artifact
+from model.artifact import Loaded
 from model.errors import ArtifactError
 from streams.codec import input_digest
 from streams.events import Failure
 from streams.processing.decoder import DeadLetter
-from streams.processing.processor import ERRORS, KeyValue, Processed, Processor
+from streams.processing.models import Fault, Models, Served
+from streams.processing.processor import ERRORS, KeyValue, Processed
+from streams.processing.router import Router
 from streams.records import Columns
 
 LENGTH_BYTES = 4
 OOM_SCORE = 1000
 
 
+class Source(Struct, frozen=True):
+    """The file of a model as the parent loaded it, and the model's version there."""
+
+    path: str
+    sha256: str
+    version: str
+
+
 class Job(Struct):
-    """What a child is for. `sha256`: of the model's artifact. `memory`: bytes beside the model."""
+    """What a child is for. The first of the models is the default. `memory`: bytes beside them."""
 
     parent: int
-    model: str
-    sha256: str
+    models: list[Source]
+    faults: list[Fault]
     worker: str
     max_rows: int
     memory: int
@@ -53,14 +64,15 @@ class Order(Struct):
 
 
 class Ready(Struct, tag=True):
-    """The model is loaded."""
+    """The models are loaded."""
 
 
 class Begun(Struct, tag=True):
-    """The record is a task; `digest` is that of its rows."""
+    """The record is a task; `digest` is that of its rows, `model` the id of its model."""
 
     task_id: str
     digest: str
+    model: str
 
 
 class Done(Struct, tag=True):
@@ -124,14 +136,24 @@ def _limit_memory(budget: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _load(job: Job) -> Processor:
+def sources_of(models: Models) -> list[Source]:
+    """The files of the models, the default's first."""
+    return [Source(str(one.path), one.card.sha256, one.version) for one in models]
+
+
+def _load(job: Job) -> Router:
+    served = [Served(_loaded(one), one.version, Path(one.path)) for one in job.models]
+    return Router(Models(served, job.faults), job.worker, job.max_rows)
+
+
+def _loaded(source: Source) -> Loaded:
     try:
-        loaded = artifact.load(Path(job.model))
+        loaded = artifact.load(Path(source.path))
     except ArtifactError as e:
         _end(str(e))
-    if loaded.card.sha256 != job.sha256:
-        _end(f"{job.model} was replaced")
-    return Processor(loaded, job.worker, job.max_rows)
+    if loaded.card.sha256 != source.sha256:
+        _end(f"{source.path} was replaced")
+    return loaded
 
 
 def _end(reason: str) -> NoReturn:
@@ -139,11 +161,12 @@ def _end(reason: str) -> NoReturn:
     raise SystemExit(os.EX_CONFIG)
 
 
-def _process(processor: Processor, order: Order, pipe: Pipe) -> Processed:
+def _process(router: Router, order: Order, pipe: Pipe) -> Processed:
     columns = Columns([order.offset], [order.key], [order.value])
+    processor = router.processor_for(order.value)
     with suppress(*ERRORS):  # `process` meets them again and answers them
         for task in processor.decode(columns).batch.tasks:
-            pipe.send(Begun(task.id, input_digest(task.X)))
+            pipe.send(Begun(task.id, input_digest(task.X), processor.model))
     return processor.process(order.partition, columns)
 
 
@@ -155,8 +178,8 @@ def main() -> None:
     job = _decode_job(pipe.receive())
     end_with_parent(signal.SIGKILL, job.parent)
     threadpool_limits(1)
-    processor = _load(job)
+    router = _load(job)
     _limit_memory(job.memory)
     pipe.send(Ready())
     while True:
-        pipe.send(Done(*_process(processor, _decode_order(pipe.receive()), pipe)))
+        pipe.send(Done(*_process(router, _decode_order(pipe.receive()), pipe)))

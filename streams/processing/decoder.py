@@ -5,14 +5,14 @@ dead letter (it has no id to answer to).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from infra.topics import MAX_VALUE_BYTES
 from model.card import Card
-from model.errors import InvalidRow
+from model.errors import UNKNOWN_MODEL, InvalidRow, NotServed
 from model.rows import check, check_count
 from streams.codec import DECODE_ERRORS, input_digest
 from streams.events import BooleanTask, Failure, TableTask, Task, are_ids, is_id
@@ -61,11 +61,26 @@ class Decoded(NamedTuple):
     dead_letters: list[DeadLetter]
 
 
+class Naming(NamedTuple):
+    """What a task's `model` may be for one of the models, and why it is not served otherwise."""
+
+    names: Collection[str | None]
+    explain: Callable[[str], NotServed]
+
+
+def only_model(card: Card) -> Naming:
+    """The naming of a pipeline with a single model."""
+    error = NotServed(UNKNOWN_MODEL, f"this pipeline serves {card.id}")
+    return Naming({None, card.name, card.id}, lambda _: error)
+
+
 class Decoder:
     """Decodes the tasks of one model, by one call for the whole chunk where all are valid."""
 
-    def __init__(self, card: Card, max_rows: int) -> None:
+    def __init__(self, card: Card, max_rows: int, naming: Naming | None = None) -> None:
         self._card = card
+        names, self._explain_model = naming or only_model(card)
+        self._names = frozenset(names)
         self._max_rows = max_rows
         self._width = len(card.features)
         self._takes_any_number = card.takes_any_number
@@ -94,7 +109,7 @@ class Decoder:
         if (
             [i.encode() for i in ids] != list(columns.keys)
             or not are_ids(ids)
-            or not {task.model for task in tasks} <= {None, self._card.name}
+            or not {task.model for task in tasks} <= self._names
             or not 0 < min(batch.counts) <= max(batch.counts) <= self._max_rows
             or not self._are_valid(batch.rows)
         ):
@@ -148,9 +163,13 @@ class Decoder:
     def _find_mismatch(self, task: AnyTask, key: bytes | None) -> Failure | None:
         if key is not None and key != task.id.encode():
             return Failure("key_mismatch", "the record's key is not the task's id")
-        if task.model not in (None, self._card.name, self._card.id):
-            return Failure("unknown_model", f"this pipeline serves {self._card.id}")
-        return None
+        return self._find_other_model(task.model)
+
+    def _find_other_model(self, model: Any) -> Failure | None:
+        if not isinstance(model, str) or model in self._names:
+            return None
+        error = self._explain_model(model)
+        return Failure(error.code, str(error))
 
     def _find_invalid_row(self, X: Any) -> Failure | None:
         try:
@@ -167,7 +186,11 @@ class Decoder:
         Raises UnreadableTask if it has no id to answer to.
         """
         fields = _read_fields(value)
-        failure = _find_invalid_field(fields) or self._find_invalid_row(fields["X"])
+        failure = (
+            _find_invalid_field(fields)
+            or self._find_other_model(fields.get("model"))
+            or self._find_invalid_row(fields["X"])
+        )
         return InvalidTask(fields["id"], failure or Failure("wrong_type", detail[:200]))
 
 

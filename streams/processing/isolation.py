@@ -27,7 +27,8 @@ from streams.processing.child import (
     frame,
 )
 from streams.processing.decoder import DeadLetter, InvalidTask
-from streams.processing.processor import Processed, Processor
+from streams.processing.processor import Processed
+from streams.processing.router import Router
 
 START_SECONDS = 120.0  # to import scikit-learn and load the model
 END_SECONDS = 5.0
@@ -56,14 +57,14 @@ class SetAside(NamedTuple):
     begun: Begun | None
 
 
-def end_of(aside: SetAside, order: Order, processor: Processor) -> Processed:
+def end_of(aside: SetAside, order: Order, router: Router) -> Processed:
     """The one outcome of a record that was set aside: an error of its task, or a dead letter."""
     if aside.begun is None:
         letter = DeadLetter(order.key, order.value, order.offset, aside.code)
         return Processed([], [], {}, [letter])
     failure = Failure(f"predict_{aside.code}", aside.sentence)
     task = InvalidTask(aside.begun.task_id, failure, aside.begun.digest)
-    return processor.fail(order.partition, order.offset, task)
+    return router.processor_of(aside.begun.model).fail(order.partition, order.offset, task)
 
 
 def default_memory() -> int:
@@ -174,7 +175,7 @@ class Isolation:
             self._killed.remove(child)
 
     async def _end_idle(self) -> None:
-        """Give back the memory of a second model."""
+        """Give back the memory of the models, which are there twice."""
         await asyncio.sleep(self._idle)
         async with self._one_at_a_time:
             await self._kill()

@@ -9,6 +9,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from infra.topics import TASKS, TRACE_HEADER, WORKER_GROUP
 from infra.tracing import Tracing, is_sampled, traceparent
+from streams.codec import decode_result
 from streams.events import Failure
 from streams.processing.decoder import DeadLetter
 from streams.processing.processor import Processed
@@ -40,12 +41,11 @@ def trace_headers(chunk: Chunk, dead_letters: Iterable[DeadLetter]) -> list[list
 class ChunkSpans:
     """Starts the spans of the tasks of one chunk, at `begun` (ns since 1970)."""
 
-    def __init__(self, tracing: Tracing, model: str, partition: int, begun: int) -> None:
+    def __init__(self, tracing: Tracing, partition: int, begun: int) -> None:
         self._tracing = tracing
         self._attributes: dict[str, str | int] = {
             **ATTRIBUTES,
             "messaging.destination.partition.id": str(partition),
-            "petal.model": model,
         }
         self._begun = begun
 
@@ -53,10 +53,11 @@ class ChunkSpans:
         """A span of each task whose trace is kept; it replaces that of the task in `traces`."""
         spans = []
         results = zip(processed.results, processed.offsets, traces, strict=True)
-        for (key, _), offset, trace in results:
+        for (key, value), offset, trace in results:
             if trace and is_sampled(trace[0][1]):
                 parent = trace[0][1]
                 span = self._start(key.decode(), offset, parent)
+                span.set_attribute("petal.model", decode_result(value).model)
                 _set_outcome(span, processed.failures.get(offset))
                 trace[:] = [(TRACE_HEADER, traceparent(span) or parent)]
                 spans.append(span)

@@ -73,7 +73,8 @@ class Duplicate(NamedTuple):
 
 def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     result, kept = decode_result(value), decode_result(repeat.kept.encode())
-    same = (result.y, result.proba, result.error) == (kept.y, kept.proba, kept.error)
+    answer, first = ((r.y, r.proba, r.score, r.error) for r in (result, kept))
+    same = answer == first
     conflict = "id_conflict" if result.input != kept.input else None
     return Duplicate(repeat.position, repeat.task_id, same, conflict)
 

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from infra.process.status import Lag, Status, StatusFile, faults, read_all, uncovered
+from infra.process.status import (
+    Lag,
+    Status,
+    StatusFile,
+    faults,
+    read_all,
+    uncovered,
+    warnings,
+)
 from tests.processes import ROOT, Pipeline, clean_environ, wait_until
 
 NOW = 1_000_000.0
@@ -53,6 +61,21 @@ def test_work_that_moves_or_a_standby_is_no_fault() -> None:
     idle = worker(2, progress_at=NOW - 900)
     standby = worker(3, state="standby", model=None)
     assert faults([moving, idle, standby], "petal-worker", NOW) == []
+
+
+def test_workers_that_lack_a_model_of_others_are_named_and_are_no_fault() -> None:
+    both = worker(1, models=["iris@1", "rent@7"])
+    older = worker(2)  # an earlier version, whose status has one model only
+    assert faults([both, older], "petal-worker", NOW) == []
+    assert warnings([both, older, worker(3, group="petal-sink", model=None)]) == [
+        "workers serve different models: petal-worker h-2 without rent@7"
+    ]
+    assert warnings([both, worker(2, models=["rent@7", "iris@1"])]) == []
+
+
+def test_a_model_that_cannot_be_loaded_is_a_warning() -> None:
+    broken = [worker(n, models=["iris@1"], unavailable=["rent: no card"]) for n in (1, 2)]
+    assert warnings(broken) == ["rent: no card"]
 
 
 def test_unassigned_partitions_are_found() -> None:

@@ -123,48 +123,48 @@ def report(
     """
     peers = [name for name in many if name != OURS]
     figures: dict[str, Any] = {
-        f"ratio_{name}": ratio(_values(many[OURS], "rate"), _values(many[name], "rate"))
+        f"ratio_{name}": ratio(values(many[OURS], "rate"), values(many[name], "rate"))
         for name in peers
     }
     if CEILING in many:
-        figures["p99_over_ceiling"] = ratio(
-            _values(many[OURS], "p99"), _values(many[CEILING], "p99")
-        )
+        figures["p99_over_ceiling"] = ratio(values(many[OURS], "p99"), values(many[CEILING], "p99"))
         figures["p50_over_ceiling_c1"] = ratio(
-            _values(one[OURS], "p50"), _values(one[CEILING], "p50")
+            values(one[OURS], "p50"), values(one[CEILING], "p50")
         )
     for name in peers:
         if name != CEILING:
             key = f"ratio_{name}_forest"
-            theirs = _values(forest.get(name, ()), "rate")
-            figures[key] = ratio(_values(forest[OURS], "rate"), theirs)
+            theirs = values(forest.get(name, ()), "rate")
+            figures[key] = ratio(values(forest[OURS], "rate"), theirs)
     if left_out:
         figures["left_out"] = dict(left_out)
-    return {**figures, "c32": _medians(many), "c1": _medians(one), "forest": _medians(forest)}
+    return {**figures, "c32": medians(many), "c1": medians(one), "forest": medians(forest)}
 
 
-def _values(loads: Sequence[LoadResult], field: str) -> list[float]:
+def values(loads: Sequence[LoadResult], field: str) -> list[float]:
+    """One field of each load."""
     return [float(getattr(load, field)) for load in loads]
 
 
-def _medians(loads: Loads) -> dict[str, dict[str, float] | None]:
+def medians(loads: Loads) -> dict[str, dict[str, float] | None]:
+    """The medians of each server's loads; null for one that has none."""
     return {name: _median(done) if done else None for name, done in loads.items()}
 
 
 def _median(done: Sequence[LoadResult]) -> dict[str, float]:
     late = sum(load.late for load in done)
     return {
-        "requests_per_second": round(median(_values(done, "rate"))),
-        "p50_ms": round(median(_values(done, "p50")), 3),
-        "p99_ms": round(median(_values(done, "p99")), 3),
+        "requests_per_second": round(median(values(done, "rate"))),
+        "p50_ms": round(median(values(done, "p50")), 3),
+        "p99_ms": round(median(values(done, "p99")), 3),
         **({f"over_{LATE_SECONDS}_s": late} if late else {}),
     }
 
 
-def save_forest(path: Path) -> None:
-    """Save a model that takes milliseconds for a row, with the name and the features of iris."""
+def save_forest(path: Path, trees: int = 100) -> None:
+    """Save a forest with the name and the features of iris."""
     X, y, features = load()
-    model = RandomForestClassifier(100, random_state=0).fit(X, y)
+    model = RandomForestClassifier(trees, random_state=0).fit(X, y)
     artifacts.save(model, make_card("iris", model, features), path)
 
 

@@ -95,7 +95,7 @@ def many_rows(count: int) -> str:
 
 def answers(loaded: Loaded, rows: list[list[float]]) -> list[tuple[str, list[float]]]:
     """What the model answers in this process."""
-    y, proba = predict(loaded.model, matrix(rows, numeric=True))
+    y, proba, _ = predict(loaded.model, matrix(rows, numeric=True))
     assert proba is not None
     return list(zip(y, proba, strict=True))
 
@@ -386,7 +386,7 @@ def run_until(model: Model, file: Path, output: Path, blocks: int) -> None:
         added = names_for(model.card, source.columns)
         begun = state.State(job=job, added=added, place=Place(), size=0)
         lines = LinesOutput(output, CsvLines(source, added), 0)
-        scorer = LocalScorer(model.settings, model.card)
+        scorer = LocalScorer(model.settings)
         running = Run(source, scorer, lines, begun, output)
         with lines, pytest.raises(Cut), progress(0, None) as bar:
             asyncio.run(running.write_all(chain([first], found), bar))

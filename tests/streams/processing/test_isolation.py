@@ -17,10 +17,12 @@ from model.artifact import Loaded
 from model.train import describe, make_card
 from streams.codec import decode_result, input_digest
 from streams.events import Failure, Position, new_id
-from streams.processing.child import Begun, Job, Order
+from streams.processing.child import Begun, Job, Order, Source
 from streams.processing.decoder import DeadLetter
 from streams.processing.isolation import Isolation, IsolationFailed, SetAside, end_of
+from streams.processing.models import Models, Served
 from streams.processing.processor import Processed, Processor
+from streams.processing.router import Router
 from streams.records import Columns
 from tests.estimators import ENDLESS, FATAL, Killer
 
@@ -36,9 +38,11 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Loaded]:
     return path, Loaded(model, card)
 
 
-def order(row: list[float] | None, offset: int = 7, task_id: str | None = None) -> Order:
+def order(
+    row: list[float] | None, offset: int = 7, task_id: str | None = None, **fields: Any
+) -> Order:
     key = (task_id or new_id()).encode()
-    task = {"v": 1, "id": key.decode(), "X": [row], "at": 1.0}
+    task = {"v": 1, "id": key.decode(), "X": [row], "at": 1.0, **fields}
     return Order(2, offset, key, b"{" if row is None else json.dumps(task).encode())
 
 
@@ -49,7 +53,8 @@ def with_isolation(
 
     async def run() -> Any:
         sha256 = job.get("sha256", loaded.card.sha256)
-        isolation = Isolation(Job(os.getpid(), str(path), sha256, "host-1", 10, MEMORY), 2.0)
+        sources = [Source(str(path), sha256, loaded.card.sha256[:12]), *job.get("others", ())]
+        isolation = Isolation(Job(os.getpid(), sources, [], "host-1", 10, MEMORY), 2.0)
         try:
             return await work(isolation)
         finally:
@@ -91,7 +96,8 @@ def test_a_record_that_ends_or_blocks_the_child_is_set_aside_and_the_next_one_is
         return [await isolation.process(o, lambda: ticks.append(time.monotonic())) for o in orders]
 
     segfault, endless, memory, good = with_isolation(killer, work)
-    begun = [Begun(task_id, input_digest([[ENDLESS, float(n)]])) for n in range(len(FATAL))]
+    digests = [input_digest([[ENDLESS, float(n)]]) for n in range(len(FATAL))]
+    begun = [Begun(task_id, digest, killer[1].card.id) for digest in digests]
     assert segfault == SetAside("crashed", "the process that tried it ended with SIGSEGV", begun[0])
     assert endless == SetAside("timeout", "no answer within 2 s", begun[1])
     [(_, failed)] = memory.results
@@ -105,7 +111,8 @@ def test_a_child_that_is_not_needed_any_more_ends(killer: tuple[Path, Loaded]) -
     path, loaded = killer
 
     async def run() -> None:
-        job = Job(os.getpid(), str(path), loaded.card.sha256, "host-1", 10, MEMORY)
+        source = Source(str(path), loaded.card.sha256, loaded.card.sha256[:12])
+        job = Job(os.getpid(), [source], [], "host-1", 10, MEMORY)
         isolation = Isolation(job, 2.0, idle=0.1)
         for _ in range(2):
             await isolation.process(order([1.0, 2.0]))
@@ -125,15 +132,41 @@ def test_a_child_that_does_not_start_is_no_records_fault(killer: tuple[Path, Loa
     with_isolation(killer, work, sha256="0" * 64)
 
 
+def test_the_child_knows_all_models_of_the_worker(
+    killer: tuple[Path, Loaded], loaded: Loaded, artifact: Path
+) -> None:
+    row = [5.1, 3.5, 1.4, 0.2]
+    iris = Source(str(artifact), loaded.card.sha256, loaded.card.sha256[:12])
+
+    async def work(isolation: Isolation) -> list[Processed | SetAside]:
+        deadly = order([ENDLESS, 0.0], model="killer")
+        return [await isolation.process(one) for one in (order(row, model="iris"), deadly)]
+
+    answered, aside = with_isolation(killer, work, others=[iris])
+    [(_, value)] = answered.results
+    result = decode_result(value)
+    assert (result.y, result.model) == (["setosa"], loaded.card.id)
+    assert aside.begun.model == killer[1].card.id
+    router = Router(Models([served(artifact, loaded), served(*killer)]), "host-1", 10)
+    [(_, failed)] = end_of(aside, order([ENDLESS, 0.0]), router).results
+    assert decode_result(failed).model == killer[1].card.id
+
+
+def served(path: Path, loaded: Loaded) -> Served:
+    return Served(loaded, loaded.card.sha256[:12], path)
+
+
 def test_what_was_set_aside_has_one_end(killer: tuple[Path, Loaded]) -> None:
-    processor = Processor(killer[1], "host-1", 10)
+    path, loaded = killer
+    router = Router(Models([served(path, loaded)]), "host-1", 10)
     task_id = new_id()
     one = order([ENDLESS, 0.0], task_id=task_id)
-    answered = end_of(SetAside("crashed", "it ended", Begun(task_id, "0" * 16)), one, processor)
+    begun = Begun(task_id, "0" * 16, loaded.card.id)
+    answered = end_of(SetAside("crashed", "it ended", begun), one, router)
     [(key, value)] = answered.results
     result = decode_result(value)
     assert (key.decode(), result.error) == (task_id, Failure("predict_crashed", "it ended"))
     assert (result.input, result.task) == ("0" * 16, Position(2, 7))
     assert answered.dead_letters == []
-    unread = end_of(SetAside("timeout", "no answer", None), one, processor)
+    unread = end_of(SetAside("timeout", "no answer", None), one, router)
     assert unread == Processed([], [], {}, [DeadLetter(one.key, one.value, 7, "timeout")])

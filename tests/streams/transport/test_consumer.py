@@ -113,6 +113,10 @@ class Nothing:
     reason: str | None = None
     model: str | None = None
 
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.unavailable: list[str] = []
+
     async def open(self, _cluster: str) -> None:
         return None
 
