@@ -3,7 +3,7 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
-from cli.bulk.errors import InputUnusable, OtherModel, OutputUnusable, UnknownFormat
+from cli.bulk.errors import InputUnusable, NoAnswer, OtherModel, OutputUnusable, UnknownFormat
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
@@ -60,6 +60,7 @@ CODES: dict[type[Exception], int] = {
     InputUnusable: os.EX_NOINPUT,
     OutputUnusable: os.EX_CANTCREAT,
     OtherModel: os.EX_CONFIG,
+    NoAnswer: os.EX_TEMPFAIL,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import click
 
+from cli.backends import LOCAL, QUEUE, RestBackend
 from cli.bulk import files
 from cli.bulk import state as states
 from cli.bulk.added import names_for
@@ -23,6 +24,8 @@ from cli.bulk.files import STANDARD, Request
 from cli.bulk.local import LocalScorer
 from cli.bulk.output import Lines, LinesOutput, Output, StandardOutput
 from cli.bulk.progress import Summary, progress
+from cli.bulk.queue import QueueAsker
+from cli.bulk.remote import RemoteScorer
 from cli.bulk.run import Run
 from cli.bulk.scorer import Scorer
 from cli.bulk.source import Place, Source
@@ -87,7 +90,11 @@ async def _run(
 
 
 def _scorer_for(model: Model) -> Scorer:
-    return LocalScorer(model.settings)
+    via, settings, card, timeout = model
+    if via == LOCAL:
+        return LocalScorer(settings)
+    asker = QueueAsker(settings) if via == QUEUE else RestBackend(settings, card)
+    return RemoteScorer(asker, card, timeout)
 
 
 def _output_of(request: Request, lines: Lines, size: int) -> Output:

@@ -15,3 +15,7 @@ class OutputUnusable(Exception):
 
 class OtherModel(Exception):
     """A worker or service answered with another model than this command's."""
+
+
+class NoAnswer(Exception):
+    """No worker answered in time."""
