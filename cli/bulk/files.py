@@ -1,5 +1,6 @@
 """The files of a run: which format each has, and whether they can be used."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ def format_of(path: str) -> str | None:
             else f"{path} has no ending that tells its format: {KNOWN}"
         )
     return ENDINGS[ending]
+
+
+def check_parquet() -> None:
+    """Raise UnknownFormat where the library for Parquet is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UnknownFormat("Parquet needs pyarrow: pip install 'petalstream[parquet]'")
 
 
 def open_input(path: str) -> BinaryIO:

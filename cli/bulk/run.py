@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from cli.bulk import state as states
 from cli.bulk.block import Block, Scores, spread
-from cli.bulk.output import Output
 from cli.bulk.progress import Progress
-from cli.bulk.scorer import Scorer
-from cli.bulk.source import Place, Source
+from cli.bulk.reading.source import Place, Source
+from cli.bulk.scoring.scorer import Scorer
 from cli.bulk.state import State
+from cli.bulk.writing.output import Output
 
 MAX_SIZE = 500_000  # bytes of a block
 GROWTH = 5

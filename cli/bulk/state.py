@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Struct
 from xxhash import xxh3_64_hexdigest
 
-from cli.bulk.added import Added
 from cli.bulk.errors import OutputUnusable
-from cli.bulk.source import Place
+from cli.bulk.reading.source import Place
+from cli.bulk.writing.added import Added
 
 ENDING = ".petal"
 HEAD_BYTES = 65_536

@@ -17,24 +17,24 @@ from typing import Any
 
 import msgspec
 import pexpect  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
 
 from cli.bulk import state
-from cli.bulk.added import names_for
 from cli.bulk.block import Block
 from cli.bulk.command import Model, job_of, predict_file
-from cli.bulk.csv_source import CsvSource
-from cli.bulk.csv_writer import CsvLines
 from cli.bulk.errors import InputUnusable, OutputUnusable, UnknownFormat
 from cli.bulk.files import Request
-from cli.bulk.local import LocalScorer
-from cli.bulk.output import LinesOutput
 from cli.bulk.progress import Summary, progress
+from cli.bulk.reading.csv_source import CsvSource
+from cli.bulk.reading.source import Place
 from cli.bulk.run import Run
-from cli.bulk.source import Place
+from cli.bulk.scoring.local import LocalScorer
+from cli.bulk.writing.added import names_for
+from cli.bulk.writing.csv_lines import CsvLines
+from cli.bulk.writing.output import LinesOutput
 from cli.input.errors import UnreadableInput
 from cli.input.reader import Format
-from infra import config
 from model.artifact import Loaded
 from model.predict import matrix, predict
 from tests.processes import ROOT, Pipeline, Process, clean_environ, wait_until
@@ -55,12 +55,6 @@ DIRTY = (
     "006,1e308,1e308,1e308,1e308,\r\n"
     "007,0.2,+3.5,1.4e0,5.1,last\r\n"
 )
-
-
-@pytest.fixture
-def model(artifact: Path, loaded: Loaded) -> Model:
-    settings = config.load({"PETAL_MODEL": str(artifact)})
-    return Model("local", settings, loaded.card, 30.0)
 
 
 def run(
@@ -310,6 +304,27 @@ class TestResume:
             assert output.read_bytes() == expected
             assert (summary.rows, summary.bad) == (20_000, {"wrong_type": 207})
             assert 0 < summary.rows_here < 20_000
+
+    @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+    def test_other_formats_are_completed_too(
+        self, shell: Pipeline, model: Model, tmp_path: Path, ending: str
+    ) -> None:
+        file, output = written(tmp_path, many_rows(60_000)), tmp_path / f"out{ending}"
+        rows = tmp_path / f"rows{ending}"
+        run(model, file, rows)
+        whole = tmp_path / f"whole{ending}"
+        run(model, rows, whole)
+        command = ("petal", "predict", "--file", str(rows), "--output", str(output))
+        process = shell.start(*command)
+        await_block(process, state.path_of(output))
+        await_block(process, state.path_of(output))
+        process.kill()
+        run(model, rows, output, resume=True)
+        if ending == ".jsonl":
+            assert output.read_bytes() == whole.read_bytes()
+        else:
+            assert pq.read_table(output).equals(pq.read_table(whole))
+        assert len(list(tmp_path.glob("out*"))) == 1
 
     def test_a_changed_input_model_or_option_is_refused(self, model: Model, tmp_path: Path) -> None:
         file, output = written(tmp_path, many_rows(3000)), tmp_path / "out.csv"

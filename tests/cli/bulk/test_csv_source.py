@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.bulk.csv_source import CsvSource
 from cli.bulk.errors import InputUnusable
-from cli.bulk.source import Place
+from cli.bulk.reading.csv_source import CsvSource
+from cli.bulk.reading.source import Place
 from cli.input.errors import UnreadableInput
 from cli.input.reader import Format, RowsReader
 from model.card import Card, Feature

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from cli.backends import Predicted, RequestRefused, ServiceBusy, ServiceUnavailable
-from cli.bulk import remote, state
+from cli.bulk import state
 from cli.bulk.block import Fault
 from cli.bulk.errors import OtherModel
-from cli.bulk.remote import RemoteScorer, Rows
+from cli.bulk.scoring import remote
+from cli.bulk.scoring.remote import RemoteScorer, Rows
 from infra import config
 from model.artifact import Loaded
 from model.card import Card, Feature

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cli.bulk import columns
 from cli.bulk.block import Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.source import Place
+from cli.bulk.reading import columns
+from cli.bulk.reading.source import Place
 from cli.input.layout import Layout, split
 from cli.input.reader import Format, Record, RowsReader
 from model.card import Card, Value
@@ -232,8 +232,16 @@ class CsvSource:
         return passed
 
     def table(self, passed: Sequence[str]) -> list[list[Any]]:
-        reader = csv.reader(passed, delimiter=self.dialect.delimiter, strict=False)
-        return [list(column) for column in zip(*reader, strict=True)]
+        layout = self._reader.layout
+        reader = csv.reader(
+            (text.encode("utf-8", "backslashreplace").decode() for text in passed),
+            delimiter=self.dialect.delimiter,
+        )
+        found: list[list[Any]] = [list(column) for column in zip(*reader, strict=True)]
+        places = range(len(found)) if layout is None else layout.columns
+        for feature, n in zip(self._card.features, places, strict=True):
+            found[n] = columns.values(feature, found[n], self.dialect.decimal)
+        return found
 
 
 def _merged(

@@ -25,7 +25,7 @@ class QueueAsker:
         await self._client.stop()
 
     async def predict(self, rows: Sequence[Sequence[Value]], timeout: float) -> Predicted:
-        """As `cli.bulk.remote.Asker`; raises NoAnswer if no worker answers in time."""
+        """As `cli.bulk.scoring.remote.Asker`; raises NoAnswer if no worker answers in time."""
         try:
             result = await self._client.ask(rows, timeout)
         except TaskTooLarge as e:

@@ -1,7 +1,7 @@
 """The columns that a model's answers add to a file of rows, as CSV and as JSON."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,17 @@ class Added(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         return (self.label, *self.numbers, self.line, self.code, self.error)
+
+    def columns(self, block: Block, scores: Scores) -> list[list[Any]]:
+        """The values of the added columns; None where a record has none."""
+        numbers = scores.numbers or [None] * len(scores.y)
+        blank = [None] * len(self.numbers)
+        by_class = [list(column) for column in zip(*(n or blank for n in numbers), strict=True)]
+        faults = [scores.faults.get(n) for n in range(len(scores.y))]
+        lines = [block.numbers[n] if fault else None for n, fault in enumerate(faults)]
+        codes = [fault.code if fault else None for fault in faults]
+        sentences = [fault.sentence if fault else None for fault in faults]
+        return [scores.y, *by_class, lines, codes, sentences]
 
 
 def names_for(card: Card, taken: Sequence[str]) -> Added:

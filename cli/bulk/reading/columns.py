@@ -88,6 +88,14 @@ def _values(feature: Feature, texts: Texts, decimal: str | None, valid: Array) -
     return [np.nan if value is None else value for value in values] if None in values else values
 
 
+def values(feature: Feature, texts: Texts, decimal: str | None) -> list[Any]:
+    """The value of each text, None for a missing one; a text that is no value stays a text."""
+    memo = _Memo(feature, decimal)
+    found = [memo[text] for text in texts]
+    pairs = zip(found, texts, strict=True)
+    return [(text or None) if isinstance(v, InvalidRow) else v for v, text in pairs]
+
+
 class _Memo(dict[str, Any]):
     """The value of each text of a column, or its error; mostly a few texts repeat."""
 

@@ -1,8 +1,8 @@
 """Records with their answers as lines of CSV."""
 
-from cli.bulk.added import Added, csv_tails
 from cli.bulk.block import Block, Scores
-from cli.bulk.source import Source
+from cli.bulk.reading.source import Source
+from cli.bulk.writing.added import Added, csv_tails
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -11,7 +11,7 @@ import msgspec
 from cli.backends import Predicted, RequestRefused, ServiceBusy, ServiceUnavailable
 from cli.bulk.block import Fault, Numbers, Scores, numbers_of
 from cli.bulk.errors import OtherModel
-from cli.bulk.window import Window
+from cli.bulk.scoring.window import Window
 from model.card import Card, Value
 from model.predict import Prediction
 
@@ -97,7 +97,8 @@ class RemoteScorer:
             half = len(rows) // 2
             return _joined([await self._ask(rows[:half]), await self._ask(rows[half:])])
         self._check_model(model)
-        return Scores(y, [*(numbers_of(Prediction(y, proba, score)) or [None] * len(y))], {})
+        numbers = numbers_of(Prediction(y, proba, score))
+        return Scores(y, None if numbers is None else [*numbers], {})
 
     async def _persist(self, rows: Rows) -> Predicted:
         """The answers, also if the service is busy or away for a while."""
