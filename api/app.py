@@ -35,7 +35,6 @@ from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
 from infra.tracing import Tracing
 from model.artifact import Loaded
-from model.card import Card
 
 Application = MiddlewareStack | TracingMiddleware | CORSMiddleware
 
@@ -85,13 +84,9 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
     feed = Feed(settings.database)
-
-    def card() -> Card:
-        return repository.default.card
-
-    tasks = Tasks(card, connection, feed, settings)
+    tasks = Tasks(repository, connection, feed, settings)
     routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
-    routes += Documents(routes, settings, card).routes()
+    routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:

@@ -38,7 +38,8 @@ MAX_ECHO = 100  # characters of a request that an error repeats
 class RequestError(Exception):
     """A request that fails. `str()` is a sentence for the client; `code` is stable.
 
-    Only an error about rows has a code: that of InvalidRow or PredictError of `model.errors`.
+    Only an error about rows, or about the model of a task, has a code: that of InvalidRow,
+    PredictError or NotServed of `model.errors`.
     """
 
     status: int
@@ -229,8 +230,8 @@ class Stopping(Unavailable):
 class ErrorBody(Struct, omit_defaults=True):
     """The body of an error.
 
-    `code` is stable and names the fault of a row. `id` is there if the task may be accepted:
-    retry with this id.
+    `code` is stable and names the fault of a row, or of the model that a task names. `id` is there
+    if the task may be accepted: retry with this id.
     """
 
     error: str

@@ -22,13 +22,15 @@ class Content(Struct, frozen=True):
     """A body: by media type its type, or a tuple of alternative types.
 
     `headers` are those of the response, with their descriptions. A request may omit a body that
-    is `optional`. `examples` make an example for the model with a card, by media type.
+    is `optional`. `examples` make an example for the default model, by media type, and `naming`
+    those for other models, where the body names the model.
     """
 
     types: Mapping[str, Any]
     headers: Mapping[str, str] = {}
     optional: bool = False
     examples: Mapping[str, Callable[[Card], Any]] = {}
+    naming: Mapping[str, Callable[[Card], Any]] = {}
 
 
 class Operation(Struct, frozen=True):

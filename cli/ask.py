@@ -16,7 +16,13 @@ from cli import backends, exit_codes, output
 from cli.backends import LOCAL, QUEUE, REST, TOPIC, Backend
 from cli.input.prompts import prompted
 from cli.input.reader import Format, Row, RowsReader
-from cli.options import decimal_option, delimiter_option, json_option, timeout_option
+from cli.options import (
+    decimal_option,
+    delimiter_option,
+    json_option,
+    model_option,
+    timeout_option,
+)
 from cli.output import Answer
 from infra import config
 from model.card import Card
@@ -31,12 +37,18 @@ from model.card import Card
     help="Send rows to the model in this process, the REST service, the topic (publish only), or "
     "the task queue.",
 )
+@model_option
 @delimiter_option
 @decimal_option
 @timeout_option
 @json_option
 def ask(
-    via: str, delimiter: str | None, decimal: str | None, timeout: float, as_json: bool
+    via: str,
+    model: str | None,
+    delimiter: str | None,
+    decimal: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Ask for the value of each feature, print the label, and repeat.
 
@@ -52,14 +64,17 @@ def ask(
     late.
     """
     try:
-        code = asyncio.run(_loop(via, Format(delimiter, decimal), timeout, as_json))
+        chosen = backends.choose(via, config.load(), model)
+        code = asyncio.run(_loop(chosen, via, Format(delimiter, decimal), timeout, as_json))
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
     raise click.exceptions.Exit(code)
 
 
-async def _loop(via: str, given: Format, timeout: float, as_json: bool) -> int:
-    backend, card = backends.choose(via, config.load())
+async def _loop(
+    chosen: tuple[Backend, Card], via: str, given: Format, timeout: float, as_json: bool
+) -> int:
+    backend, card = chosen
     interactive = sys.stdin.isatty()
     first_failure = os.EX_OK
     if not interactive:

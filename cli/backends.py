@@ -10,9 +10,9 @@ from urllib.parse import quote
 import msgspec
 
 from cli import output
+from cli.input.model import Chosen, choose_model
 from cli.output import Answer
 from infra.config import Settings
-from model import card as cards
 from model.card import Card, Label, Value
 
 LOCAL, REST, TOPIC, QUEUE = "local", "rest", "topic", "queue"
@@ -51,9 +51,10 @@ class Predicted(NamedTuple):
 class _Backend:
     """What all have in common; by default there is nothing to open or to close."""
 
-    def __init__(self, settings: Settings, card: Card) -> None:
+    def __init__(self, settings: Settings, chosen: Chosen) -> None:
         self._settings = settings
-        self._card = card
+        self._card = chosen.card
+        self._chosen = chosen
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,15 +71,17 @@ class LocalBackend(_Backend):
 
     async def __aenter__(self) -> Self:
         from model import artifact
+        from model.predict import predictor
 
-        self._loaded = artifact.load(self._settings.model)
+        model, self._loaded_card = artifact.load(self._chosen.path)
+        self._predict = predictor(model, self._loaded_card)
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        from model.predict import matrix, predictor
+        from model.predict import matrix
 
-        model, card = self._loaded
-        y, proba, score = predictor(model, card)(matrix([row], card.numeric))
+        card = self._loaded_card
+        y, proba, score = self._predict(matrix([row], card.numeric))
         return output.from_prediction(y, proba, card.classes, card.id, score=score)
 
 
@@ -126,8 +129,7 @@ class RestBackend(_Backend):
         """The answers to valid rows; raises RequestRefused, ServiceBusy or ServiceUnavailable."""
         import aiohttp
 
-        name = quote(self._card.name, safe="")
-        url = f"{self._settings.api_url.rstrip('/')}/v2/models/{name}/infer"
+        url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._place()}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
         body = msgspec.json.encode(self._request(rows))
         headers = {"Content-Type": "application/json"}
@@ -139,8 +141,12 @@ class RestBackend(_Backend):
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
             raise ServiceUnavailable(
-                f"no service at {self._settings.api_url}; start it: make up, or python -m api"
+                f"no service at {self._settings.api_url}; start it: petal up, or petal api"
             ) from e
+
+    def _place(self) -> str:
+        name, version = quote(self._card.name, safe=""), self._chosen.version
+        return name if version is None else f"{name}/versions/{quote(version, safe='')}"
 
     def _request(self, rows: Sequence[Sequence[Value]]) -> dict[str, Any]:
         features = self._card.features
@@ -244,7 +250,7 @@ class QueueBackend(_Backend):
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:
         with self._sending() as task_id:
-            result = await self._client.ask([row], timeout, task_id)
+            result = await self._client.ask([row], timeout, task_id, self._chosen.reference)
         if result.error is not None:
             raise RequestRefused(result.error.message, result.error.code)
         return output.from_document(msgspec.to_builtins(result), self._card.classes)
@@ -255,7 +261,7 @@ class TopicBackend(QueueBackend):
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
         with self._sending() as task_id:
-            sent = await self._client.submit([row], task_id)
+            sent = await self._client.submit([row], task_id, self._chosen.reference)
         return Answer(sent.id, None, sent._asdict())
 
 
@@ -268,10 +274,13 @@ BACKENDS: dict[str, type[Backend]] = {
 }
 
 
-def choose(name: str, settings: Settings) -> tuple[Backend, Card]:
-    """A backend, to be used as an async context manager, and the card of its model."""
-    card = cards.read(settings.model)
-    return BACKENDS[name](settings, card), card
+def choose(name: str, settings: Settings, model: str | None = None) -> tuple[Backend, Card]:
+    """A backend, to be used as an async context manager, and the card of its model.
+
+    `model` is the option of that name. Raises NotServed, CardError or ArtifactError.
+    """
+    chosen = choose_model(settings, model)
+    return BACKENDS[name](settings, chosen), chosen.card
 
 
 def ask_all(

@@ -4,6 +4,7 @@ import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
 from cli.bulk.errors import InputUnusable, NoAnswer, OtherModel, OutputUnusable, UnknownFormat
+from cli.demo.errors import CheckFailed, ProcessFailed
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
@@ -12,9 +13,13 @@ from model.errors import (
     ArtifactError,
     CardError,
     InvalidRow,
+    NotServed,
     PredictError,
+    SourceError,
+    SourceNotFound,
     TableError,
     TableNotFound,
+    Untrusted,
 )
 from streams.errors import (
     IdConflict,
@@ -29,16 +34,21 @@ from streams.errors import (
 )
 
 NOT_FOUND = 1  # as grep
+FAILED = 1  # as pytest
 USAGE = 2  # as click
 INTERRUPTED = 130  # as a shell after Ctrl-C
 
 CODES: dict[type[Exception], int] = {
     InvalidRow: USAGE,
+    NotServed: USAGE,
     CardError: os.EX_CONFIG,
     ArtifactError: os.EX_CONFIG,
     PredictError: os.EX_DATAERR,
     TableError: os.EX_DATAERR,
     TableNotFound: os.EX_NOINPUT,
+    SourceError: os.EX_DATAERR,
+    SourceNotFound: os.EX_NOINPUT,
+    Untrusted: os.EX_NOPERM,
     ConfigError: os.EX_CONFIG,
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,
@@ -54,6 +64,8 @@ CODES: dict[type[Exception], int] = {
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,
     ResultNotFound: NOT_FOUND,
+    CheckFailed: FAILED,
+    ProcessFailed: FAILED,
     UnreadableLine: os.EX_DATAERR,
     UnreadableInput: os.EX_DATAERR,
     UnknownFormat: USAGE,
@@ -74,6 +86,6 @@ def sentence(error: Exception) -> str:
     text = str(error)
     if isinstance(error, ResultTimeout):
         text = f"{error}; to wait longer: petal wait {error.task_id}"
-    if isinstance(error, InvalidRow | PredictError | RequestRefused):
+    if isinstance(error, InvalidRow | NotServed | PredictError | RequestRefused):
         text = f"{error} ({error.code})"
     return plain(text)

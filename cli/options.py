@@ -18,6 +18,12 @@ class Delimiter(click.ParamType):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+model_option = click.option(
+    "--model",
+    metavar="NAME[@VERSION]|PATH",
+    help="A model of PETAL_MODELS by name, with or without a version, or a .joblib file; by "
+    "default PETAL_MODEL.",
+)
 timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

@@ -4,19 +4,27 @@ import os
 from typing import Any, NamedTuple
 
 import click
+from typing_extensions import override
 
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
 from cli.input import named
+from cli.input.example import MODEL, WithExample
+from cli.input.model import choose_model
 from cli.input.reader import Format
-from cli.options import decimal_option, delimiter_option, json_option, timeout_option
+from cli.options import (
+    decimal_option,
+    delimiter_option,
+    json_option,
+    model_option,
+    timeout_option,
+)
 from cli.output import Answer
 from infra import config
 from infra.errors import ConfigError
 from infra.process.gc import relax_garbage_collector
-from model import card as cards
 from model.card import Card, Value
-from model.errors import CardError, InvalidRow
+from model.errors import ArtifactError, CardError, InvalidRow, NotServed
 from model.rows import parse, place_of
 
 STANDARD = "-"  # standard input or output, as a path
@@ -34,17 +42,25 @@ class Options(NamedTuple):
     delimiter: str | None
     decimal: str | None
     via: str
+    model: str | None
     timeout: float
     as_json: bool
 
 
-class FeatureCommand(click.Command):
+class FeatureCommand(WithExample):
     """Lists the features of the model in its help."""
 
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the model for the help, which click prints before it reads other options."""
+        ctx.meta[MODEL] = self.make_parser(ctx).parse_args([*args])[0].get(MODEL)
+        return super().parse_args(ctx, args)
+
+    @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         try:
-            card = cards.read(config.load().model)
-        except (CardError, ConfigError):
+            card = choose_model(config.load(), ctx.meta.get(MODEL)).card
+        except (ArtifactError, CardError, ConfigError, NotServed):
             pass  # the help must work before the first `petal train`
         else:
             with formatter.section(f"Values, the features of {card.id} in order"):
@@ -56,7 +72,6 @@ class FeatureCommand(click.Command):
     cls=FeatureCommand,
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
-    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
 )
 @click.argument("values", nargs=-1, type=click.UNPROCESSED)
 @click.option(
@@ -90,6 +105,7 @@ class FeatureCommand(click.Command):
     show_default=True,
     help="Send the row to the model in this process, the REST service, or the task queue.",
 )
+@model_option
 @timeout_option
 @json_option
 def predict(**options: Any) -> None:
@@ -119,7 +135,7 @@ def predict(**options: Any) -> None:
 
 
 def _predict_rows(given: Options) -> None:
-    backend, card = backends.choose(given.via, config.load())
+    backend, card = backends.choose(given.via, config.load(), given.model)
     rows = _named(card, given.row) if given.row else [parse(card, given.values)]
 
     def show(answer: Answer) -> None:
@@ -145,7 +161,7 @@ def _predict_file(given: Options, file: str) -> int:
 
     relax_garbage_collector()
     settings = config.load()
-    model = Model(given.via, settings, cards.read(settings.model), given.timeout)
+    model = Model(given.via, settings, choose_model(settings, given.model), given.timeout)
     request = Request(file, given.target, given.resume, given.overwrite)
     summary = predict_file(request, Format(given.delimiter, given.decimal), model)
     is_free = given.target != STANDARD

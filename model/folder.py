@@ -25,6 +25,8 @@ ENDING = ".joblib"
 IN_VERSION_FOLDER = f"model{ENDING}"
 LAYOUT = "passed over: a version of a model is NAME.joblib, NAME/3.joblib or NAME/3/model.joblib"
 
+MAX_LISTED = 40  # models in a sentence
+
 Stamp = tuple[int, ...] | None
 
 
@@ -130,9 +132,10 @@ def choose(versions: Mapping[str, M], version: str | None) -> M | None:
     return next((one for one in versions.values() if digest_version(one.card) == version), None)
 
 
-def references(served: Mapping[str, Mapping[str, HasCard]]) -> list[str]:
-    """`NAME@VERSION` of each version of each model."""
-    return [f"{name}@{version}" for name, versions in served.items() for version in versions]
+def listed(served: Mapping[str, Mapping[str, HasCard]]) -> str:
+    """`NAME@VERSION` of each version of each model, for a sentence."""
+    known = [f"{name}@{version}" for name, versions in served.items() for version in versions]
+    return ", ".join(known[:MAX_LISTED]) + (", …" if len(known) > MAX_LISTED else "")
 
 
 def _of_entry(entry: Path) -> Iterator[ModelFile]:

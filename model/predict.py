@@ -10,9 +10,10 @@ import numpy as np
 import sklearn
 from sklearn.base import is_classifier
 
-from model.card import Card
+from model.card import Card, Feature
 from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
-from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
+from model.fast.families import Compute, ComputeOne
+from model.fast.pipeline import fast_for
 from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
@@ -70,13 +71,14 @@ class _Ways(NamedTuple):
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    to_table = table_for(model, card.features, card.columns)
-    predict = _predictor(model, to_table)
-    return partial(_predict_with_score, model, to_table, predict) if card.score else predict
+    ways = _ways(model, card.features, card.columns)
+    predict = partial(_predict, ways)
+    return partial(_predict_with_score, model, ways.to_table, predict) if card.score else predict
 
 
-def _predictor(model: Any, to_table: ToTable) -> Predict:
-    return partial(_predict, _Ways(model, to_table, compute_for(model), compute_one_for(model)))
+def _ways(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> _Ways:
+    to_table = table_for(model, features, columns)
+    return _Ways(model, to_table, *fast_for(model, to_table, features, columns))
 
 
 def predict(model: Any, X: Array) -> Prediction:
@@ -89,7 +91,7 @@ def predict(model: Any, X: Array) -> Prediction:
     WrongShape if it returns another number of rows or several values for a row, and WrongType if
     it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
-    return _predictor(model, table_for(model))(X)
+    return _predict(_ways(model), X)
 
 
 def _predict(ways: _Ways, X: Array) -> Prediction:
@@ -103,11 +105,13 @@ def _predict(ways: _Ways, X: Array) -> Prediction:
 
 def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
     """The answer by a fast path; None where the ordinary way must answer, or refuse."""
+    if ways.compute is None:
+        return None
     try:
         if ways.compute_one is not None and len(X) == 1:
             label, proba = ways.compute_one(X)
             return Prediction([label], [proba])
-        return None if ways.compute is None else _as_prediction(*ways.compute(X))
+        return _as_prediction(*ways.compute(X))
     except MemoryError:
         raise
     except Exception:  # the rows are not covered

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
-from model.errors import InputWarning
+from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL, InputWarning
 from streams.events import Label, Result, are_ids
 
 
@@ -39,6 +39,7 @@ encode, encode_lines = _encoder.encode, _encoder.encode_lines
 _decode_result = msgspec.json.Decoder(Result).decode
 _decode_results = msgspec.json.Decoder(list[Result]).decode
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DIGEST_DIGITS = 12  # in the id of a model
 RESULT_START = b'{"v":1,"id":"'  # as `encode` writes it
 _FIELDS_OF_ALL = 10  # of a result, its task and its timings
 _FIELDS_OF_WARNING = 5
@@ -155,6 +156,25 @@ def named_models(keys: Sequence[bytes | None], values: Sequence[bytes]) -> list[
     if [task.id.encode() for task in tasks] == list(keys):
         return [task.model for task in tasks]
     return list(map(named_model, values))
+
+
+def answering_model(result: Result) -> str | None:
+    """The name of the model that a result is of; None if its task named none that is served."""
+    if result.error is not None and result.error.code in (UNKNOWN_MODEL, MODEL_UNAVAILABLE):
+        return None
+    return result.model.rpartition("@")[0]
+
+
+def is_result_of(result: Result, digest: str, model: str | None) -> bool:
+    """Whether a result can be that of a task with this digest and `model`; None: any model."""
+    if result.input not in (None, digest):
+        return False
+    name = answering_model(result)
+    if model in (None, name, result.model) or name is None:
+        return True
+    version = str(model).removeprefix(f"{name}@")
+    # A number says nothing of the digest.
+    return version != model and len(version) != DIGEST_DIGITS
 
 
 class ResultColumns(NamedTuple):

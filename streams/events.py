@@ -25,6 +25,13 @@ UncheckedTaskId = Annotated[
 UncheckedDigest = Annotated[
     str, Meta(description="XXH3-64 of X", extra_json_schema={"pattern": "^[0-9a-f]{16}$"})
 ]
+ModelReference = Annotated[
+    str,
+    Meta(
+        description="the model by `name`, or `name@version` with a number or a digest; "
+        "without one the pipeline's default"
+    ),
+]
 Label = str | int | float | bool
 Row = list[float]
 TableRow = list[float | str | None]
@@ -38,7 +45,7 @@ class Task(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[Row]
     at: float  # when it was created, seconds since the epoch by the client's clock
-    model: str | None = None  # None: the pipeline's default model
+    model: ModelReference | None = None
 
 
 class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -48,7 +55,7 @@ class TableTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[TableRow]
     at: float
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class BooleanTask(Struct, gc=False, kw_only=True, omit_defaults=True):
@@ -58,7 +65,7 @@ class BooleanTask(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     X: list[BooleanRow]
     at: float
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class Position(Struct, gc=False, frozen=True):

@@ -99,7 +99,7 @@ def _article(method: str, path: str, operation: Document) -> str:
         parts.append(_table("Parameters", rows))
     if body := operation.get("requestBody"):
         parts.append(_table("Body", list(_bodies(body["content"]))))
-        parts += map(_example, body["content"].items())
+        parts += [part for each in body["content"].items() for part in _examples(*each)]
     responses = [r for r in operation["responses"].items() if r[0] not in EVERYWHERE]
     parts.append(_table("Responses", [_response(*each) for each in responses]))
     return "\n".join([*parts, "</article>"])
@@ -126,13 +126,16 @@ def _bodies(content: Document) -> Iterator[str]:
         yield _row(f"<code>{escape(media)}</code>", kind(body["schema"]), text)
 
 
-def _example(media_and_body: tuple[str, Document]) -> str:
-    media, body = media_and_body
-    if "example" not in body:
-        return ""
-    example = body["example"]
+def _examples(media: str, body: Document) -> Iterator[str]:
+    if "example" in body:
+        yield _example(media, body["example"])
+    for model, example in body.get("examples", {}).items():
+        yield _example(f"{media}, model {model}", example["value"])
+
+
+def _example(title: str, example: Any) -> str:
     text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
-    return f"<h4>Example, {escape(media)}</h4><pre><code>{escape(text)}</code></pre>"
+    return f"<h4>Example, {escape(title)}</h4><pre><code>{escape(text)}</code></pre>"
 
 
 def _response(status: str, response: Document) -> str:

@@ -5,7 +5,7 @@ Source: the OpenAPI Specification 3.1.1.
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -51,10 +51,10 @@ def described(routes: Iterable[BaseRoute]) -> Iterator[Described]:
             yield Described(route.path, method.lower(), route, operation)
 
 
-def document(routes: Iterable[BaseRoute], version: str, card: Card | None = None) -> Document:
-    """The document of the routes, with examples for the model with this card.
+def document(routes: Iterable[BaseRoute], version: str, cards: Sequence[Card] = ()) -> Document:
+    """The document of the routes, with examples for the models with these cards.
 
-    Raises Undescribed.
+    The first is the default's. Raises Undescribed.
     """
     found = list(described(routes))
     types = list(dict.fromkeys(t for d in found for t in _types(d.operation)))
@@ -64,7 +64,7 @@ def document(routes: Iterable[BaseRoute], version: str, card: Card | None = None
     schema_of = dict(zip([*types, ErrorBody], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in found:
-        paths.setdefault(each.path, {})[each.method] = _operation(each, schema_of, card)
+        paths.setdefault(each.path, {})[each.method] = _operation(each, schema_of, cards)
     return {
         "openapi": "3.1.1",
         "info": {
@@ -102,7 +102,7 @@ def _types(operation: Operation) -> Iterator[Any]:
             yield from kind if isinstance(kind, tuple) else (kind,)
 
 
-def _operation(each: Described, schema_of: dict[Any, Any], card: Card | None) -> Document:
+def _operation(each: Described, schema_of: dict[Any, Any], cards: Sequence[Card]) -> Document:
     operation = each.operation
     summary, _, rest = (inspect.getdoc(each.route.endpoint) or "").partition("\n")
     document: Document = {
@@ -121,10 +121,19 @@ def _operation(each: Described, schema_of: dict[Any, Any], card: Card | None) ->
             "required": not body.optional,
             "content": _content(body, schema_of),
         }
-        if card is not None:
-            for media, example in body.examples.items():
-                document["requestBody"]["content"][media]["example"] = example(card)
+        for media in body.examples if cards else ():
+            document["requestBody"]["content"][media] |= _examples(body, media, cards)
     return document
+
+
+def _examples(body: Content, media: str, cards: Sequence[Card]) -> Document:
+    """The example of a body, or one for each model where the body names it."""
+    default, *others = cards
+    example = body.examples[media](default)
+    if not others or media not in body.naming:
+        return {"example": example}
+    values = {default.name: example, **{c.name: body.naming[media](c) for c in others}}
+    return {"examples": {name: {"value": value} for name, value in values.items()}}
 
 
 def operation_id(each: Described) -> str:

@@ -25,12 +25,14 @@ POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors
 class Documents:
     """The routes of the documents; `others` are all other routes of the service.
 
-    `card` returns the card of the model that the examples are for.
+    `cards` returns the cards of the models that the examples are for, the default's first.
     """
 
-    def __init__(self, others: list[Route], settings: Settings, card: Callable[[], Card]) -> None:
+    def __init__(
+        self, others: list[Route], settings: Settings, cards: Callable[[], list[Card]]
+    ) -> None:
         self._others = list(others)
-        self._card = card
+        self._cards = cards
         self._settings = settings
         self._version = metadata.version("petalstream")
 
@@ -44,7 +46,7 @@ class Documents:
 
     @cached_property
     def _openapi(self) -> dict[str, Any]:
-        return openapi.document([*self._others, *self.routes()], self._version, self._card())
+        return openapi.document([*self._others, *self.routes()], self._version, self._cards())
 
     @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def openapi(self, _: Request) -> Response:

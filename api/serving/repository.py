@@ -125,6 +125,27 @@ class Repository(Generic[S]):
                 return NotLoaded(name, reason)
         return UnknownModel(name if version is None else f"{name}@{version}")
 
+    def named(self, reference: str | None) -> S:
+        """The version that a task's `model` names; the default if None.
+
+        Raises UnknownModel or NotLoaded. Workers may serve others: each process reads the folder
+        when it starts.
+        """
+        if reference is None or reference in (self.default.card.name, self.default.card.id):
+            return self.default
+        names = {*self._served, *(fault.file.name for fault in self._faults.values())}
+        return self.find(*folder.split(reference, names))
+
+    def cards(self) -> list[Card]:
+        """The card of the default, and of the first version of each other model."""
+        firsts = [next(iter(versions.values())) for versions in self._served.values()]
+        default = self.default.card
+        return [default, *(one.card for one in firsts if one.card.name != default.name)]
+
+    def listed(self) -> str:
+        """`NAME@VERSION` of every loaded version, for a sentence."""
+        return folder.listed(self._served)
+
     def versions(self, name: str) -> list[str]:
         """The loaded versions of a model; the first answers requests that name no version.
 

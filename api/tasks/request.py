@@ -1,6 +1,7 @@
 """The task in a request: its rows, its id, and how long the client wants to wait."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,10 +11,13 @@ from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
-from model.trial import example_row
-from streams.events import BooleanRow, Row, TableRow, TaskId, new_id
+from model.examples import example_row
+from streams.codec import named_model
+from streams.events import BooleanRow, ModelReference, Row, TableRow, TaskId, new_id
 
 MAX_WAIT_SECONDS = 60
+
+CardOf = Callable[[str | None], Card]  # of the model that a task names; raises RequestError
 
 
 class NumericTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -21,7 +25,7 @@ class NumericTask(msgspec.Struct, forbid_unknown_fields=True):
 
     X: list[Row]
     id: TaskId | None = None
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,7 +33,7 @@ class MixedTask(msgspec.Struct, forbid_unknown_fields=True):
 
     X: list[TableRow]
     id: TaskId | None = None
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class TaskWithBooleans(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,15 +41,19 @@ class TaskWithBooleans(msgspec.Struct, forbid_unknown_fields=True):
 
     X: list[BooleanRow]
     id: TaskId | None = None
-    model: str | None = None
+    model: ModelReference | None = None
 
 
 class NewTask(msgspec.Struct):
-    """A task to publish. `is_id_given`: the client chose the id, so it may be a retry."""
+    """A task to publish, for the model `name`.
+
+    `model` is what the client sent. `is_id_given`: it chose the id, so this may be a retry.
+    """
 
     id: str
     X: list[list[Value]]
     model: str | None
+    name: str
     is_id_given: bool
 
 
@@ -54,27 +62,41 @@ def example(card: Card) -> dict[str, Any]:
     return {"X": [example_row(card)]}
 
 
+def naming_example(card: Card) -> dict[str, Any]:
+    """The body of a task of one row, which names the model."""
+    return {**example(card), "model": card.name}
+
+
 def example_lines(card: Card) -> str:
     """The body of two tasks, one in each line."""
-    return 2 * (json.dumps(example(card), ensure_ascii=False) + "\n")
+    return 2 * _line(example(card))
 
 
-def parse(data: bytes, card: Card, max_rows: int) -> NewTask:
+def naming_lines(card: Card) -> str:
+    """The body of two tasks, one in each line, which name the model."""
+    return 2 * _line(naming_example(card))
+
+
+def _line(task: dict[str, Any]) -> str:
+    return json.dumps(task, ensure_ascii=False) + "\n"
+
+
+def parse(data: bytes, card_of: CardOf, max_rows: int) -> NewTask:
     """The task in a body, with an id.
 
-    Raises BadRequest if the body is not JSON, TooMuch above `max_rows` rows, and Unprocessable,
-    which names the field, if it is not a task for this model.
+    Raises BadRequest if the body is not JSON, TooMuch above `max_rows` rows, Unavailable if
+    the model's file cannot be loaded, and Unprocessable, which names the field, if it is not a task
+    for the model that it names.
     """
+    card = card_of(named_model(data))
     task = _decode(data, card, max_rows)
-    if task.model not in (None, card.name, card.id):
-        raise Unprocessable(f"$.model: this pipeline serves {card.id}")
     try:
         _check_rows(task.X, card, max_rows)
     except RequestError:
         # The error shows the value that was sent; decoded as a float, 2 would be 2.0.
         _check_rows(_decode_leniently(data), card, max_rows)
         raise
-    return NewTask(task.id or new_id(), task.X, task.model, task.id is not None)
+    return NewTask(task.id or new_id(), task.X, task.model, card.name, task.id is not None)
 
 
 def _decode(data: bytes, card: Card, max_rows: int) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,19 @@ from api.errors import (
     BadRequest,
     Conflict,
     NotFound,
+    NotLoaded,
     TooMuch,
     TooSlow,
     Unavailable,
     Unconfirmed,
+    UnknownModel,
     Unprocessable,
     UnreadableAnswer,
     WrongContentType,
 )
 from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
+from api.serving.repository import Repository
 from api.tasks import jsonl, sse
 from api.tasks.connection import CONNECT_SECONDS, Connection
 from api.tasks.feed import Feed, cursor, read_projection
@@ -39,13 +41,16 @@ from api.tasks.request import (
     TaskWithBooleans,
     example,
     example_lines,
+    naming_example,
+    naming_lines,
     parse,
     wait_wanted,
 )
 from infra.config import Settings
 from model.card import Card
+from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL
 from streams.client import Client
-from streams.codec import input_digest
+from streams.codec import input_digest, is_result_of
 from streams.errors import (
     IdConflict,
     PipelineUnavailable,
@@ -112,12 +117,12 @@ def _task_id(request: Request) -> str:
 
 
 class Tasks:
-    """The routes of tasks; `card` returns the card of the pipeline's model."""
+    """The routes of tasks; `models` knows the models that a task may name."""
 
     def __init__(
-        self, card: Callable[[], Card], connection: Connection, feed: Feed, settings: Settings
+        self, models: Repository[Any], connection: Connection, feed: Feed, settings: Settings
     ) -> None:
-        self._card = card
+        self._models = models
         self._connection = connection
         self._feed = feed
         self._receive_timeout = settings.api_receive_timeout
@@ -139,6 +144,7 @@ class Tasks:
         body=Content(
             {JSON: (NumericTask, MixedTask, TaskWithBooleans), jsonl.MEDIA: str},
             examples={JSON: example, jsonl.MEDIA: example_lines},
+            naming={JSON: naming_example, jsonl.MEDIA: naming_lines},
         ),
         answers={
             200: Content({JSON: Result, jsonl.MEDIA: str}, LOCATION),
@@ -162,10 +168,12 @@ class Tasks:
     async def submit(self, request: Request) -> Response:
         """Publish a task; with `Prefer: wait=…` return its result, if it comes within that time.
 
-        If a task with this id and these rows has a result already, the response is that result,
-        and nothing is published. With `application/jsonl` each line of the body is a task, and
-        each line of the response is the answer to one of them, in the order of completion; its
-        `line` is the number of the task's line, from 1. Read the response while you send.
+        The task's `model` chooses one of the models, `name` or `name@version`, and its rows must be
+        valid for that model. If a task with this id and these rows has a result already, the
+        response is that result, and nothing is published. With `application/jsonl` each line of the
+        body is a task, and each line of the response is the answer to one of them, in the order of
+        completion; its `line` is the number of the task's line, from 1. Read the response while you
+        send.
         """
         wait = wait_wanted(request)
         if jsonl.is_jsonl(request):
@@ -197,9 +205,9 @@ class Tasks:
         The broker has `within` seconds to confirm the task. A single request gets its 503 promptly,
         and can be retried alone; a stream waits, because its client cannot send less.
         """
-        task = parse(data, self._card(), self._max_rows)
+        task = parse(data, self._card_of, self._max_rows)
         digest = input_digest(task.X)
-        if task.is_id_given and (known := await self._known(task.id, digest)):
+        if task.is_id_given and (known := await self._known(task, digest)):
             return known
         try:
             return await self._publish(task, digest, wait, within)
@@ -215,21 +223,32 @@ class Tasks:
         except IdConflict as e:
             raise Conflict(task.id) from e
 
+    def _card_of(self, reference: str | None) -> Card:
+        """The card of the model that a task names; raises Unprocessable or Unavailable."""
+        try:
+            card: Card = self._models.named(reference).card
+        except UnknownModel as e:
+            known = f"$.model: this pipeline serves {self._models.listed()}"
+            raise Unprocessable(known, UNKNOWN_MODEL) from e
+        except NotLoaded as e:
+            raise Unavailable(str(e), MODEL_UNAVAILABLE) from e
+        return card
+
     async def _publish(
         self, task: NewTask, digest: str, wait: int | None, within: float
     ) -> Outcome:
         client = await self._connection.client(bool(wait), within)
-        with self._ids.reserve(task.id, digest) as on_sent:
+        with self._ids.reserve(task.id, f"{digest} {task.name}") as on_sent:
             options: dict[str, Any] = {"within": within, "on_sent": on_sent}
             if wait:
                 return await _ask(client, task, wait, digest, **options)
             return Accepted(*await client.submit(task.X, task.id, task.model, **options))
 
-    async def _known(self, task_id: str, digest: str) -> Result | None:
+    async def _known(self, task: NewTask, digest: str) -> Result | None:
         """The result that this task has already; raises Conflict if the id belongs to another."""
-        found = await asyncio.to_thread(stored, self._database, task_id)
-        if found is not None and found.input not in (None, digest):
-            raise Conflict(task_id)
+        found = await asyncio.to_thread(stored, self._database, task.id)
+        if found is not None and not is_result_of(found, digest, task.model):
+            raise Conflict(task.id)
         return found
 
     @Operation(

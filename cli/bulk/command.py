@@ -34,6 +34,7 @@ from cli.bulk.writing.csv_lines import CsvLines
 from cli.bulk.writing.jsonl_lines import JsonlLines
 from cli.bulk.writing.output import Lines, LinesOutput, Output, StandardOutput
 from cli.bulk.writing.parquet_output import ParquetOutput
+from cli.input.model import Chosen
 from cli.input.reader import Format
 from infra.config import Settings
 from model.card import Card
@@ -44,8 +45,13 @@ class Model(NamedTuple):
 
     via: str
     settings: Settings
-    card: Card
+    chosen: Chosen
     timeout: float
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.chosen.card
 
 
 def predict_file(request: Request, given: Format, model: Model) -> Summary:
@@ -114,11 +120,12 @@ async def _run(plan: _Plan, source: Source) -> Summary:
 
 
 def _scorer_for(model: Model) -> Scorer:
-    via, settings, card, timeout = model
+    via, settings, chosen, timeout = model
     if via == LOCAL:
-        return LocalScorer(settings)
-    asker = QueueAsker(settings) if via == QUEUE else RestBackend(settings, card)
-    return RemoteScorer(asker, card, timeout)
+        return LocalScorer(chosen.path)
+    is_queue = via == QUEUE
+    asker = QueueAsker(settings, chosen.reference) if is_queue else RestBackend(settings, chosen)
+    return RemoteScorer(asker, chosen.card, timeout)
 
 
 def _output_of(plan: _Plan, source: Source, added: Added, size: int) -> Output:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import sklearn
 
-from model.fast import forest, gradient_boosting, histogram_boosting, logistic
+from model.fast import forest, gradient_boosting, histogram_boosting, linear, logistic, network
 from model.fast.checks import name_of
 
 Array = np.ndarray[Any, Any]
@@ -18,12 +18,34 @@ ComputeOne = Callable[[Array], tuple[Any, list[float]]]
 Built = TypeVar("Built")
 
 # Other versions may compute in another order. The tests prove these.
-PROVED = ("1.9.1",)
+PROVED = ("1.9.0", "1.9.1")
 
 _LOGISTIC = "sklearn.linear_model._logistic.LogisticRegression"
 _HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
+_LINEAR_REGRESSORS = (
+    "linear_model._base.LinearRegression",
+    "linear_model._ridge.Ridge",
+    "linear_model._ridge.RidgeCV",
+    "linear_model._coordinate_descent.Lasso",
+    "linear_model._coordinate_descent.LassoCV",
+    "linear_model._coordinate_descent.ElasticNet",
+    "linear_model._coordinate_descent.ElasticNetCV",
+    "linear_model._bayes.BayesianRidge",
+    "linear_model._huber.HuberRegressor",
+    "svm._classes.LinearSVR",
+)
+_LINEAR_CLASSIFIERS = (
+    "linear_model._ridge.RidgeClassifier",
+    "linear_model._ridge.RidgeClassifierCV",
+    "linear_model._stochastic_gradient.SGDClassifier",
+    "svm._classes.LinearSVC",
+)
 _BUILDERS: dict[str, Callable[[Any], Compute]] = {
     _LOGISTIC: logistic.compute_for,
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier": network.classifier,
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor": network.regressor,
+    **{f"sklearn.{name}": linear.regressor for name in _LINEAR_REGRESSORS},
+    **{f"sklearn.{name}": linear.classifier for name in _LINEAR_CLASSIFIERS},
     "sklearn.tree._classes.DecisionTreeClassifier": forest.tree_classifier,
     "sklearn.tree._classes.ExtraTreeClassifier": forest.tree_classifier,
     "sklearn.tree._classes.DecisionTreeRegressor": forest.tree_regressor,
@@ -45,7 +67,8 @@ def compute_for(model: Any) -> Compute | None:
 
     It takes rows as float64 of shape (rows, features). It returns the labels or numbers that
     `model.predict` returns, shape (rows,), and the probabilities that `model.predict_proba`
-    returns, shape (rows, classes), None for a model without. It may raise for rows that it does
+    returns, shape (rows, classes), None for a model without. The bits of a linear model depend on
+    the layout of the rows in memory, as they do in scikit-learn. It may raise for rows that it does
     not cover, such as rows for which scikit-learn raises; then `model.predict` must be asked. Ask
     once for a model: it may copy the model's numbers, and does not notice a later change of them.
     """

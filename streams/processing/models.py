@@ -17,8 +17,6 @@ from model.artifact import Loaded
 from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL, ArtifactError, CardError, NotServed
 from model.folder import ModelFile
 
-MAX_LISTED = 40  # models in a sentence
-
 logger = logging.getLogger("petalstream")
 
 
@@ -80,11 +78,7 @@ class Models:
         for fault in self.faults:
             if fault.name == name and version in (None, fault.version):
                 raise NotServed(MODEL_UNAVAILABLE, f"{name} cannot be served: {fault.reason}")
-        raise NotServed(UNKNOWN_MODEL, f"this pipeline serves {self._listed()}")
-
-    def _listed(self) -> str:
-        known = [one.reference for one in self]
-        return ", ".join(known[:MAX_LISTED]) + (", …" if len(known) > MAX_LISTED else "")
+        raise NotServed(UNKNOWN_MODEL, f"this pipeline serves {folder.listed(self._versions)}")
 
 
 def load_models(model: Path, models: Path | None = None) -> Models:

@@ -21,7 +21,7 @@ from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.codec import decode_result
+from streams.codec import answering_model, decode_result
 from streams.errors import OffsetGap
 from streams.projection.backfill import copy_expired
 from streams.projection.blocks import Contents, read
@@ -74,9 +74,10 @@ class Duplicate(NamedTuple):
 def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     result, kept = decode_result(value), decode_result(repeat.kept.encode())
     answer, first = ((r.y, r.proba, r.score, r.error) for r in (result, kept))
-    same = answer == first
-    conflict = "id_conflict" if result.input != kept.input else None
-    return Duplicate(repeat.position, repeat.task_id, same, conflict)
+    models = {answering_model(result), answering_model(kept)} - {None}
+    is_same_task = result.input == kept.input and len(models) < 2
+    conflict = None if is_same_task else "id_conflict"
+    return Duplicate(repeat.position, repeat.task_id, answer == first, conflict)
 
 
 def _halves(parts: Sequence[Contents]) -> tuple[Sequence[Contents], Sequence[Contents]]:

@@ -50,6 +50,57 @@ def test_messages_are_on_the_wire_as_the_contract_says(
     jsonschema.validate(json.loads(encoded), msgspec.json.schema(type(message)))
 
 
+NOT_SERVED = Failure("unknown_model", "this pipeline serves iris@0123456789ab")
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        (None, {"y": ["setosa"]}, True),
+        ("iris", {"y": ["setosa"]}, True),
+        ("iris@0123456789ab", {"y": ["setosa"]}, True),
+        ("iris@3", {"y": ["setosa"]}, True),
+        ("iris@ba9876543210", {"y": ["setosa"]}, False),
+        ("rent", {"y": ["setosa"]}, False),
+        ("rent@3", {"y": ["setosa"]}, False),
+        ("iris2", {"y": ["setosa"]}, False),
+        ("rent", {"error": NOT_SERVED}, True),
+        ("rent", {"error": Failure("wrong_width", "got 5 values")}, False),
+        (None, {"y": ["setosa"], "input": "1" * 16}, False),
+        (None, {"y": ["setosa"], "input": "0" * 16}, True),
+    ],
+)
+def test_a_result_is_that_of_a_task_with_these_rows_and_this_model(
+    model: str | None, fields: dict[str, Any], expected: bool
+) -> None:
+    assert codec.is_result_of(answer(**fields), "0" * 16, model) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "model"),
+    [
+        (TASK, None),
+        (TASK[:-1] + b',"model":"rent@3"}', "rent@3"),
+        (TASK[:-1] + b',"model":null}', None),
+        (TASK[:-1] + b',"model":7}', None),
+        (TASK[:-1] + rb',"mod\u0065l":"rent"}', "rent"),
+        (TASK[:-1] + b',"model":"one","model":"two"}', "two"),
+        (b'{"X":[[NaN]],"model":"rent"}', "rent"),
+        (b'{"X":[["model"]]}', None),
+        (b'[{"model":"rent"}]', None),
+        (b'{"model":"rent"', None),
+        (b'{"model":"\xff"}', None),
+        (b'{"model":' * 100_000, None),
+        (b"", None),
+    ],
+)
+def test_the_model_that_a_task_names_is_read_as_far_as_it_can_be(
+    value: bytes, model: str | None
+) -> None:
+    assert codec.named_model(value) == model
+    assert codec.named_models([ID.encode(), None], [value, TASK]) == [model, None]
+
+
 @pytest.mark.parametrize("field", ["id", "v"])
 def test_the_schema_refuses_what_the_decoder_refuses(field: str) -> None:
     for kind, encoded in ((Task, TASK), (Result, RESULT)):

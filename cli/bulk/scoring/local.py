@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 from cli.bulk.block import Fault, Numbers, Scores, numbers_of
-from infra.config import Settings
 from model import artifact
 from model.errors import PredictError
 from model.predict import Joint, predict_together, predictor
@@ -16,8 +16,8 @@ class LocalScorer:
 
     depth = 1  # blocks at the same time
 
-    def __init__(self, settings: Settings) -> None:
-        loaded = artifact.load(settings.model)
+    def __init__(self, path: Path) -> None:
+        loaded = artifact.load(path)
         self._predict = predictor(loaded.model, loaded.card)
 
     async def __aenter__(self) -> Self:

@@ -14,8 +14,10 @@ from streams.errors import PipelineUnavailable, ResultTimeout, TaskTooLarge, Unk
 class QueueAsker:
     """Publishes a task and awaits its result."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: str | None) -> None:
+        """`model` is a reference of the pipeline; None: its default."""
         self._client = Client(settings)
+        self._model = model
 
     async def __aenter__(self) -> Self:
         await self._client.start(wait=CONNECT_SECONDS)
@@ -27,7 +29,7 @@ class QueueAsker:
     async def predict(self, rows: Sequence[Sequence[Value]], timeout: float) -> Predicted:
         """As `cli.bulk.scoring.remote.Asker`; raises NoAnswer if no worker answers in time."""
         try:
-            result = await self._client.ask(rows, timeout)
+            result = await self._client.ask(rows, timeout, model=self._model)
         except TaskTooLarge as e:
             raise RequestRefused(str(e), "task_too_large") from e
         except (PipelineUnavailable, UnknownOutcome) as e:

@@ -115,7 +115,7 @@ def test_the_examples_are_those_of_the_model_that_is_served(artifact: Path) -> N
         Feature(name="kind", type="text", categories=("flat", "house", "hut")),
     )
     card = Card(name="rent", kind="regressor", features=features, libraries={}, sha256="0" * 64)
-    paths = openapi.document(app.app.routes, "1", card)["paths"]
+    paths = openapi.document(app.app.routes, "1", [card])["paths"]
     body = paths["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]
     assert body["example"]["inputs"] == [
         {"name": "size", "shape": [1], "datatype": "FP64", "data": [110.0]},

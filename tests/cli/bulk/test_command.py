@@ -330,7 +330,9 @@ class TestResume:
         file, output = written(tmp_path, many_rows(3000)), tmp_path / "out.csv"
         run_until(model, file, output, blocks=2)
         before = output.read_bytes()
-        other = model._replace(card=_with_digest(model.card, "f" * 64))
+        other = model._replace(
+            chosen=model.chosen._replace(card=_with_digest(model.card, "f" * 64))
+        )
         with pytest.raises(OutputUnusable, match=r"from the model iris@.*now iris@ffffffffffff;"):
             run(other, file, output, resume=True)
         with pytest.raises(OutputUnusable, match="--delimiter or --decimal is another"):
@@ -401,7 +403,7 @@ def run_until(model: Model, file: Path, output: Path, blocks: int) -> None:
         added = names_for(model.card, source.columns)
         begun = state.State(job=job, added=added, place=Place(), size=0)
         lines = LinesOutput(output, CsvLines(source, added), 0)
-        scorer = LocalScorer(model.settings)
+        scorer = LocalScorer(model.chosen.path)
         running = Run(source, scorer, lines, begun, output)
         with lines, pytest.raises(Cut), progress(0, None) as bar:
             asyncio.run(running.write_all(chain([first], found), bar))

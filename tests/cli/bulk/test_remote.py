@@ -168,5 +168,5 @@ def test_a_service_that_is_not_there_is_reported_at_once(shell: Pipeline, tmp_pa
     file = written(tmp_path, many_rows(5))
     done = shell.run("predict", "--file", str(file), "--via", "rest")
     url = shell.env["PETAL_API_URL"]
-    line = f"petal: no service at {url}; start it: make up, or python -m api\n"
+    line = f"petal: no service at {url}; start it: petal up, or petal api\n"
     assert (done.returncode, done.stderr) == (69, line)

@@ -80,6 +80,19 @@ def test_a_repeated_answer_is_recorded_and_the_first_one_stays(path: Path) -> No
         assert db.execute(query).fetchall() == [(1, 1), (2, 0)]
 
 
+def test_an_answer_of_another_model_is_a_conflict_and_one_of_another_version_is_not(
+    path: Path,
+) -> None:
+    first = result(0)
+    newer = msgspec.structs.replace(first, model="iris@ba9876543210")
+    other = msgspec.structs.replace(first, model="rent@0123456789ab")
+    not_served = Failure("unknown_model", "this pipeline serves iris")
+    unknown = msgspec.structs.replace(other, y=None, proba=None, error=not_served)
+    store = Store(path, "cluster")
+    applied = apply(store, 0, 0, records(first, newer, other, unknown))
+    assert applied == Applied(new=1, duplicates=3, conflicts=1)
+
+
 def test_an_answer_to_another_task_of_the_same_id_is_recorded_as_a_conflict(path: Path) -> None:
     task_id = new_id()
     first = msgspec.structs.replace(result(0, task_id), input=input_digest([[1.0]]))
