@@ -68,6 +68,10 @@ bench-rest: .venv/ready ## requests/s of the REST service against four other ser
 bench-models: .venv/ready ## your models against scikit-learn, MLServer and a plain worker (needs wrk)
 	python -m tests.benchmarks.models
 
+.PHONY: bench-bulk
+bench-bulk: .venv/ready ## petal predict --file with 1,000,000 rows against a script of pandas
+	python -m tests.benchmarks.bulk
+
 .PHONY: lock
 lock: .venv/ready ## update requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

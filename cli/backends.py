@@ -1,9 +1,10 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Self
+from itertools import chain
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import msgspec
@@ -28,6 +29,24 @@ class RequestRefused(Exception):
 
 class ServiceUnavailable(Exception):
     """The REST service is busy or does not answer."""
+
+
+class ServiceBusy(ServiceUnavailable):
+    """The service asks to come again, in so many seconds if it says so."""
+
+    def __init__(self, message: str, seconds: float | None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Predicted(NamedTuple):
+    """What a service answers to rows, as `model.predict.Prediction`, and its model."""
+
+    y: list[Any]
+    proba: list[list[float]] | None
+    score: list[float] | None
+    model: str
+    warnings: list[Any] | None = None
 
 
 class _Backend:
@@ -111,13 +130,23 @@ class RestBackend(_Backend):
         await self._session.close()
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:
+        y, proba, score, model, warnings = await self.predict([row], timeout)
+        return output.from_prediction(
+            y, proba, self._card.classes, model, score=score, warnings=warnings
+        )
+
+    async def predict(self, rows: Sequence[Sequence[Value]], timeout: float) -> Predicted:
+        """The answers to valid rows; raises RequestRefused, ServiceBusy or ServiceUnavailable."""
         import aiohttp
 
         url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._place()}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
+        body = msgspec.json.encode(self._request(rows))
+        headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(url, json=self._request(row), timeout=limit) as got:
-                return self._read(got.status, await got.read())
+            async with self._session.post(url, data=body, headers=headers, timeout=limit) as got:
+                wait = _seconds(got.headers.get("Retry-After", ""))
+                return self._read(got.status, await got.read(), len(rows), wait)
         except TimeoutError as e:
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
@@ -129,28 +158,35 @@ class RestBackend(_Backend):
         name, version = quote(self._card.name, safe=""), self._chosen.version
         return name if version is None else f"{name}/versions/{quote(version, safe='')}"
 
-    def _request(self, row: list[Value]) -> dict[str, Any]:
+    def _request(self, rows: Sequence[Sequence[Value]]) -> dict[str, Any]:
+        features = self._card.features
         if self._card.numeric:
-            tensor = {"name": "X", "shape": [1, len(row)], "datatype": "FP64", "data": row}
-            return {"inputs": [tensor]}
+            flat = list(chain.from_iterable(rows))
+            shape = [len(rows), len(features)]
+            return {"inputs": [{"name": "X", "shape": shape, "datatype": "FP64", "data": flat}]}
         return {
             "inputs": [
                 {
                     "name": feature.name,
-                    "shape": [1, 1],
+                    "shape": [len(rows), 1],
                     "datatype": "BYTES" if feature.is_text else "FP64",
-                    "data": [float(value) if isinstance(value, bool) else value],
+                    "data": [float(v) if isinstance(v, bool) else v for v in column],
                 }
-                for feature, value in zip(self._card.features, row, strict=True)
+                for feature, column in zip(
+                    self._card.features, zip(*rows, strict=True), strict=True
+                )
             ]
         }
 
-    def _read(self, status: int, body: bytes) -> Answer:
+    def _read(self, status: int, body: bytes, rows: int, wait: float | None) -> Predicted:
         if status == 503:
-            raise ServiceUnavailable(
+            raise ServiceBusy(
                 "503 Service Unavailable: the service is busy; let the task wait in a queue "
-                "instead: --via queue"
+                "instead: --via queue",
+                wait,
             )
+        if status == 429:
+            raise ServiceBusy("429 Too Many Requests: the API key has reached its rate", wait)
         if status == 401:
             raise RequestRefused(
                 "the service requires an API key; set PETAL_API_KEY to a valid one", "HTTP 401"
@@ -159,29 +195,35 @@ class RestBackend(_Backend):
             if status != 200:
                 refused = msgspec.json.decode(body, type=_ErrorResponse)
                 raise RequestRefused(refused.error, refused.code or f"HTTP {status}")
-            return self._answer(msgspec.json.decode(body, type=_Response))
+            return self._predicted(msgspec.json.decode(body, type=_Response), rows)
         except (msgspec.DecodeError, KeyError, ValueError) as e:
             raise ServiceUnavailable(
                 f"{self._settings.api_url} answered {status}, and not in the Open Inference "
                 "Protocol; check PETAL_API_URL"
             ) from e
 
-    def _answer(self, got: _Response) -> Answer:
+    def _predicted(self, got: _Response, rows: int) -> Predicted:
         outputs = {output.name: output.data for output in got.outputs}
-        classes = self._card.classes
-        [label] = outputs["predict"]
+        labels = {str(c): c for c in reversed(self._card.classes)}
+        # The protocol sends every label as text.
+        y = [labels.get(str(label), label) for label in outputs["predict"]]
         proba = None
         if "predict_proba" in outputs:  # other servers of the protocol may not send it
-            proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
+            flat = list(map(float, outputs["predict_proba"]))
+            width = len(self._card.classes)
+            if len(flat) != rows * width:
+                raise ValueError("another number of probabilities")
+            proba = [flat[n : n + width] for n in range(0, len(flat), width)]
+        score = list(map(float, outputs["score"])) if "score" in outputs else None
+        if len(y) != rows or (score is not None and len(score) != rows):
+            raise ValueError("another number of answers")
         model = f"{got.model_name}@{got.model_version}"
-        y, probas = [_typed(label, classes)], None if proba is None else [proba]
-        others = {"score": outputs.get("score"), "warnings": got.parameters.get("warnings")}
-        return output.from_prediction(y, probas, classes, model, **others)
+        return Predicted(y, proba, score, model, got.parameters.get("warnings"))
 
 
-def _typed(label: Any, classes: tuple[Any, ...]) -> Any:
-    """The class with this name: the protocol sends every label as text."""
-    return next((c for c in classes if str(c) == str(label)), label)
+def _seconds(text: str) -> float | None:
+    """The seconds of a header Retry-After; None if it has none."""
+    return float(text) if text.isdecimal() else None
 
 
 class QueueBackend(_Backend):

@@ -3,6 +3,7 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.bulk.errors import InputUnusable, NoAnswer, OtherModel, OutputUnusable, UnknownFormat
 from cli.demo.errors import CheckFailed, ProcessFailed
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
@@ -67,6 +68,11 @@ CODES: dict[type[Exception], int] = {
     ProcessFailed: FAILED,
     UnreadableLine: os.EX_DATAERR,
     UnreadableInput: os.EX_DATAERR,
+    UnknownFormat: USAGE,
+    InputUnusable: os.EX_NOINPUT,
+    OutputUnusable: os.EX_CANTCREAT,
+    OtherModel: os.EX_CONFIG,
+    NoAnswer: os.EX_TEMPFAIL,
 }
 
 

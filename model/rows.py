@@ -51,23 +51,25 @@ def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
     nullable = [feature.nullable for feature in features]
     allowed = np.isfinite(X) | (np.isnan(X) & nullable)
     for n, feature in enumerate(features):
-        if feature.limits is not None:
-            allowed[:, n] &= _are_within(feature, X[:, n])
-        if feature.allowed:
-            allowed[:, n] &= np.isin(X[:, n], feature.allowed) | np.isnan(X[:, n])
+        if feature.limits is not None or feature.allowed:
+            allowed[:, n] &= are_held(feature, X[:, n])
     if not allowed.all():
         row, column = np.argwhere(~allowed)[0].tolist()
         check_value(features[column], X[row, column].item(), place_of(row, len(X)))
 
 
-def _are_within(feature: Feature, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+def are_held(feature: Feature, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Whether each number is one that the feature's column holds, or missing."""
     import numpy as np
 
     low, high = feature.limits or (-np.inf, np.inf)
-    whole = np.trunc(values) == values if feature.type == "integer" else True
-    within: np.ndarray[Any, Any] = (whole & (values >= low) & (values <= high)) | np.isnan(values)
-    return within
+    held: np.ndarray[Any, Any] = (values >= low) & (values <= high)
+    if feature.type == "integer":
+        held &= np.trunc(values) == values
+    if feature.allowed:
+        held &= np.isin(values, feature.allowed)
+    held |= np.isnan(values)
+    return held
 
 
 def check_count(rows: int, max_rows: int) -> None:

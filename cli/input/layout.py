@@ -37,6 +37,7 @@ class Layout(NamedTuple):
     width: int
     unused: tuple[str, ...] = ()  # names of other columns
     named: bool = False  # by a header
+    names: tuple[str, ...] = ()  # of all columns, as the header has them
 
     def cells(self, card: Card, record: Sequence[str]) -> list[str]:
         """The texts of the features, in the card's order; raises InvalidRow."""
@@ -156,7 +157,7 @@ class LayoutFinder:
             if keys[n] not in own
         )
         columns = tuple(keys.index(key) for key in own)
-        return Layout(delimiter, self._decimal, columns, len(names), unused, named=True)
+        return Layout(delimiter, self._decimal, columns, len(names), unused, True, tuple(names))
 
     def from_row(self, splits: Mapping[str, Sequence[str]]) -> Layout | None:
         """The layout in which a record is a row, or None if there is none.

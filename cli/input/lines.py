@@ -1,5 +1,6 @@
 """The numbered text lines of a byte stream, in UTF-8, or in UTF-16 or UTF-32 with a mark."""
 
+import codecs
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ class Lines(Iterator[str]):
         head = stream.peek(MAX_MARK_BYTES)
         encoding = encoding_of(head)
         self._marked = encoding is not None
+        self.has_mark = self._marked or head.startswith(codecs.BOM_UTF8)
         self._text = io.TextIOWrapper(
             stream,
             encoding=encoding or "utf-8-sig",
@@ -26,6 +28,7 @@ class Lines(Iterator[str]):
         )
         self._back: deque[str] = deque()
         self.number = 0  # of the line that was read last, from 1
+        self.record: list[str] = []  # lines read since a caller emptied it
 
     def __iter__(self) -> Self:
         return self
@@ -35,12 +38,37 @@ class Lines(Iterator[str]):
         if not line:
             raise StopIteration
         self.number += 1
+        self.record.append(line)
         return line
 
     def put_back(self, lines: Sequence[str]) -> None:
         """Read these lines again, in this order, before the others."""
         self._back.extendleft(reversed(lines))
         self.number -= len(lines)
+        del self.record[max(0, len(self.record) - len(lines)) :]
+
+    def take(self, characters: int) -> list[str]:
+        """The next lines, of about so many characters in all; none at the end of the stream."""
+        if self._back:
+            lines = list(self._back)
+            self._back.clear()
+        else:
+            lines = self._text.readlines(characters)
+        self.number += len(lines)
+        return lines
+
+    def skip(self, lines: int) -> None:
+        """Pass over lines up to the one with this number."""
+        while self.number < lines and next(self, None) is not None:
+            self.record.clear()
+
+    def is_clean(self, text: str) -> bool:
+        """Whether the text was decoded without a fault."""
+        try:
+            self.check(text)
+        except UnreadableLine:
+            return False
+        return True
 
     def check(self, text: str) -> None:
         """Raise UnreadableLine if the text could not be decoded."""

@@ -30,9 +30,15 @@ def parse(card: Card, text: str) -> list[Value]:
     ]
 
 
-def from_object(card: Card, document: Mapping[str, Any]) -> list[Value]:
-    """The row of a JSON object with the features' names; raises InvalidRow."""
-    given = _by_feature(card, document.items())
+def from_object(card: Card, document: Mapping[str, Any], others: bool = False) -> list[Value]:
+    """The row of a JSON object with the features' names; raises InvalidRow.
+
+    `others`: it may have other names too.
+    """
+    names = set(map(key_of, card.names)) if others else set()
+    given = _by_feature(
+        card, ((n, v) for n, v in document.items() if not others or key_of(n) in names)
+    )
     row = [given.get(name) for name in card.names]
     for feature, value in zip(card.features, row, strict=True):
         rows.check_value(feature, value)

@@ -19,6 +19,15 @@ from model.tabular.delimited import QUOTES, SPACES
 Row = list[Value]
 
 
+class Record(NamedTuple):
+    """A record of the stream: the number of its first line, its lines, and its row or error."""
+
+    number: int
+    text: str
+    row: Row | None
+    error: UnreadableLine | InvalidRow | None
+
+
 class Format(NamedTuple):
     """What the user says of the input; None: to be found."""
 
@@ -44,44 +53,71 @@ class RowsReader:
         note: Callable[[str], None],
     ) -> None:
         self._card = card
-        self._lines = Lines(stream)
+        self.lines = Lines(stream)
         self._given = given
         self._note = note
         self._finder = LayoutFinder(card, given.delimiter, given.decimal)
-        self._layout: Layout | None = None
+        self.layout: Layout | None = None
+        self.header = ""  # the text of the header, if there is one
         self._header_is_possible = True
         self.line = 0  # the number of the line that the last row begins in
 
     def __iter__(self) -> Iterator[Row | Exception]:
-        for line in self._lines:
-            number = self.line = self._lines.number
-            if self._is_blank(line):
+        for record in self.records():
+            e = record.error
+            if isinstance(e, InvalidRow):
+                yield InvalidRow(e.code, f"line {record.number}: {e}")
+            elif e is not None:
+                yield UnreadableLine(f"line {record.number}: {e}")
+            elif record.row is not None:
+                yield record.row
+
+    def records(self) -> Iterator[Record]:
+        """The records with the text that they were read from; raises UnreadableInput."""
+        for line in self.lines:
+            number = self.line = self.lines.number
+            if self.is_blank(line):
                 continue
+            self.lines.record = [line]
+            row, error = None, None
             try:
                 row = self._read(line)
             except UnreadableInput as e:
                 raise UnreadableInput(f"line {number}: {e}") from e
-            except UnreadableLine as e:
-                yield UnreadableLine(f"line {number}: {e}")
-            except InvalidRow as e:
-                yield InvalidRow(e.code, f"line {number}: {e}")
-            else:
-                if row is not None:
-                    self._header_is_possible = False
-                    yield row
+            except (UnreadableLine, InvalidRow) as e:
+                error = e
+            if row is None and error is None:
+                continue
+            self._header_is_possible = self._header_is_possible and row is None
+            yield Record(number, "".join(self.lines.record), row, error)
 
-    def _is_blank(self, line: str) -> bool:
+    def reread(self, number: int, lines: Sequence[str]) -> Record:
+        """The record of lines that were taken from the stream, the first with this number."""
+        end = self.lines.number
+        self.lines.put_back(lines)
+        self.lines.number = number - 1
+        record = next(self.records())
+        self.lines.number = end
+        return record
+
+    def delimiter_of(self, record: Record) -> str | None:
+        """What separates the values of a record; None if it is not known."""
+        if self.layout is None:
+            return None if record.row is None else SPACES
+        return SPACES if self._is_spaced(record.text, self.layout) else self.layout.delimiter
+
+    def is_blank(self, line: str) -> bool:
         """A line of delimiters alone is a row of empty values."""
-        delimiter = SPACES if self._layout is None else self._layout.delimiter
+        delimiter = SPACES if self.layout is None else self.layout.delimiter
         return not line.strip() and (delimiter == SPACES or delimiter not in line)
 
     def _read(self, line: str) -> Row | None:
         """The row that begins in a line; None for the header."""
-        if self._layout is None:
+        if self.layout is None:
             return self._find(line)
-        if self._is_spaced(line, self._layout):
-            return self._row(line, self._finder.plain(SPACES, self._layout.decimal))
-        return self._row(line, self._layout)
+        if self._is_spaced(line, self.layout):
+            return self._row(line, self._finder.plain(SPACES, self.layout.decimal))
+        return self._row(line, self.layout)
 
     def _is_spaced(self, line: str, layout: Layout) -> bool:
         """Whether the values of this line are separated by spaces, unlike those of others."""
@@ -96,20 +132,21 @@ class RowsReader:
         """As `_read`, for a line that may be the header or show what the delimiter is."""
         splits = self._splits(line)
         if self._header_is_possible and (layout := self._finder.from_header(splits)) is not None:
-            self._layout = layout
+            self.layout = layout
             self._split(line, layout.delimiter)
+            self.header = "".join(self.lines.record)
             self._header_is_possible = False
             if layout.unused:
                 self._note(f"columns that the model does not use: {', '.join(layout.unused)}")
             return None
-        self._lines.check(line)
+        self.lines.check(line)
         layout = self._finder.from_row(splits)
         if layout is None:
             if self._header_is_possible:
                 self._finder.check_is_no_header(splits)
             raise self._finder.fault(splits, line)
         if layout.delimiter != SPACES:
-            self._layout = layout
+            self.layout = layout
         return self._row(line, layout)
 
     def _splits(self, line: str) -> dict[str, list[str]]:
@@ -119,7 +156,7 @@ class RowsReader:
             taken: list[str] = []
             with suppress(csv.Error):
                 found[delimiter] = split(line, delimiter, self._following(taken))
-            self._lines.put_back(taken)
+            self.lines.put_back(taken)
         return found
 
     def _row(self, line: str, layout: Layout) -> Row:
@@ -127,8 +164,8 @@ class RowsReader:
         cells = self.record = layout.cells(self._card, self.record)
         if layout.decimal is None:
             layout = layout._replace(decimal=self._finder.decimal_of(cells, layout.delimiter))
-            if self._layout is not None:
-                self._layout = self._layout._replace(decimal=layout.decimal)
+            if self.layout is not None:
+                self.layout = self.layout._replace(decimal=layout.decimal)
         return layout.row(self._card, cells)
 
     def _split(self, line: str, delimiter: str) -> list[str]:
@@ -137,13 +174,13 @@ class RowsReader:
         try:
             cells = split(line, delimiter, self._following(taken))
         except csv.Error as e:
-            self._lines.put_back(taken)
+            self.lines.put_back(taken)
             raise UnreadableLine(QUOTES) from e
-        self._lines.check("".join((line, *taken)))
+        self.lines.check("".join((line, *taken)))
         return cells
 
     def _following(self, taken: list[str]) -> Iterator[str]:
         """The next lines, each added to `taken`."""
-        for line in self._lines:
+        for line in self.lines:
             taken.append(line)
             yield line
