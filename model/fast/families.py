@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import sklearn
 
-from model.fast import forest, gradient_boosting, histogram_boosting, linear, logistic
+from model.fast import forest, gradient_boosting, histogram_boosting, linear, logistic, network
 from model.fast.checks import name_of
 
 Array = np.ndarray[Any, Any]
@@ -18,7 +18,7 @@ ComputeOne = Callable[[Array], tuple[Any, list[float]]]
 Built = TypeVar("Built")
 
 # Other versions may compute in another order. The tests prove these.
-PROVED = ("1.9.1",)
+PROVED = ("1.9.0", "1.9.1")
 
 _LOGISTIC = "sklearn.linear_model._logistic.LogisticRegression"
 _HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
@@ -42,6 +42,8 @@ _LINEAR_CLASSIFIERS = (
 )
 _BUILDERS: dict[str, Callable[[Any], Compute]] = {
     _LOGISTIC: logistic.compute_for,
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier": network.classifier,
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor": network.regressor,
     **{f"sklearn.{name}": linear.regressor for name in _LINEAR_REGRESSORS},
     **{f"sklearn.{name}": linear.classifier for name in _LINEAR_CLASSIFIERS},
     "sklearn.tree._classes.DecisionTreeClassifier": forest.tree_classifier,

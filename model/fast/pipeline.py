@@ -26,6 +26,7 @@ _SEARCHES = (
     "sklearn.model_selection._search.GridSearchCV",
     "sklearn.model_selection._search.RandomizedSearchCV",
 )
+_TRANSFORMED = "sklearn.compose._target.TransformedTargetRegressor"
 # To their trees, a value that a sparse matrix leaves out is a zero.
 _FOR_SPARSE = ("sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.")
 
@@ -52,15 +53,35 @@ def fast_for(
     if config["transform_output"] != "default" or config["enable_metadata_routing"]:
         return Fast()
     try:
+        if known_name(model) == _TRANSFORMED:
+            inner = fast_for(model.regressor_, to_table, features, columns).compute
+            return Fast(inner and _transformed(model, inner))
         *steps, last = _steps_of(model)
         if not steps:
             return _of_one(last, floats_for(model, features, columns))
         if not features:
             return Fast()
         stages = _stages(steps, root(model, features, columns, to_table))
-        return _of_known(stages, len(steps), last) or _of_others(stages, steps, last)
+        own = Fast(compute_for(last), compute_one_for(last))
+        return _of_known(stages, len(steps), last, own) or _of_others(stages, steps, last, own)
     except Exception:  # a model may have been fitted by other code, or half
         return Fast()
+
+
+def _transformed(model: Any, compute: Compute) -> Compute | None:
+    """The fast path of a TransformedTargetRegressor, from that of the regressor inside."""
+    if model._training_dim != 1:
+        return None
+    to_target = model.transformer_.inverse_transform
+
+    def compute_target(X: Array) -> tuple[Array, None]:
+        y, _ = compute(X)
+        target = to_target(y.reshape(-1, 1))
+        if target.shape != (len(X), 1):
+            raise NotCovered
+        return target.squeeze(axis=1), None
+
+    return compute_target
 
 
 def _of_one(model: Any, to_floats: ToTable | None) -> Fast:
@@ -95,10 +116,13 @@ def _stages(steps: Sequence[Any], first: Stage) -> list[Stage]:
     return stages
 
 
-def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
-    """The fast paths of a model whose steps and last step are all known; None for any other."""
+def _of_known(stages: Sequence[Stage], steps: int, last: Any, own: Fast) -> Fast | None:
+    """The fast paths of a model whose steps are all known, and whose last step has its own.
+
+    None for any other.
+    """
     matrix = to_matrix(stages[-1]) if len(stages) > steps else None
-    compute, compute_one = compute_for(last), compute_one_for(last)
+    compute, compute_one = own
     if matrix is None or compute is None:
         return None
     make = matrix.make
@@ -115,9 +139,9 @@ def _of_known(stages: Sequence[Stage], steps: int, last: Any) -> Fast | None:
     return Fast(compute_dense)
 
 
-def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any) -> Fast:
+def _of_others(stages: Sequence[Stage], steps: Sequence[Any], last: Any, own: Fast) -> Fast:
     """The fast paths of a pipeline in which scikit-learn itself computes from some step on."""
-    compute = compute_for(last)
+    compute = own.compute
     known = max((n for n, stage in enumerate(stages) if isinstance(stage, Matrix)), default=0)
     if not (known or compute or hasattr(last, "predict_proba")):
         return Fast()

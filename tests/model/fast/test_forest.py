@@ -169,6 +169,18 @@ def test_the_trees_are_joined_for_the_second_question_unless_they_are_large(
     assert calls == [70]
 
 
+def test_the_threads_that_a_forest_asks_for_change_no_bit() -> None:
+    rows_of_all = np.resize(X, (forest.MIN_THREADED_ROWS + 1, X.shape[1]))
+    for kind, y in ((RandomForestClassifier, CLASSES), (ExtraTreesRegressor, NUMBERS)):
+        model = kind(12, random_state=0).fit(X, y)
+        alone = fast(model)(rows_of_all)
+        threaded = compute_for(model.set_params(n_jobs=3))
+        assert threaded is not None
+        for one, other in zip(alone, threaded(rows_of_all), strict=True):
+            assert one is other or (one is not None and one.tobytes() == other.tobytes())
+        assert alone[0].tolist() == model.set_params(n_jobs=None).predict(rows_of_all).tolist()
+
+
 @pytest.mark.parametrize("trees", range(1, 20))
 def test_any_number_of_trees_can_be_joined(trees: int) -> None:
     model = RandomForestRegressor(trees, max_depth=2, random_state=trees).fit(X, NUMBERS)

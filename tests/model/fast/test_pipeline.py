@@ -9,7 +9,11 @@ import pytest
 import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.compose import (
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
@@ -27,7 +31,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from model.errors import PredictError
 from model.fast import steps as known_steps
@@ -38,9 +42,11 @@ from model.fast.steps import as_scikit_learn, to_matrix
 from model.predict import predictor
 from tests.model.fast.tables import (
     FRAME,
+    LABELS,
     NUMBERS,
     TEXTS,
     Case,
+    Y,
     fitted,
     rows_for,
     training_rows,
@@ -274,9 +280,23 @@ WHOLE = FRAME[["rooms", "floor"]].to_numpy()
 HOLES = FRAME[["size", "age m²"]].to_numpy()
 OF_TABLES: dict[str, Any] = {
     "numbers of a frame": (make_pipeline(StandardScaler(), logistic()), NUMERIC),
+    "whole numbers of a frame": (
+        make_pipeline(StandardScaler(), logistic()), FRAME[["rooms", "floor", "new"]],
+    ),
     "a model alone on a frame": (logistic(), NUMERIC[["size", "rooms", "floor"]]),
     "a model alone on short floats": (logistic(), FRAME[["ratio"]]),
     "a tree alone on a frame with gaps": (DecisionTreeClassifier(), FRAME[["size", "age m²"]]),
+    "a transformed target": (
+        TransformedTargetRegressor(
+            of_columns(SCALED, ENCODED, last=DecisionTreeRegressor()),
+            func=np.log1p, inverse_func=np.expm1,
+        ),
+        FRAME[[*NUMBERS, *TEXTS]],
+    ),
+    "a target scaled": (
+        TransformedTargetRegressor(DecisionTreeRegressor(), transformer=StandardScaler()),
+        NUMERIC[["size", "rooms"]],
+    ),
     "an array": (make_pipeline(StandardScaler(), logistic()), NUMERIC.to_numpy(dtype=float)),
     "an array of whole numbers": (make_pipeline(RobustScaler(), logistic()), WHOLE),
     "an array with gaps": (imputed(StandardScaler(), logistic()), HOLES),
@@ -288,7 +308,10 @@ OF_TABLES: dict[str, Any] = {
         of_columns((one_hot(), [1, 2]), remainder="passthrough"), OBJECTS,
     ),
 }  # fmt: skip
-OTHERS = {name: fitted(model, table) for name, (model, table) in OF_TABLES.items()}
+OTHERS = {
+    name: fitted(model, table, Y * 1.7 if "target" in name else LABELS)
+    for name, (model, table) in OF_TABLES.items()
+}
 
 
 @pytest.mark.parametrize("name", OTHERS)
