@@ -12,6 +12,8 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from infra.process.parent import end_with_parent
+
 INTERRUPTED = (130, -signal.SIGINT)  # by honcho's exit code, or by a signal that is not caught
 
 
@@ -41,9 +43,11 @@ def run(command: list[str], terminal: Terminal, env: dict[str, str] | None = Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the command alone
     if not terminal:
         process = subprocess.Popen(command, env=env, preexec_fn=_default_interrupt)
+        _pass_on_terminate(process)
         return _code(process.wait())
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background process may change the terminal
     process = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_default_interrupt)
+    _pass_on_terminate(process)
     try:
         while True:
             terminal.give_to(process.pid)
@@ -61,6 +65,12 @@ def run(command: list[str], terminal: Terminal, env: dict[str, str] | None = Non
 def _default_interrupt() -> None:
     """Runs in the child before exec, which keeps ignored signals ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent(signal.SIGTERM)
+
+
+def _pass_on_terminate(process: subprocess.Popen[bytes]) -> None:
+    """Let SIGTERM end the command, and this process after it."""
+    signal.signal(signal.SIGTERM, lambda signum, _: process.send_signal(signum))
 
 
 def _code(code: int) -> int:

@@ -140,7 +140,7 @@ def trained() -> None:
 def test_the_demo_checks_everything_and_writes_its_figures(trained: None) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cli.demo"],
-        cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=100, check=False,
+        cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((ROOT / "var" / "demo.json").read_text())

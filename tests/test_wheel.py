@@ -16,6 +16,7 @@ import pytest
 
 from tests.processes import ROOT, Process, clean_environ, free_port
 
+pytestmark = pytest.mark.timeout(300)  # the demo starts a dozen processes
 VALUES = ("6.0", "2.9", "4.5", "1.5")
 OURS = ("model.py", "cli.py", "api/__init__.py", "streams/__init__.py", "infra/__init__.py")
 USED = ("honcho.py", "faust.py", "numpy.py", "joblib.py", "uvicorn/__init__.py", "click.py")
@@ -57,7 +58,7 @@ class Installed(NamedTuple):
         done = subprocess.run(
             [str(self.scripts / command[0]), *command[1:]],
             cwd=self.folder, env=self.env, input=stdin, capture_output=True, text=True,
-            timeout=100, check=False,
+            timeout=240, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 

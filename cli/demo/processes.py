@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +17,7 @@ from cli.demo.errors import ProcessFailed
 from cli.pipeline.up import honcho
 from infra import config
 from infra.config import Settings
+from infra.process.parent import end_with_parent
 from model.examples import Row
 from streams.client import Client
 
@@ -50,7 +52,7 @@ def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
         return subprocess.Popen(
             honcho(WORKERS), env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=partial(end_with_parent, signal.SIGTERM),
         )  # fmt: skip
 
 

@@ -1,13 +1,15 @@
 """A command that make runs on a terminal, Ctrl-C, and Ctrl-Z."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
+import psutil
 import pytest
 
-from tests.processes import ROOT, clean_environ
+from tests.processes import ROOT, Process, clean_environ, wait_until
 
 ENDS = "import signal, sys; signal.signal(2, lambda *_: sys.exit({})); print('up'); signal.pause()"
 FAILS = "raise SystemExit(78)"
@@ -61,3 +63,16 @@ def test_ctrl_z_stops_make_too_and_the_shell_continues_both(tmp_path: Path) -> N
     shell.expect_exact("got a line")
     shell.sendline("echo code $?")
     shell.expect_exact("code 0\r\n")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_command_ends_with_the_process_that_runs_it(
+    tmp_path: Path, signum: signal.Signals, code: int
+) -> None:
+    waits = "import os, signal; print('up', os.getpid(), flush=True); signal.pause()"
+    command = [sys.executable, "-m", "infra.terminal", sys.executable, "-c", waits]
+    with Process(command, tmp_path / "log", {}) as process:
+        child = psutil.Process(int(process.wait_for("up").output.split()[1]))
+        process.send(signum)
+        assert process.join() == code
+        wait_until(lambda: not child.is_running(), 10, "the command's end")
