@@ -53,16 +53,18 @@ class LocalBackend(_Backend):
 
     async def __aenter__(self) -> Self:
         from model import artifact
+        from model.predict import predictor
 
-        self._loaded = artifact.load(self._chosen.path)
+        model, self._loaded_card = artifact.load(self._chosen.path)
+        self._predict = predictor(model, self._loaded_card)
         return self
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:  # noqa: ARG002
-        from model.predict import matrix, predictor
+        from model.predict import matrix
 
-        model, card = self._loaded
-        y, proba = predictor(model, card)(matrix([row], card.numeric))
-        return output.from_prediction(y, proba, card.classes, card.id)
+        card = self._loaded_card
+        y, proba, score = self._predict(matrix([row], card.numeric))
+        return output.from_prediction(y, proba, card.classes, card.id, score=score)
 
 
 class _Tensor(msgspec.Struct):
@@ -165,9 +167,8 @@ class RestBackend(_Backend):
         if "predict_proba" in outputs:  # other servers of the protocol may not send it
             proba = [float(p) for _, p in zip(classes, outputs["predict_proba"], strict=True)]
         model = f"{got.model_name}@{got.model_version}"
-        return output.from_prediction(
-            [_typed(label, classes)], None if proba is None else [proba], classes, model
-        )
+        y, probas = [_typed(label, classes)], None if proba is None else [proba]
+        return output.from_prediction(y, probas, classes, model, score=outputs.get("score"))
 
 
 def _typed(label: Any, classes: tuple[Any, ...]) -> Any:

@@ -33,14 +33,28 @@ class Answer(NamedTuple):
     probability: float | None
     document: dict[str, Any]
 
+    @property
+    def score(self) -> float | None:
+        """The score of an outlier detector."""
+        scores = self.document.get("score")
+        return scores[0] if scores else None
+
 
 def from_prediction(
-    y: list[Any], proba: list[list[float]] | None, classes: tuple[Any, ...], model: str
+    y: list[Any],
+    proba: list[list[float]] | None,
+    classes: tuple[Any, ...],
+    model: str,
+    **others: Any,
 ) -> Answer:
-    """The answer from the prediction of one row; `proba` in the order of `classes`."""
+    """The answer from the prediction of one row; `proba` in the order of `classes`.
+
+    `others` are fields that only some models or rows have; None: this one has not.
+    """
     document: dict[str, Any] = {"y": y}
     if proba is not None:
         document |= {"proba": proba, "classes": list(classes)}
+    document |= {name: value for name, value in others.items() if value is not None}
     return from_document({**document, "model": model}, classes)
 
 
@@ -60,8 +74,10 @@ def to_json(document: dict[str, Any]) -> str:
 
 
 def to_text(answer: Answer) -> str:
-    """The label, and its probability where the model has one."""
+    """The label, and its probability or its score where the model has one."""
     label = plain(answer.label)
+    if answer.score is not None:
+        return f"{label}  (score {answer.score:.3g})"
     if answer.probability is None:
         return label
     return f"{label}  (probability {answer.probability:.3f})"

@@ -17,12 +17,11 @@ import joblib
 import msgspec
 import numpy as np
 import sklearn
-from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from model import card as cards
-from model import trial
+from model import estimator, trial
 from model.card import Card
 from model.errors import ArtifactError, CardError
 from model.kinds import settle
@@ -207,13 +206,15 @@ def _check(model: Any, card: Card, path: Path) -> None:
 def _faults(model: Any, card: Card) -> Iterator[str]:
     """Why `model` cannot be served with this card. Each check relies on the ones before it."""
     if not hasattr(model, "predict"):
-        yield f"it holds a {type(model).__name__}, which has no method predict"
+        yield estimator.fault(model) or ""
     try:
         check_is_fitted(model)
     except NotFittedError:
         yield f"its {type(model).__name__} is not fitted; call fit before you save it"
     except (TypeError, AttributeError):  # a class, or an object that is not scikit-learn's
         yield "it does not hold a scikit-learn estimator; save an instance of a BaseEstimator"
+    if not_served := estimator.fault(model):
+        yield not_served
     yield from _column_faults(model, card)
     if trial.has_several_outputs(model, card):
         yield "it returns several values for a row; save one model for each value"
@@ -235,11 +236,19 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
         yield "it was fitted on a DataFrame and needs pandas; pip install pandas"
 
 
+_KINDS = {
+    "classifier": "a classifier",
+    "regressor": "a regressor",
+    "outlier_detector": "an outlier detector",
+}
+
+
 def _output_faults(model: Any, card: Card) -> Iterator[str]:
-    kind = "classifier" if is_classifier(model) else "regressor"
-    if kind != card.kind:
-        yield f"it is a {kind}, its card has {card.kind}"
+    if (kind := estimator.kind_of(model)) != card.kind:
+        yield f"it is {_KINDS[kind]}, its card has {card.kind}"
     if (labels := classes(model)) != card.classes:
         yield f"its classes are {labels}, its card has {card.classes}"
     if (proba := hasattr(model, "predict_proba")) != card.proba:
         yield f"it has {'' if proba else 'no '}predict_proba, its card has proba={card.proba}"
+    if (score := estimator.has_score(model)) != card.score:
+        yield f"it has {'a' if score else 'no'} score, its card has score={card.score}"

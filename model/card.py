@@ -4,6 +4,8 @@ import errno
 import os
 import stat
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +20,7 @@ Value = float | str | None
 EXAMPLE = "iris"
 EXAMPLE_CREATOR = "petal train"
 EXAMPLE_METRICS = {"accuracy_mean", "accuracy_std"}
+MAX_IN_HINT = 20  # categories
 CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no UTF-8
 SAVE_OWN = "model.artifact.save (README.md, 'Your own model')"
 NAME_RULE = (
@@ -28,6 +31,13 @@ NAME_RULE = (
 
 # JSON carries whole numbers exactly up to here (RFC 8259, section 6); as 64-bit floats.
 MAX_INTEGER = 2**53 - 1
+_CATEGORIES = {
+    "text": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "boolean": (bool,),
+    "datetime": (),
+}
 _LIMITS: dict[str, tuple[float, float]] = {
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32)},
     **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32)},
@@ -38,37 +48,58 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One column of `X`. `minimum` and `maximum` are the range in the training data.
+    """One column of `X`. A value other than `categories` is refused.
 
-    A value outside that range is allowed. `type`, `dtype` and `missing` say what the model was
-    fitted on, and each door hands it the same:
+    `minimum` and `maximum`, or `earliest` and `latest` of a datetime, are the range in the training
+    data, and `seen` are the texts in them. Another value is answered, with a warning. `type`,
+    `dtype` and `missing` say what the model was fitted on, and each door hands it the same:
 
-    type     an integer is a whole number, a boolean is true or false (or 1 or 0)
+    type     an integer is a whole number, a boolean is true or false (or 1 or 0), a datetime is a
+             text in ISO 8601
     dtype    of the column, by the name that numpy or pandas gives it; empty: the usual one
     missing  what stood for a missing value; empty: the training data are not known, it is NaN
     """
 
     name: str
-    type: Literal["number", "integer", "boolean", "text"] = "number"
+    type: Literal["number", "integer", "boolean", "text", "datetime"] = "number"
     dtype: str = ""
     missing: Literal["", "nan", "none", "na"] = ""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[str, ...] = ()  # the allowed texts; empty: any text
+    earliest: str = ""
+    latest: str = ""
+    categories: tuple[Label, ...] = ()  # the allowed values; empty: any
+    ordered: bool = False  # the categories, from the least to the highest
+    seen: tuple[str, ...] = ()  # empty: not known
     nullable: bool = False
 
     @property
     def hint(self) -> str:
         """Unit and training range, or the categories, for people: `cm, 4.3 to 7.9`."""
-        if self.type == "text":
-            return ", ".join(self.categories)
         if self.type == "boolean":
             return "true or false"
+        if self.type == "text" or self.allowed:
+            values = self.allowed or self.seen
+            more = ["…"] if len(values) > MAX_IN_HINT else []
+            return ", ".join([*map(shown, values[:MAX_IN_HINT]), *more])
+        if self.type == "datetime":
+            return f"{self.earliest} to {self.latest}" if self.earliest else "such as 2024-05-01"
         known = self.minimum is not None and self.maximum is not None
         digits = ".0f" if self.type == "integer" else "g"
         span = f"{self.minimum:{digits}} to {self.maximum:{digits}}" if known else ""
         return ", ".join(filter(None, (self.unit, span)))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values travel as texts."""
+        return self.type in ("text", "datetime")
+
+    @property
+    def allowed(self) -> tuple[Label, ...]:
+        """The categories. Those of numbers are numbers: texts beside them limit nothing."""
+        are_texts = isinstance(next(iter(self.categories), None), str)
+        return () if are_texts and self.type != "text" else self.categories
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -77,15 +108,23 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _LIMITS.get(self.dtype.lower(), whole)
 
 
+def shown(category: Label) -> str:
+    """A category as people read and type it."""
+    if isinstance(category, bool):
+        return "true" if category else "false"
+    return str(category).removesuffix(".0") if isinstance(category, float) else str(category)
+
+
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What users need to know of a model; stored as JSON beside the artifact."""
 
     name: str
-    kind: Literal["classifier", "regressor"]
+    kind: Literal["classifier", "regressor", "outlier_detector"]
     features: tuple[Feature, ...]
     classes: tuple[Label, ...] = ()  # in the order of predict_proba's columns
     proba: bool = False
-    output: Literal["number", "integer", "boolean", "text"] = "number"  # of a regressor
+    score: bool = False  # of an outlier detector: `decision_function`, below 0 for an outlier
+    output: Literal["number", "integer", "boolean", "text"] = "number"  # but of a classifier
     frame: bool = False  # it takes a DataFrame, which a first step of one's own does not record
     metrics: dict[str, float] = {}
     libraries: dict[str, str]
@@ -118,7 +157,8 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def takes_any_number(self) -> bool:
         """Whether any row of finite numbers is valid."""
-        return self.numeric and all(feature.limits is None for feature in self.features)
+        is_free = all(f.limits is None and not f.allowed for f in self.features)
+        return self.numeric and is_free
 
     @property
     def columns(self) -> list[str]:
@@ -174,7 +214,9 @@ def plain(card: Card) -> Card:
     Raises CardError, which names the field, for a value that does not fit.
     """
     try:
-        return msgspec.convert(msgspec.to_builtins(card, enc_hook=_plain_value), Card)
+        made = msgspec.convert(msgspec.to_builtins(card, enc_hook=_plain_value), Card)
+        check_features(made.features)
+        return made
     except (TypeError, ValueError, OverflowError, msgspec.ValidationError) as e:
         raise CardError(f"not a model card: {e}") from e
 
@@ -183,6 +225,20 @@ def _plain_value(value: Any) -> Any:
     if hasattr(value, "tolist"):  # an array, a number of numpy, an index or a column of pandas
         return value.tolist()
     raise TypeError(f"a value of type {type(value).__name__} is not JSON")
+
+
+def check_features(features: Sequence[Feature]) -> None:
+    """Raise CardError for two features of one name, and for categories of a wrong type."""
+    for name, count in Counter(feature.name for feature in features).items():
+        if count > 1:
+            raise CardError(f"{count} features have the name {name!r}; each needs its own")
+    for feature in features:
+        kinds = _CATEGORIES[feature.type]
+        if not all(type(category) in kinds for category in feature.allowed):
+            raise CardError(
+                f"feature {feature.name!r} has the type {feature.type}, and its categories are "
+                f"{feature.categories}"
+            )
 
 
 def check_name(name: str) -> None:

@@ -1,5 +1,7 @@
 """What can be wrong with a model, its card or its rows. `str()` is a sentence for people.
 
+InputWarning       values that are answered and may mislead the model; no error
+
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
 TableError         a file is not a table of columns with names
@@ -11,6 +13,22 @@ PredictError       the model failed, or returned something that cannot be used
 ├── WrongType
 └── NotFinite
 """
+
+import msgspec
+
+
+class InputWarning(msgspec.Struct, frozen=True, gc=False):
+    """Values of a feature that are answered, and are unlike those of the training data.
+
+    `row` is the number of the first of these rows, from 1; `count` is the number of such values.
+    `code` is stable, `message` is for people.
+    """
+
+    feature: str
+    code: str
+    row: int
+    count: int
+    message: str
 
 
 class CardError(Exception):

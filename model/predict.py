@@ -10,20 +10,24 @@ import numpy as np
 import sklearn
 from sklearn.base import is_classifier
 
-from model.card import Card
+from model.card import Card, Feature
 from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
 from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
-from model.table import ToTable, table_for
+from model.table import ToTable, floats_for, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
 
 
 class Prediction(NamedTuple):
-    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor."""
+    """`y`: one label or number per row. `proba`: shape (rows, classes), None for a regressor.
+
+    `score`: one number per row, of an outlier detector that has it.
+    """
 
     y: list[Any]
     proba: list[list[float]] | None
+    score: list[float] | None = None
 
 
 Array = np.ndarray[Any, Any]
@@ -56,21 +60,26 @@ def _only(outputs: Any) -> Any:
 
 
 class _Ways(NamedTuple):
-    """The ways to a model's answers; the two fast ones are None where the model has none."""
+    """The ways to a model's answers. The fast ones take what `to_floats` makes of the rows."""
 
     model: Any
     to_table: ToTable
+    to_floats: ToTable | None
     compute: Compute | None
     compute_one: ComputeOne | None
 
 
 def predictor(model: Any, card: Card) -> Predict:
     """`predict` for rows that are valid by the card, as the table that the model was fitted on."""
-    return _predictor(model, table_for(model, card.features, card.columns))
+    ways = _ways(model, card.features, card.columns)
+    predict = partial(_predict, ways)
+    return partial(_predict_with_score, model, ways.to_table, predict) if card.score else predict
 
 
-def _predictor(model: Any, to_table: ToTable) -> Predict:
-    return partial(_predict, _Ways(model, to_table, compute_for(model), compute_one_for(model)))
+def _ways(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> _Ways:
+    to_table = table_for(model, features, columns)
+    to_floats = floats_for(model, features, columns)
+    return _Ways(model, to_table, to_floats, compute_for(model), compute_one_for(model))
 
 
 def predict(model: Any, X: Array) -> Prediction:
@@ -83,7 +92,7 @@ def predict(model: Any, X: Array) -> Prediction:
     WrongShape if it returns another number of rows or several values for a row, and WrongType if
     it returns what JSON and every reader of a result do not have, such as None, bytes or a date.
     """
-    return _predictor(model, table_for(model))(X)
+    return _predict(_ways(model), X)
 
 
 def _predict(ways: _Ways, X: Array) -> Prediction:
@@ -97,15 +106,31 @@ def _predict(ways: _Ways, X: Array) -> Prediction:
 
 def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
     """The answer by a fast path; None where the ordinary way must answer, or refuse."""
+    if ways.compute is None or ways.to_floats is None:
+        return None
     try:
+        X = ways.to_floats(X)
         if ways.compute_one is not None and len(X) == 1:
             label, proba = ways.compute_one(X)
             return Prediction([label], [proba])
-        return None if ways.compute is None else _as_prediction(*ways.compute(X))
+        return _as_prediction(*ways.compute(X))
     except MemoryError:
         raise
     except Exception:  # the rows are not covered
         return None
+
+
+def _predict_with_score(model: Any, to_table: ToTable, predict: Predict, X: Array) -> Prediction:
+    predicted = predict(X)
+    try:
+        score = np.asarray(model.decision_function(to_table(X)), dtype=np.float64)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        raise PredictError(describe(e)) from e
+    if score.shape not in ((len(X),), (len(X), 1)):
+        raise WrongShape(f"decision_function returned shape {score.shape} for {len(X)} rows")
+    return predicted._replace(score=_finite(score.ravel()))
 
 
 def _as_prediction(y: Array, proba: Array | None) -> Prediction:

@@ -9,14 +9,15 @@ wrong_width       the model has another number of features
 wrong_type        a text for a number, a number for a text, null where a value is required, a
                   number that is not whole for an integer, or one that the column cannot hold
 not_finite        NaN, infinite, or too large for a 64-bit float
-unknown_category  a text that is not one of the feature's categories
+unknown_category  a value that is not one of the feature's categories
 """
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from model.card import Card, Feature, Value
+from model import dates
+from model.card import Card, Feature, Label, Value, shown
 from model.errors import InvalidRow
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _REQUIRED = {
     "integer": "a whole number",
     "boolean": "true or false",
     "text": "a text",
+    "datetime": f"a date or time such as {dates.EXAMPLE}",
 }
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
@@ -51,6 +53,8 @@ def check_array(features: Sequence[Feature], X: "np.ndarray[Any, Any]") -> None:
     for n, feature in enumerate(features):
         if feature.limits is not None:
             allowed[:, n] &= _are_within(feature, X[:, n])
+        if feature.allowed:
+            allowed[:, n] &= np.isin(X[:, n], feature.allowed) | np.isnan(X[:, n])
     if not allowed.all():
         row, column = np.argwhere(~allowed)[0].tolist()
         check_value(features[column], X[row, column].item(), place_of(row, len(X)))
@@ -102,7 +106,7 @@ def parse_value(feature: Feature, text: str) -> Value:
     """A feature's value from a text that a person typed; raises InvalidRow.
 
     An empty text is a missing value for a number and for any nullable feature. Spaces may
-    surround a number; those of a text belong to it.
+    surround a number or a date; those of a text belong to it.
     """
     value = _from_text(feature, text)
     check_value(feature, value)
@@ -120,6 +124,8 @@ def _from_text(feature: Feature, text: str) -> Value:
     text = text.strip()
     if not text:
         return None
+    if feature.type == "datetime":
+        return text
     if feature.type == "boolean" and (truth := _TRUTH.get(text.lower())) is not None:
         return truth
     return _number_from(feature, text)
@@ -152,10 +158,14 @@ def _is_valid_column(feature: Feature, values: tuple[Any, ...]) -> bool:
         types.remove(type(None))
         values = tuple(value for value in values if value is not None)
     if feature.type == "text":
-        return types <= {str} and (not feature.categories or set(values) <= {*feature.categories})
-    if feature.type == "boolean":
-        return types <= {bool, int, float} and set(values) <= {0, 1}
-    return types <= {int, float} and _are_finite(values) and _is_held(feature, values)
+        is_valid = types <= {str}
+    elif feature.type == "boolean":
+        is_valid = types <= {bool, int, float} and set(values) <= {0, 1}
+    elif feature.type == "datetime":
+        is_valid = types <= {str} and not any(dates.fault(feature.dtype, v) for v in set(values))
+    else:
+        is_valid = types <= {int, float} and _are_finite(values) and _is_held(feature, values)
+    return is_valid and (not feature.allowed or set(values) <= {*feature.allowed})
 
 
 def _is_held(feature: Feature, values: Sequence[float]) -> bool:
@@ -181,7 +191,7 @@ def _raise_first_fault(card: Card, X: Any) -> None:
     for n, row in enumerate(X):
         place = place_of(n, len(X))
         if not isinstance(row, list | tuple):
-            raise InvalidRow("wrong_shape", f"{place}{_shown(row)} is not a list of values")
+            raise InvalidRow("wrong_shape", f"{place}{shown_value(row)} is not a list of values")
         check_width(card, len(row), place)
         for feature, value in zip(card.features, row, strict=True):
             check_value(feature, value, place)
@@ -192,45 +202,60 @@ def _fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     if value is None:
         sentence = f"the value is missing; {_REQUIRED[feature.type]} is required"
         return None if feature.nullable else ("wrong_type", sentence)
+    fault = _fault_of_type(feature, value)
+    if fault is None and feature.allowed and value not in feature.allowed:
+        return "unknown_category", f"{shown_value(value)} is not one of: {_listed(feature.allowed)}"
+    return fault
+
+
+def _fault_of_type(feature: Feature, value: Any) -> tuple[str, str] | None:
     if feature.type == "text":
-        return _text_fault(feature, value)
+        return (
+            None
+            if isinstance(value, str)
+            else ("wrong_type", f"{shown_value(value)} is not a text")
+        )
     if feature.type == "boolean":
         is_valid = isinstance(value, bool | int | float) and value in (0, 1)
-        return None if is_valid else ("wrong_type", f"{_shown(value)} is not true or false")
+        return None if is_valid else ("wrong_type", f"{shown_value(value)} is not true or false")
+    if feature.type == "datetime":
+        return _date_fault(feature, value)
     return _number_fault(feature, value)
+
+
+def _date_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return "wrong_type", f"{shown_value(value)} is not {_REQUIRED[feature.type]}"
+    fault = dates.fault(feature.dtype, value)
+    return None if fault is None else ("wrong_type", f"{shown_value(value)} {fault}")
 
 
 def _number_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
     kind = _REQUIRED[feature.type]
     if not _is_number(value):
-        return "wrong_type", f"{_shown(value)} is not {kind}"
+        return "wrong_type", f"{shown_value(value)} is not {kind}"
     if not _are_finite([value]):
-        return "not_finite", f"{_shown(value)} is not a finite number"
+        return "not_finite", f"{shown_value(value)} is not a finite number"
     if _is_held(feature, [value]):
         return None
     if feature.type == "integer" and not float(value).is_integer():
-        return "wrong_type", f"{_shown(value)} is not {kind}"
+        return "wrong_type", f"{shown_value(value)} is not {kind}"
     low, high = feature.limits or (-math.inf, math.inf)
-    return "wrong_type", f"{_shown(value)} is not {kind} from {_shown(low)} to {_shown(high)}"
-
-
-def _text_fault(feature: Feature, value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, str):
-        return "wrong_type", f"{_shown(value)} is not a text"
-    if feature.categories and value not in feature.categories:
-        return "unknown_category", f"{_shown(value)} is not one of: {_listed(feature.categories)}"
-    return None
+    return (
+        "wrong_type",
+        f"{shown_value(value)} is not {kind} from {shown_value(low)} to {shown_value(high)}",
+    )
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
+def _listed(values: Sequence[Label]) -> str:
+    return ", ".join(map(shown, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A value in a sentence: as in JSON, short, and without control characters."""
     if isinstance(value, str):
         return repr(value[:MAX_SHOWN] + "…" if len(value) > MAX_SHOWN else value)

@@ -24,6 +24,13 @@ _NUMBERS = (
     "uint8", "uint16", "uint32", "uint64",
 )  # fmt: skip
 
+_WHOLE = tuple(name for name in _NUMBERS if not name.startswith("float"))
+# The dtypes whose values a 64-bit float holds, and that scikit-learn makes 64-bit floats of.
+_EXACT = (
+    *_WHOLE, "float64", "object", "boolean", "Int8", "Int16", "Int32", "Int64",
+    "UInt8", "UInt16", "UInt32", "UInt64", "Float64",
+)  # fmt: skip
+
 
 def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> ToTable:
     """What makes of an array the table that `model` was fitted on, by the features of its card.
@@ -40,6 +47,24 @@ def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[st
         return lambda X: _objects(X, features)
     dtype = np.result_type(*dtypes)
     return lambda X: X.astype(dtype, copy=False)
+
+
+def floats_for(
+    model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()
+) -> ToTable | None:
+    """What makes of an array the float64 array that scikit-learn makes of the table of `table_for`.
+
+    None if it makes no such array. The layout in memory is the same, too: the sums of a linear
+    model depend on it in the last bit.
+    """
+    dtypes = {dtype_of(feature) for feature in features} if _are_known(features) else set()
+    if any(feature.type == "text" for feature in features) or not dtypes <= {*_EXACT}:
+        return None
+    is_frame = hasattr(model, "feature_names_in_") or len(columns) > 0
+    # A product with whole numbers copies them row by row, like the rows of an array.
+    if is_frame and not (dtypes and dtypes <= {*_WHOLE}):
+        return lambda X: np.asfortranarray(X, dtype=np.float64)
+    return lambda X: X if X.dtype == np.float64 else X.astype(np.float64)
 
 
 def dtype_of(feature: Feature) -> str:

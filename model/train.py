@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
@@ -17,6 +16,7 @@ from model import artifact
 from model import card as cards
 from model.card import EXAMPLE, EXAMPLE_CREATOR, Card, Feature
 from model.errors import ArtifactError, CardError
+from model.estimator import has_score, kind_of
 from model.kinds import describe_column
 from model.predict import classes
 
@@ -96,16 +96,17 @@ def make_card(
     metrics: Mapping[str, float] | None = None,
     seed: int | None = None,
 ) -> Card:
-    """The card of a fitted classifier or regressor, to give to `artifact.save`.
+    """The card of a fitted classifier, regressor or outlier detector, for `artifact.save`.
 
     Raises CardError for a value that a card cannot hold.
     """
     made = Card(
         name=name,
-        kind="classifier" if is_classifier(model) else "regressor",
+        kind=kind_of(model),
         features=tuple(features),
         classes=classes(model),
         proba=hasattr(model, "predict_proba"),
+        score=has_score(model),
         metrics=dict(metrics or {}),
         libraries={},
         seed=seed,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
-from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL
+from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL, InputWarning
 from streams.events import Label, Result, are_ids
 
 
@@ -42,6 +42,7 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DIGEST_DIGITS = 12  # in the id of a model
 RESULT_START = b'{"v":1,"id":"'  # as `encode` writes it
 _FIELDS_OF_ALL = 10  # of a result, its task and its timings
+_FIELDS_OF_WARNING = 5
 
 
 def _check(results: Sequence[Result]) -> None:
@@ -74,7 +75,7 @@ def decode_results(values: Sequence[bytes]) -> list[Result] | None:
 
     None if any must be decoded alone. Otherwise all readers of JSON see the same result in each
     value: it has no duplicate field, no unknown field and no escaped name, because there are as
-    many colons as known fields (and in the sentences of errors) and no backslash. So a `{"v"`
+    many colons as known fields (and in sentences) and no backslash. So a `{"v"`
     within another value would be a syntax error or of a wrong type, and no value passed for two
     or for a part of one, as `{…},{…}` would.
     """
@@ -92,12 +93,16 @@ def decode_results(values: Sequence[bytes]) -> list[Result] | None:
 
 
 def _count_colons(results: Sequence[Result]) -> int:
-    """One for each field on the wire, and those in the sentences of errors."""
+    """One for each field on the wire, and those in the sentences of errors and warnings."""
     inputs, probas = ([r.input for r in results], [r.proba for r in results])
-    sentences = [r.error.message for r in results if r.error is not None]
-    optional = 2 * len(results) - inputs.count(None) - probas.count(None)
+    scores, warned = [r.score for r in results], [r.warnings for r in results if r.warnings]
+    warnings = [warning for each in warned for warning in each]
+    errors = [r.error.message for r in results if r.error is not None]
+    sentences = [*errors, *chain.from_iterable((w.feature, w.message) for w in warnings)]
+    optional = 3 * len(results) - inputs.count(None) - probas.count(None) - scores.count(None)
     # Either `y`, or `error` with a code and a message.
-    fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(sentences)
+    fields = (_FIELDS_OF_ALL + 1) * len(results) + optional + 2 * len(errors)
+    fields += len(warned) + _FIELDS_OF_WARNING * len(warnings)
     return fields + "".join(sentences).count(":")
 
 
@@ -178,6 +183,8 @@ class ResultColumns(NamedTuple):
     ids: Sequence[bytes]
     y: Sequence[Sequence[Label]]
     proba: Sequence[Sequence[Sequence[float]]] | None  # None: the model has none
+    score: Sequence[Sequence[float]] | None  # None: the model has none
+    warnings: Sequence[Sequence[InputWarning] | None] | None  # None: no task has any
     input: Sequence[str]
     offsets: Sequence[int]
     queue_ms: Sequence[float]
@@ -188,10 +195,14 @@ def encode_columns(
 ) -> list[bytes]:
     """Byte for byte what `encode` gives for each row as a `Result`, at two thirds of the cost:
     each column takes one call, and values that all rows share are encoded once."""
-    ids, y, proba, digests, offsets, queue_ms = columns
+    ids, y, proba, score, warnings, digests, offsets, queue_ms = columns
     pieces: list[Iterable[bytes]] = [repeat(b'{"v":1,"id":"'), ids, repeat(b'","y":'), _lines(y)]
     if proba is not None:
         pieces += [repeat(b',"proba":'), _lines(proba)]
+    if score is not None:
+        pieces += [repeat(b',"score":'), _lines(score)]
+    if warnings is not None:
+        pieces.append([b',"warnings":%b' % encode(each) if each else b"" for each in warnings])
     of_all = b',"model":%b,"worker":%b,"task":{"partition":%d,"offset":' % (
         encode(model), encode(worker), partition,
     )  # fmt: skip

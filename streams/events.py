@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from msgspec import Meta, Struct
 
+from model.errors import InputWarning
+
 _UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 TaskId = Annotated[
@@ -91,6 +93,8 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     """The result of one task: `y` with one label (or number) per row, or `error`.
 
     `proba` has shape (rows, classes) in the order of the card's classes; a regressor has none.
+    `score` has one number per row: an outlier detector's, below 0 where `y` is -1, an outlier.
+    `warnings` are about values unlike those of the training data, one for each feature of them.
     `input` is the digest of the task's rows, which differs between two tasks with one id; it is
     missing if the rows could not be read. Decode a record's value with `decode_result`.
     """
@@ -99,6 +103,8 @@ class Result(Struct, gc=False, kw_only=True, omit_defaults=True):
     id: UncheckedTaskId
     y: list[Label] | None = None
     proba: list[list[float]] | None = None
+    score: list[float] | None = None
+    warnings: list[InputWarning] | None = None
     error: Failure | None = None
     input: UncheckedDigest | None = None
     model: str

@@ -9,6 +9,7 @@ from model.card import Card, Feature, Label
 
 PREDICT = "predict"
 PREDICT_PROBA = "predict_proba"
+SCORE = "score"
 PLATFORM = "sklearn"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 _DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": BYTES}
@@ -57,12 +58,12 @@ class ModelMetadata(Struct):
 
 def output_names(card: Card) -> list[str]:
     """The outputs that a model has."""
-    return [PREDICT, PREDICT_PROBA] if card.proba else [PREDICT]
+    return [PREDICT, *[PREDICT_PROBA] * card.proba, *[SCORE] * card.score]
 
 
 def label_datatype(card: Card) -> str:
     """The datatype of the output `predict`: class names are texts, whatever their type."""
-    return _DATATYPES[card.output] if card.kind == "regressor" else BYTES
+    return BYTES if card.kind == "classifier" else _DATATYPES[card.output]
 
 
 def _feature_datatype(feature: Feature) -> str:
@@ -79,6 +80,8 @@ def model_metadata(card: Card, versions: Sequence[str]) -> ModelMetadata:
     tensors = [TensorMetadata(PREDICT, label_datatype(card), [ANY])]
     if card.proba:
         tensors.append(TensorMetadata(PREDICT_PROBA, "FP64", [ANY, len(card.classes)]))
+    if card.score:
+        tensors.append(TensorMetadata(SCORE, "FP64", [ANY]))
     parameters = ModelParameters(
         card.id, card.kind, card.names, list(card.classes), dict(card.metrics)
     )

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.inference.datatypes import BYTES, VALUE, to_binary
-from api.inference.metadata import PREDICT, PREDICT_PROBA
+from api.inference.metadata import PREDICT, PREDICT_PROBA, SCORE
 from api.inference.request import ParsedRequest
 from model.card import Card
 from model.predict import Prediction
@@ -65,6 +65,7 @@ class ResponseEncoder:
         self._outputs[PREDICT_PROBA, "FP64"] = (
             b'{"name":"predict_proba","shape":[%%d,%d],"datatype":"FP64",%%b}' % len(card.classes)
         )
+        self._outputs[SCORE, "FP64"] = b'{"name":"score","shape":[%d],"datatype":"FP64",%b}'
         self._has_names = card.kind == "classifier"
         self._are_texts = all(isinstance(name, str) for name in card.classes) and card.classes
 
@@ -91,6 +92,9 @@ class ResponseEncoder:
             if not self._has_names:
                 return _typed(prediction.y)
             return BYTES, prediction.y if self._are_texts else list(map(str, prediction.y))
+        if name == SCORE:
+            assert prediction.score is not None
+            return "FP64", prediction.score
         assert prediction.proba is not None
         if len(prediction.proba) == 1:
             return "FP64", prediction.proba[0]

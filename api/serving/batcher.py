@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -207,7 +208,6 @@ def _divided(joint: Joint, counts: Sequence[int]) -> Sequence[Prediction | Predi
     outcome = joint.outcome
     if joint.parts == 1 or isinstance(outcome, PredictError):
         return (outcome,)
-    y = split(outcome.y, counts)
-    if outcome.proba is None:
-        return [Prediction(each, None) for each in y]
-    return list(map(Prediction, y, split(outcome.proba, counts)))
+    columns = [None if values is None else split(values, counts) for values in outcome]
+    given = [repeat(None) if column is None else column for column in columns]
+    return list(map(Prediction, *given))

@@ -9,7 +9,7 @@ import click
 
 from cli.input.reader import Row
 from model import rows
-from model.card import Card, Feature, Value
+from model.card import Card, Feature, Value, shown
 from model.errors import InvalidRow
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Left(Exception):
 async def prompted(card: Card) -> AsyncIterator[Row]:
     """Rows from prompts, until the user leaves."""
     output = _terminal()
-    can_be_left_empty = any(not (f.nullable or f.categories) for f in card.features)
+    can_be_left_empty = any(not (f.nullable or f.allowed) for f in card.features)
     keys = "an empty value or Ctrl-C" if can_be_left_empty else "Ctrl-C"
     click.echo(f"{card.id}: one value for each feature; to leave: {keys}", err=True)
     while True:
@@ -50,7 +50,7 @@ def _terminal() -> "Output":
 
 
 async def _ask(feature: Feature, output: "Output") -> Value:
-    if feature.categories:
+    if feature.allowed:
         return await _choose(feature, output)
     text = await _type(feature, output)
     if not text and not feature.nullable:
@@ -81,9 +81,10 @@ def _label(feature: Feature) -> str:
 
 
 async def _choose(feature: Feature, output: "Output") -> Value:
-    choices = Choices(feature.categories, feature.nullable)
+    choices = Choices(tuple(map(shown, feature.allowed)), feature.nullable)
     await _application(_label(feature), choices, output).run_async()
-    return choices.value
+    chosen = choices.value
+    return chosen if chosen is None or feature.type == "text" else rows.parse_value(feature, chosen)
 
 
 class Choices:
@@ -108,7 +109,7 @@ class Choices:
         return found[self._at % len(found)] if found else None
 
     @property
-    def value(self) -> Value:
+    def value(self) -> str | None:
         """The category, or None if the value is left out."""
         is_left_out = self._nullable and self.chosen == self._all[-1]
         return None if is_left_out else self.chosen

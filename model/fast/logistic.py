@@ -15,27 +15,24 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from model.fast.checks import NotCovered, check_finite, check_width
+from model.fast.checks import NotCovered, check_known, check_width
+from model.fast.linear import labels, scores_for
 
 Array = np.ndarray[Any, Any]
 # numpy adds eight or more terms in another order than one after the other.
 MAX_SEQUENTIAL = 7
 
 
-def compute_for(model: Any) -> Callable[[Array], tuple[Array, Array]] | None:
+def compute_for(model: Any) -> Callable[[Array], tuple[Array, Array]]:
     """Labels and probabilities of rows, as `model.fast.families` describes them."""
-    if type(model.coef_) is not np.ndarray:  # it may be sparse
-        return None
-    coef, intercept, classes = model.coef_.T, model.intercept_, model.classes_
+    scores_of, classes = scores_for(model), model.classes_
 
     def compute(X: Array) -> tuple[Array, Array]:
-        check_width(X, len(coef))
-        # A NaN or an infinity in a row makes all its scores NaN or infinite.
-        scores = X @ coef + intercept
-        check_finite(scores)
+        scores = scores_of(X)
+        y = labels(scores, classes)
         if scores.shape[1] == 1:
-            return _of_two(scores[:, 0], classes)
-        y = classes.take(scores.argmax(axis=1))
+            positive = expit(scores[:, 0])
+            return y, np.stack([1 - positive, positive], axis=1)
         scores -= np.maximum.reduce(scores, axis=1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= np.add.reduce(scores, axis=1, keepdims=True)
@@ -44,20 +41,14 @@ def compute_for(model: Any) -> Callable[[Array], tuple[Array, Array]] | None:
     return compute
 
 
-def _of_two(scores: Array, classes: Array) -> tuple[Array, Array]:
-    positive = expit(scores)
-    y = classes.take((scores > 0).astype(np.intp))
-    return y, np.stack([1 - positive, positive], axis=1)
-
-
-def compute_one_for(model: Any) -> Callable[[Array], tuple[Any, list[float]]] | None:
-    """The same for a single row, as Python's own values; None if numpy is as fast.
+def compute_one_for(model: Any) -> Callable[[Array], tuple[Any, list[float]]]:
+    """The same for a single row, as Python's own values; raises Unknown where numpy is as fast.
 
     With few classes, arithmetic in Python takes a third of the time of numpy's calls.
     """
+    check_known(type(model.coef_) is np.ndarray)
     coef, intercept, classes = model.coef_.T, model.intercept_, model.classes_.tolist()
-    if not 2 < len(classes) <= MAX_SEQUENTIAL:
-        return None
+    check_known(2 < len(classes) <= MAX_SEQUENTIAL)
 
     def compute_one(X: Array) -> tuple[Any, list[float]]:
         check_width(X, len(coef))

@@ -23,6 +23,7 @@ from model.predict import (
     predictor,
     split,
 )
+from model.ranges import Ranges
 from streams.codec import (
     ResultColumns,
     decode_result,
@@ -81,6 +82,7 @@ class Processor:
         self._worker = worker
         self._decoder = Decoder(loaded.card, max_rows, naming)
         self._predict = predictor(loaded.model, loaded.card)
+        self._ranges = Ranges(loaded.card)
         self._cost = CostEstimate()  # by bytes: a task may have one row or thousands
 
     @property
@@ -156,6 +158,7 @@ class Processor:
         X = matrix(rows, self._card.numeric)
         joints = predict_together(self._predict, X, counts)
         infer_ms = round((time.perf_counter() - start) * 1000, 3)
+        warnings = self._ranges.find(X, counts)
         digests = _digests(tasks, X)
         for part, outcome in _outcomes(joints):
             if isinstance(outcome, PredictError):
@@ -164,6 +167,9 @@ class Processor:
                 results.add_error(offset, InvalidTask(task.id, failure, digest))
             else:
                 columns = _columns(tasks[part], counts[part], outcome, digests[part], offsets[part])
+                if warnings:
+                    of_part = range(part.start, part.stop)
+                    columns = columns._replace(warnings=list(map(warnings.get, of_part)))
                 results.add(columns, infer_ms)
 
 
@@ -231,7 +237,11 @@ def refused(value: bytes, error: str) -> bytes:
         f"the broker refused the result of {len(value):,} bytes: {error}",
     )
     result = decode_result(value)
-    return encode(msgspec.structs.replace(result, y=None, proba=None, error=failure))
+    return encode(
+        msgspec.structs.replace(
+            result, y=None, proba=None, score=None, warnings=None, error=failure
+        )
+    )
 
 
 def join(parts: Iterable[Processed]) -> Processed:
@@ -266,6 +276,8 @@ def _columns(
         ids=[task.id.encode() for task in tasks],
         y=split(predicted.y, counts),
         proba=None if predicted.proba is None else split(predicted.proba, counts),
+        score=None if predicted.score is None else split(predicted.score, counts),
+        warnings=None,
         input=digests,
         offsets=offsets,
         queue_ms=queued.clip(0, MAX_QUEUE_MS).round(3).tolist(),

@@ -73,11 +73,11 @@ class Duplicate(NamedTuple):
 
 def _compare(repeat: Repeat, value: bytes) -> Duplicate:
     result, kept = decode_result(value), decode_result(repeat.kept.encode())
-    same = (result.y, result.proba, result.error) == (kept.y, kept.proba, kept.error)
+    answer, first = ((r.y, r.proba, r.score, r.error) for r in (result, kept))
     models = {answering_model(result), answering_model(kept)} - {None}
     is_same_task = result.input == kept.input and len(models) < 2
     conflict = None if is_same_task else "id_conflict"
-    return Duplicate(repeat.position, repeat.task_id, same, conflict)
+    return Duplicate(repeat.position, repeat.task_id, answer == first, conflict)
 
 
 def _halves(parts: Sequence[Contents]) -> tuple[Sequence[Contents], Sequence[Contents]]:

@@ -39,7 +39,7 @@ def test_an_inference_is_answered_as_the_model_answers_in_process(url: str, load
     X = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0], [6.0, 2.7, 4.0, 1.2]]
     tensor = {"name": "X", "shape": [3, 4], "datatype": "FP64", "data": X}
     reply = call("POST", url + INFER, json={"inputs": [tensor]})
-    y, proba = predict(loaded.model, np.array(X))
+    y, proba, _ = predict(loaded.model, np.array(X))
     assert proba is not None
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"

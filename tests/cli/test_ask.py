@@ -40,7 +40,7 @@ def answers(loaded: Loaded, *rows: list[float]) -> list[dict[str, Any]]:
     """What the model answers to each row in this process."""
     found = []
     for row in rows:
-        y, proba = predict(loaded.model, matrix([row], numeric=True))
+        y, proba, _ = predict(loaded.model, matrix([row], numeric=True))
         found.append(
             {
                 "y": y,

@@ -24,7 +24,7 @@ def outcome(done: Done) -> tuple[int, str, str]:
 
 def document(loaded: Loaded, *row: float) -> dict[str, Any]:
     """What the model answers in this process."""
-    y, proba = predict(loaded.model, matrix([row], numeric=True))
+    y, proba, _ = predict(loaded.model, matrix([row], numeric=True))
     return {"y": y, "proba": proba, "classes": list(loaded.card.classes), "model": loaded.card.id}
 
 

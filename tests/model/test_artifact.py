@@ -334,7 +334,8 @@ def test_a_card_takes_the_numbers_and_texts_of_numpy_and_pandas(tmp_path: Path, 
             r"Expected `float \| null`, got `str` - at `\$.features\[0\]\.minimum",
         ),
         ({"minimum": pd.NA}, "a value of type NAType is not JSON"),
-        ({"categories": (1, 2)}, "Expected `str`, got `int`"),
+        ({"categories": ((1,), (2,))}, "Expected `bool | int | float | str`, got `array`"),
+        ({"type": "text", "categories": (1, 2)}, "has the type text, and its categories are"),
     ],
 )
 def test_a_card_that_does_not_fit_names_the_field(tmp_path: Path, changes: Any, fault: str) -> None:

@@ -57,7 +57,7 @@ def test_a_classifier_of_a_target_with_one_column_answers_one_label_a_row(tmp_pa
     model = MultiOutputClassifier(inner).fit(X, Y.reshape(-1, 1))
     loaded = saved(model, FEATURES, tmp_path)
     assert loaded.card.classes == ("setosa", "versicolor", "virginica")
-    y, proba = predict(loaded.model, X[[0, 149]])
+    y, proba, _ = predict(loaded.model, X[[0, 149]])
     assert y == ["setosa", "virginica"]
     assert proba == model.predict_proba(X[[0, 149]])[0].tolist()
 

@@ -185,27 +185,39 @@ answers = st.tuples(
     st.builds(events.new_id),
     st.lists(labels, max_size=3),
     st.lists(st.lists(numbers, max_size=3), max_size=3),
+    st.lists(numbers, max_size=3),
     st.from_regex("[0-9a-f]{16}", fullmatch=True),
     st.integers(0, 2**63 - 1),
     numbers,
 )
 
 
-@given(st.lists(answers, min_size=1, max_size=4), st.booleans(), st.text(max_size=5), numbers)
+@given(
+    st.lists(answers, min_size=1, max_size=4),
+    st.booleans(), st.booleans(), st.text(max_size=5), numbers,
+)  # fmt: skip
 def test_a_chunk_is_encoded_as_its_results_one_by_one_would_be(
-    rows: list[Any], has_proba: bool, name: str, infer_ms: float
+    rows: list[Any], has_proba: bool, has_score: bool, name: str, infer_ms: float
 ) -> None:
-    ids, y, proba, digests, offsets, queue_ms = zip(*rows, strict=True)
+    ids, y, proba, score, digests, offsets, queue_ms = zip(*rows, strict=True)
     columns = ResultColumns(
-        [i.encode() for i in ids], y, proba if has_proba else None, digests, offsets, queue_ms
+        [i.encode() for i in ids],
+        y,
+        proba if has_proba else None,
+        score if has_score else None,
+        None,
+        digests,
+        offsets,
+        queue_ms,
     )
     one_by_one = [
         codec.encode(
             Result(
-                v=1, id=i, y=labels, proba=p if has_proba else None, input=digest, model=name,
-                worker=f"{name}-1", task=Position(2, offset), ms=Timings(queue, infer_ms),
+                v=1, id=i, y=labels, proba=p if has_proba else None,
+                score=s if has_score else None, input=digest, model=name, worker=f"{name}-1",
+                task=Position(2, offset), ms=Timings(queue, infer_ms),
             )
         )
-        for i, labels, p, digest, offset, queue in rows
+        for i, labels, p, s, digest, offset, queue in rows
     ]  # fmt: skip
     assert codec.encode_columns(columns, 2, name, f"{name}-1", infer_ms) == one_by_one

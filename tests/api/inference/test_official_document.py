@@ -101,7 +101,7 @@ def test_an_inference_is_as_the_document_has_it(
     outputs = [{"name": "predict_proba", "parameters": {}}, {"name": "predict"}]
     body = {"id": "42", "parameters": {"any": 1}, "inputs": [tensor], "outputs": outputs}
     status, answer = client.call(INFER, names, body)
-    y, proba = predict(loaded.model, np.array(ROWS))
+    y, proba, _ = predict(loaded.model, np.array(ROWS))
     assert proba is not None
     assert (status, answer["id"], answer["model_version"]) == (200, "42", names["MODEL_VERSION"])
     assert [output["data"] for output in answer["outputs"]] == [[*proba[0], *proba[1]], y]

@@ -129,7 +129,7 @@ def stats_of(answer: Any) -> Any:
 
 def test_binary_data_both_ways_is_the_default(client: Any, loaded: Loaded) -> None:
     result = client.infer("iris", [tensor("X", X, "FP64")], request_id="7")
-    y, proba = predict(loaded.model, X)
+    y, proba, _ = predict(loaded.model, X)
     assert labels(result) == y
     assert result.as_numpy("predict_proba").tolist() == proba
     response = result.get_response()
@@ -154,7 +154,7 @@ def test_binary_and_json_may_be_mixed(
         triton.InferRequestedOutput("predict", binary_data=not binary_out),
     ]
     result = client.infer("iris", inputs, loaded.card.sha256[:12], outputs)
-    y, proba = predict(loaded.model, X)
+    y, proba, _ = predict(loaded.model, X)
     assert result.as_numpy("predict_proba").tolist() == proba
     assert [str(v.decode() if isinstance(v, bytes) else v) for v in result.as_numpy("predict")] == y
 

@@ -56,7 +56,7 @@ def test_each_task_gets_its_own_rows_answer_in_order(processor: Processor, loade
     processed = processor.process(2, batch(*asked, keys=[i.encode() for i in ids]))
     assert [key.decode() for key, _ in processed.results] == ids
     results = [decode_result(value) for _, value in processed.results]
-    y, proba = predict(loaded.model, np.array(ROWS))
+    y, proba, _ = predict(loaded.model, np.array(ROWS))
     assert proba is not None
     expected = [
         Result(
