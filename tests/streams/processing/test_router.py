@@ -81,7 +81,7 @@ def test_each_task_of_a_chunk_is_answered_by_its_model_in_the_order_of_the_chunk
     made = results(router, *(value(X, model) for model, X, _ in asked))
     assert [r.task.offset for r in made] == list(range(40, 40 + len(asked)))
     for result, (model, X, expected) in zip(made, asked, strict=True):
-        y, proba = direct(models, model or "iris", X)
+        y, proba, *_ = direct(models, model or "iris", X)
         assert (result.y, result.model) == (y, expected)
         assert result.proba == (None if proba is None else pytest.approx(np.array(proba)))
         assert result.input == input_digest(X)
