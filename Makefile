@@ -8,13 +8,12 @@ export OMP_NUM_THREADS ?= 1
 setup: .venv/ready model/iris.joblib ## make .venv from requirements.lock and train the model
 
 .PHONY: demo
-demo: setup ## ask one question through every stage, send 1,000 tasks from 4 clients, check all
-	python -m cli.demo
+demo: setup ## ask through every stage, send 1,000 tasks, check all; MODEL=PATH for your own model
+	petal demo $(if $(MODEL),--model "$(MODEL)")
 
 .PHONY: up
 up: setup ## run broker, 2 workers, sink and API until Ctrl-C
-	@echo "API: http://127.0.0.1:$${PETAL_API_PORT:-8000}/v2    ask: $(BIN)/petal ask --via queue    stop: Ctrl-C"
-	@python -m infra.terminal honcho start -c worker=2
+	@petal up --workers 2
 
 .PHONY: test
 test: .venv/ready ## run all tests, with a real broker and real processes
@@ -74,9 +73,15 @@ lock: .venv/ready ## update requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-header pyproject.toml --output-file requirements.lock
 
+.PHONY: wheel
+wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
+	rm -rf build dist
+	pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
+
 .PHONY: clean
-clean: ## remove .venv, var, the trained model and caches
-	rm -rf .venv var *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove .venv, var, dist, the trained model and caches
+	rm -rf .venv var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f model/iris.joblib model/iris.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -18,6 +18,7 @@ from api.middleware.auth import is_loopback, read_keys
 from api.server import limited
 from infra.config import Settings, load, variable
 from infra.errors import ConfigError
+from infra.process.imports import allow_current_folder
 
 GRACE_SECONDS = 3  # at a stop, for responses in progress; honcho kills after 5
 MAX_FILES = 65_536
@@ -167,6 +168,7 @@ def _end(failure: str) -> NoReturn:
 
 def main() -> None:
     """Serve until a signal; what only a person can mend ends it with a line and exit code 78."""
+    allow_current_folder()
     try:
         serve(load())
     except ConfigError as e:

@@ -11,6 +11,12 @@ import click
 from cli import exit_codes
 from cli.ask import ask
 from cli.dead_letters import dead_letters
+from cli.demo.command import demo
+from cli.importing.command import import_model
+from cli.input.example import GroupWithExample
+from cli.parity.command import parity
+from cli.pipeline.processes import api, broker, kafka, sink, worker
+from cli.pipeline.up import up
 from cli.predict import predict
 from cli.rebuild import rebuild
 from cli.reconcile import reconcile
@@ -19,12 +25,13 @@ from cli.status import status
 from cli.train import train
 from cli.verify import verify
 from cli.wait import wait
+from infra.process.imports import allow_current_folder
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(
-    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
+    cls=GroupWithExample,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(version("petalstream"), prog_name="petal")
@@ -34,7 +41,8 @@ def petal(debug: bool) -> None:
 
 
 for command in (
-    train, predict, ask, results, wait, status, rebuild, verify, reconcile, dead_letters
+    train, import_model, predict, ask, results, wait, status, rebuild, verify, reconcile,
+    dead_letters, parity, demo, up, broker, worker, sink, api, kafka,
 ):  # fmt: skip
     petal.add_command(command)
 
@@ -42,6 +50,7 @@ for command in (
 def main() -> None:
     """Run `petal`; the one place where errors become a line on stderr and an exit code."""
     debug = "--debug" in sys.argv[1:2]
+    allow_current_folder()
     if sys.stdout is None:  # closed by the shell (>&-)
         sys.exit("petal: standard output is closed; to drop the output: > /dev/null")
     try:

@@ -115,7 +115,7 @@ class RestBackend(_Backend):
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
             raise ServiceUnavailable(
-                f"no service at {self._settings.api_url}; start it: make up, or python -m api"
+                f"no service at {self._settings.api_url}; start it: petal up, or petal api"
             ) from e
 
     def _place(self) -> str:

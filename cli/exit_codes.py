@@ -3,6 +3,7 @@
 import os
 
 from cli.backends import RequestRefused, ServiceUnavailable
+from cli.demo.errors import CheckFailed, ProcessFailed
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
@@ -13,8 +14,11 @@ from model.errors import (
     InvalidRow,
     NotServed,
     PredictError,
+    SourceError,
+    SourceNotFound,
     TableError,
     TableNotFound,
+    Untrusted,
 )
 from streams.errors import (
     IdConflict,
@@ -29,6 +33,7 @@ from streams.errors import (
 )
 
 NOT_FOUND = 1  # as grep
+FAILED = 1  # as pytest
 USAGE = 2  # as click
 INTERRUPTED = 130  # as a shell after Ctrl-C
 
@@ -40,6 +45,9 @@ CODES: dict[type[Exception], int] = {
     PredictError: os.EX_DATAERR,
     TableError: os.EX_DATAERR,
     TableNotFound: os.EX_NOINPUT,
+    SourceError: os.EX_DATAERR,
+    SourceNotFound: os.EX_NOINPUT,
+    Untrusted: os.EX_NOPERM,
     ConfigError: os.EX_CONFIG,
     BrokerUnavailable: os.EX_UNAVAILABLE,
     TopicMismatch: os.EX_CONFIG,
@@ -55,6 +63,8 @@ CODES: dict[type[Exception], int] = {
     RequestRefused: os.EX_DATAERR,
     ServiceUnavailable: os.EX_UNAVAILABLE,
     ResultNotFound: NOT_FOUND,
+    CheckFailed: FAILED,
+    ProcessFailed: FAILED,
     UnreadableLine: os.EX_DATAERR,
     UnreadableInput: os.EX_DATAERR,
 }

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -99,6 +100,18 @@ def console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def program() -> str:
+    """`petal` as this folder's shell finds it: `.venv/bin/petal` where it was so started."""
+    started = Path(sys.argv[0])
+    is_below = started.name == "petal" and started.is_relative_to(Path.cwd())
+    return from_here(started) if is_below else "petal"
+
+
+def from_here(path: Path) -> str:
+    """A path below the current folder, as it is from there; another one as it is."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def report_interrupt(task_id: str) -> None:

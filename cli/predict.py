@@ -6,6 +6,7 @@ from typing_extensions import override
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
 from cli.input import named
+from cli.input.example import WithExample
 from cli.input.model import choose_model
 from cli.options import json_option, model_option, timeout_option
 from cli.output import Answer
@@ -18,7 +19,7 @@ from model.rows import parse, place_of
 MODEL = "model"
 
 
-class FeatureCommand(click.Command):
+class FeatureCommand(WithExample):
     """Lists the features of the model in its help."""
 
     @override
@@ -43,7 +44,6 @@ class FeatureCommand(click.Command):
     cls=FeatureCommand,
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
-    epilog="Example:  petal predict 5.1 3.5 1.4 0.2",
 )
 @click.argument("values", nargs=-1, type=click.UNPROCESSED)
 @click.option(

@@ -16,7 +16,12 @@ from msgspec import Meta
 from infra.errors import ConfigError
 
 PREFIX = "PETAL_"
-ROOT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent
+_IS_CHECKOUT = (PROJECT / "Procfile").is_file()  # an installed wheel has it in another place
+# All that is written by default lies here: in a checkout wherever a command is run, and from a
+# wheel in the folder where it is run.
+VAR = PROJECT / "var" if _IS_CHECKOUT else Path("var")
+EXAMPLE_MODEL = (PROJECT / "model" if _IS_CHECKOUT else VAR) / "iris.joblib"
 
 MAX_COUNT = 1_000_000_000
 Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
@@ -74,27 +79,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Days, Meta(description="days to keep `dead-letters`; -1: for ever")
     ] = 30
     model: Annotated[Path, Meta(description="the model's artifact; its card is beside it")] = (
-        ROOT / "model" / "iris.joblib"
+        EXAMPLE_MODEL
     )
     models: Annotated[
         Path | None,
         Meta(description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"),
     ] = None
     database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
-        ROOT / "var" / "petal.sqlite"
+        VAR / "petal.sqlite"
     )
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
-    ] = ROOT / "var" / "status"
+    ] = VAR / "status"
     api_url: Annotated[str, Meta(description="address of the REST service, for its clients")] = (
         "http://127.0.0.1:8000"
     )
     api_key: Annotated[str, Meta(description="the API key that `petal ask --via rest` sends")] = ""
     api_host: Annotated[
         str,
-        Meta(description="address of `python -m api`; any but loopback requires API keys"),
+        Meta(description="address of `petal api`; any but loopback requires API keys"),
     ] = "127.0.0.1"
-    api_port: Annotated[Port, Meta(description="port of `python -m api`")] = 8000
+    api_port: Annotated[Port, Meta(description="port of `petal api`")] = 8000
     api_keys: Annotated[
         str, Meta(description="API keys that the REST service accepts, separated by commas")
     ] = ""
@@ -120,7 +125,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 20.0
     api_tls_certificate: Annotated[
         Path | None,
-        Meta(description="certificate chain (PEM) of `python -m api`; unset: plain HTTP"),
+        Meta(description="certificate chain (PEM) of `petal api`; unset: plain HTTP"),
     ] = None
     api_tls_key: Annotated[Path | None, Meta(description="the certificate's private key (PEM)")] = (
         None
@@ -210,6 +215,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def variable(name: str) -> str:
     """The environment variable of the setting `name`."""
     return PREFIX + name.upper()
+
+
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for processes that this one starts: they find its interpreter's `petal`.
+
+    `changes` are variables of settings, and with them no other setting is passed on.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    kept = {k: v for k, v in os.environ.items() if changes is None or not k.startswith(PREFIX)}
+    return {**kept, "PATH": path, **(changes or {})}
 
 
 def _convert(name: str, text: str, kind: Any) -> Any:

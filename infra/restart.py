@@ -1,4 +1,4 @@
-"""Keep one process running: `python -m infra.restart COMMAND…`, as the Procfile does.
+"""Keep one process running: `petal worker --restart`, or `python -m infra.restart COMMAND…`.
 
 honcho ends all processes when one ends. Below honcho, this restarts its command with a backoff
 whenever the command ends. It ends itself on SIGTERM and SIGINT, or when the command's exit code
@@ -20,8 +20,9 @@ HEALTHY_SECONDS = 30.0  # a run of this length resets the backoff
 class Restarter:
     """Runs a command, and restarts it until `stop`."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], name: str) -> None:
         self._command = command
+        self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
 
@@ -47,7 +48,7 @@ class Restarter:
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF
             print(
-                f"petalstream: {self._command[0]} ended with {code}; restarting in {backoff:g} s",
+                f"petalstream: {self._name} ended with {code}; restarting in {backoff:g} s",
                 file=sys.stderr,
                 flush=True,
             )
@@ -56,15 +57,20 @@ class Restarter:
             backoff = min(MAX_BACKOFF, backoff * 2)
 
 
-def main() -> int:
-    """Run until a signal; returns the exit code."""
-    if len(sys.argv) < 2:
-        print("usage: python -m infra.restart COMMAND [ARGUMENT…]", file=sys.stderr)
-        return 2
-    restarter = Restarter(sys.argv[1:])
+def run(command: list[str], name: str) -> int:
+    """Run until a signal; returns the exit code. `name` is that of the process, for people."""
+    restarter = Restarter(command, name)
     signal.signal(signal.SIGTERM, restarter.stop)
     signal.signal(signal.SIGINT, restarter.stop)
     return restarter.run()
+
+
+def main() -> int:
+    """Run the command of the arguments; returns the exit code."""
+    if len(sys.argv) < 2:
+        print("usage: python -m infra.restart COMMAND [ARGUMENT…]", file=sys.stderr)
+        return 2
+    return run(sys.argv[1:], sys.argv[1])
 
 
 if __name__ == "__main__":

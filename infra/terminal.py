@@ -1,4 +1,4 @@
-"""Run a command on the terminal: `python -m infra.terminal COMMAND…`, as `make up` does.
+"""Run a command on the terminal: `petal up` does it, or `python -m infra.terminal COMMAND…`.
 
 Ctrl-C goes to all processes of the terminal's foreground group. make would report it as its own
 interruption, whatever the command's exit code is. So the command gets a group of its own, which is
@@ -33,14 +33,17 @@ class Terminal:
         os.tcsetpgrp(self._file, group)
 
 
-def run(command: list[str], terminal: Terminal) -> int:
-    """Run the command until its end; returns its exit code, or 0 if Ctrl-C ended it."""
+def run(command: list[str], terminal: Terminal, env: dict[str, str] | None = None) -> int:
+    """Run the command until its end; returns its exit code, or 0 if Ctrl-C ended it.
+
+    `env` is the command's environment; None: this process's own.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the command alone
     if not terminal:
-        process = subprocess.Popen(command, preexec_fn=_default_interrupt)
+        process = subprocess.Popen(command, env=env, preexec_fn=_default_interrupt)
         return _code(process.wait())
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background process may change the terminal
-    process = subprocess.Popen(command, process_group=0, preexec_fn=_default_interrupt)
+    process = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_default_interrupt)
     try:
         while True:
             terminal.give_to(process.pid)

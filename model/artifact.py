@@ -44,20 +44,27 @@ def libraries() -> dict[str, str]:
     }
 
 
-def save(model: Any, card: Card, path: Path | str, sample: Any = None) -> Card:
+def save(
+    model: Any, card: Card, path: Path | str, sample: Any = None, pickled: bytes | None = None
+) -> Card:
     """Write the artifact and, beside it, its card; returns the card with the digest.
 
     Both files are written in full before they replace older ones, so a reader never sees half of
     one. The card gets what it leaves open and the model shows, such as how a missing value is
     written. Raises ArtifactError, before it writes anything, for a model that `load` would refuse,
     that another process cannot unpickle, or that does not answer. For the last, the model predicts
-    rows made from the card, or those of `sample`, shape (rows, features), None: missing.
+    rows made from the card, or those of `sample`, shape (rows, features), None: missing. `pickled`
+    is the model as cloudpickle or another program pickled it; None: joblib does.
     """
     path = Path(path)
     card = _valid(card, path)
     _check(model, card, path)
-    data = _pickled(model, path)
-    if fault := trial.unpickle_fault(model, data):
+    if pickled is None:
+        data = _pickled(model, path)
+        fault = trial.unpickle_fault(model, data)
+    else:
+        data, fault = pickled, trial.foreign_fault(pickled)
+    if fault:
         raise ArtifactError(f"{path} cannot be served: {fault}")
     copy = _unpickled(data, path, "mend how its classes are pickled")
     _check(copy, card, path)
@@ -164,6 +171,8 @@ def load(path: Path | str) -> Loaded:
 def _unpickled(data: bytes, path: Path, cure: str) -> Any:
     try:
         return joblib.load(io.BytesIO(data))
+    except ModuleNotFoundError as e:
+        raise ArtifactError(f"{path} cannot be read: {trial.missing_module(e.name or '')}") from e
     except Exception as e:  # a pickle can raise anything
         raise ArtifactError(f"{path} cannot be read ({type(e).__name__}: {e}); {cure}") from e
 
@@ -222,7 +231,7 @@ def _faults(model: Any, card: Card) -> Iterator[str]:
 
 
 def _column_faults(model: Any, card: Card) -> Iterator[str]:
-    width = getattr(model, "n_features_in_", len(card.features))
+    width = getattr(model, "n_features_in_", 0) or len(card.features)  # 0: of CatBoost, unpickled
     if width != len(card.features):
         yield f"it takes {width} features, its card has {len(card.features)}"
     columns = list(getattr(model, "feature_names_in_", card.columns))

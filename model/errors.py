@@ -6,6 +6,9 @@ CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
 TableError         a file is not a table of columns with names
 └── TableNotFound
+SourceError        a file or folder of another program holds no model that can be served
+├── SourceNotFound
+└── Untrusted      opening it could run code, and the user did not allow that
 NotServed          no model is served under a name, or its file cannot be loaded
 InvalidRow         values are not a row for this model
 PredictError       the model failed, or returned something that cannot be used
@@ -45,6 +48,18 @@ class TableError(Exception):
 
 class TableNotFound(TableError):
     """There is no file at the path, or it may not be read."""
+
+
+class SourceError(Exception):
+    """A file or folder of another program holds no model that can be served."""
+
+
+class SourceNotFound(SourceError):
+    """There is no file at the path, or it may not be read."""
+
+
+class Untrusted(SourceError):
+    """Opening a model could run code, and the user did not allow that."""
 
 
 UNKNOWN_MODEL, MODEL_UNAVAILABLE = "unknown_model", "model_unavailable"

@@ -12,8 +12,9 @@ from sklearn.base import is_classifier
 
 from model.card import Card, Feature
 from model.errors import NotFinite, PredictError, WrongShape, WrongType, describe
-from model.fast.families import Compute, ComputeOne, compute_for, compute_one_for
-from model.table import ToTable, floats_for, table_for
+from model.fast.families import Compute, ComputeOne
+from model.fast.pipeline import fast_for
+from model.table import ToTable, table_for
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # that all readers of JSON take
 MAX_GROWTH = 8.0  # of an estimate in one step: a single slow call is mostly the machine's fault
@@ -60,11 +61,10 @@ def _only(outputs: Any) -> Any:
 
 
 class _Ways(NamedTuple):
-    """The ways to a model's answers. The fast ones take what `to_floats` makes of the rows."""
+    """The ways to a model's answers; the two fast ones are None where the model has none."""
 
     model: Any
     to_table: ToTable
-    to_floats: ToTable | None
     compute: Compute | None
     compute_one: ComputeOne | None
 
@@ -78,8 +78,7 @@ def predictor(model: Any, card: Card) -> Predict:
 
 def _ways(model: Any, features: Sequence[Feature] = (), columns: Sequence[str] = ()) -> _Ways:
     to_table = table_for(model, features, columns)
-    to_floats = floats_for(model, features, columns)
-    return _Ways(model, to_table, to_floats, compute_for(model), compute_one_for(model))
+    return _Ways(model, to_table, *fast_for(model, to_table, features, columns))
 
 
 def predict(model: Any, X: Array) -> Prediction:
@@ -106,10 +105,9 @@ def _predict(ways: _Ways, X: Array) -> Prediction:
 
 def _answer_fast(ways: _Ways, X: Array) -> Prediction | None:
     """The answer by a fast path; None where the ordinary way must answer, or refuse."""
-    if ways.compute is None or ways.to_floats is None:
+    if ways.compute is None:
         return None
     try:
-        X = ways.to_floats(X)
         if ways.compute_one is not None and len(X) == 1:
             label, proba = ways.compute_one(X)
             return Prediction([label], [proba])

@@ -38,7 +38,7 @@ def table_for(model: Any, features: Sequence[Feature] = (), columns: Sequence[st
     `columns` are those of a DataFrame that the model takes without recording their names.
     """
     names = getattr(model, "feature_names_in_", columns or None)
-    if not _are_known(features):
+    if not are_known(features):
         return _unchanged if names is None else lambda X: _inferred_frame(X, names)
     if names is not None:
         return lambda X: _frame(X, names, features)
@@ -57,7 +57,7 @@ def floats_for(
     None if it makes no such array. The layout in memory is the same, too: the sums of a linear
     model depend on it in the last bit.
     """
-    dtypes = {dtype_of(feature) for feature in features} if _are_known(features) else set()
+    dtypes = {dtype_of(feature) for feature in features} if are_known(features) else set()
     if any(feature.type == "text" for feature in features) or not dtypes <= {*_EXACT}:
         return None
     is_frame = hasattr(model, "feature_names_in_") or len(columns) > 0
@@ -72,7 +72,7 @@ def dtype_of(feature: Feature) -> str:
     return feature.dtype or (_USUAL_NULLABLE if feature.nullable else _USUAL)[feature.type]
 
 
-def _are_known(features: Sequence[Feature]) -> bool:
+def are_known(features: Sequence[Feature]) -> bool:
     """Whether the card knows anything of the training data; older cards do not."""
     return any(f.dtype or f.missing or f.type in ("integer", "boolean") for f in features)
 

@@ -1,11 +1,11 @@
 """Tries a model before it is saved: can another process unpickle it, and does it answer?"""
 
+import importlib.util
 import pickle
 import subprocess
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,31 @@ import numpy as np
 from model import rows
 from model.card import Card, Feature
 from model.errors import InvalidRow, PredictError, WrongShape
+from model.examples import edge_rows
 from model.predict import matrix, predictor
 
-PROJECT = Path(__file__).resolve().parents[1]
-UNPICKLE = "import io, joblib, sys; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
+# As `petal` finds modules: those of the current folder after all others.
+UNPICKLE = (
+    "import os, sys; sys.path.append(os.getcwd()); "
+    "import io, joblib; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
+)
 UNPICKLE_SECONDS = 60.0
 ONE_TEXT = (
     "; if its first step takes a list of texts, as TfidfVectorizer does, wrap this step: "
     "make_column_transformer((TfidfVectorizer(), 0))"
 )
+
+# Packages whose name is not that of their module.
+_PACKAGES = {
+    "imblearn": "imbalanced-learn",
+    "sklearn": "scikit-learn",
+    "sklego": "scikit-lego",
+    "skopt": "scikit-optimize",
+}
+_KNOWN = {
+    *_PACKAGES, "catboost", "category_encoders", "feature_engine", "interpret", "lightgbm", "lz4",
+    "mapie", "ngboost", "polars", "skrub", "statsmodels", "xgboost",
+}  # fmt: skip
 
 Rows = list[list[Any]]
 
@@ -37,30 +53,50 @@ def unpickle_fault(model: Any, data: bytes) -> str | None:
     if "__main__" in names:
         return (
             f"it needs {names['__main__']} of the program that saves it, which no other process "
-            "can import; move it to a module in the project's folder"
+            "can import; move it to a module in the folder where you run petal"
         )
-    if not sys.executable or all(map(_is_installed, names)):
+    return None if all(map(_is_installed, names)) else foreign_fault(data)
+
+
+def foreign_fault(data: bytes) -> str | None:
+    """Why a new process cannot unpickle `data`, whatever pickled it; None if it can."""
+    if not sys.executable:
         return None
     reason = _failure_in_new_process(data)
     return reason and (
-        f"a new process cannot unpickle it ({reason}); put the module into the project's folder, "
-        "install it, or add its folder to PYTHONPATH"
+        f"a new process cannot unpickle it ({reason}); put the module into the folder where you "
+        "run petal, which is the current one here, install it, or add its folder to PYTHONPATH"
     )
 
 
 def _failure_in_new_process(data: bytes) -> str | None:
-    command = [sys.executable, "-W", "ignore", "-c", UNPICKLE]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", UNPICKLE]
     try:
         done = subprocess.run(
-            command, cwd=PROJECT, input=data, capture_output=True, check=False,
-            timeout=UNPICKLE_SECONDS,
-        )  # fmt: skip
+            command, input=data, capture_output=True, check=False, timeout=UNPICKLE_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return f"it takes longer than {UNPICKLE_SECONDS:g} s; a module may do more than define"
     if not done.returncode:
         return None
     lines = done.stderr.decode(errors="replace").splitlines()
     return next(filter(None, reversed(lines)), f"exit code {done.returncode}")
+
+
+def missing_module(module: str) -> str:
+    """What to do where the pickle of a model needs a module that cannot be imported."""
+    root = module.partition(".")[0]
+    if root != module and importlib.util.find_spec(root) is not None:
+        return (
+            f"it needs the module {module}, which the installed version of {root} lacks; install "
+            f"the version of {_PACKAGES.get(root, root)} that the model was saved with"
+        )
+    if root in _KNOWN:
+        return f"it needs {root}, which is not installed: pip install {_PACKAGES.get(root, root)}"
+    return (
+        f"it needs the module {module}, which cannot be imported; if it is your own, put it into "
+        "the project's folder or add its folder to PYTHONPATH, else install its package"
+    )
 
 
 class _Globals(pickle.Pickler):
@@ -90,6 +126,17 @@ def _globals_of(model: Any) -> dict[str, str]:
     return pickler.names
 
 
+def is_picklable(model: Any) -> bool:
+    """Whether another process may unpickle what pickle makes of the model now.
+
+    cloudpickle carries functions and classes of a program within its files; pickle does not.
+    """
+    try:
+        return "__main__" not in _globals_of(model)
+    except Exception:  # a class decides itself how it is pickled
+        return False
+
+
 def _is_installed(module: str) -> bool:
     root = module.partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None)
@@ -99,16 +146,11 @@ def _is_installed(module: str) -> bool:
     )
 
 
-def example_row(card: Card) -> list[Any]:
-    """A row that the model should answer, from the middle of what its features allow."""
-    return [_value(feature, 0.5) for feature in card.features]
-
-
 def has_several_outputs(model: Any, card: Card) -> bool:
     """Whether the model returns several values for a row."""
     # No attribute shows it for every estimator, so the model predicts a row. If that row fails
     # for another reason, the model can still be served: the error is the answer to such a row.
-    return isinstance(_fault_of(model, [next(_rows(card))], card), WrongShape)
+    return isinstance(_fault_of(model, [next(edge_rows(card))], card), WrongShape)
 
 
 def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
@@ -118,9 +160,9 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
     predicted two by two, because one row does not show that a model takes another shape.
     """
     if sample is None:
-        tried = [[row, row] for row in _rows(card)]
+        tried = [[row, row] for row in edge_rows(card)]
     else:
-        tried = [_sample_rows(sample)]
+        tried = [sample_rows(sample)]
         try:
             rows.check(card, tried[0])
         except InvalidRow as e:
@@ -136,7 +178,8 @@ def answer_fault(model: Any, card: Card, sample: Any = None) -> str | None:
     return f"it does not answer {row} ({fault}){ONE_TEXT if is_one_text else ''}"
 
 
-def _sample_rows(sample: Any) -> Rows:
+def sample_rows(sample: Any) -> Rows:
+    """The rows of a table as JSON has them; None: missing."""
     is_frame = hasattr(sample, "to_numpy")
     table = sample.to_numpy(dtype=object) if is_frame else np.asarray(sample, dtype=object)
     return [[plain_value(value) for value in row] for row in np.atleast_2d(table).tolist()]
@@ -148,24 +191,6 @@ def plain_value(value: Any) -> Any:
         value = value.item()
     is_nan = isinstance(value, float) and value != value
     return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
-
-
-def _rows(card: Card) -> Iterator[list[Any]]:
-    """Rows that the model should answer: both ends and the middle of what its features allow."""
-    for place in (0.0, 0.5, 1.0):
-        yield [_value(feature, place) for feature in card.features]
-
-
-def _value(feature: Feature, place: float) -> Any:
-    if feature.type == "text":
-        texts = feature.categories or ("a", "1", "")
-        return texts[round(place * (len(texts) - 1))]
-    if feature.type == "boolean":
-        return place > 0
-    low = 0.0 if feature.minimum is None else feature.minimum
-    high = low + 1.0 if feature.maximum is None else feature.maximum
-    value = low + place * (high - low)
-    return round(value) if feature.type == "integer" else value
 
 
 def _fault_of(model: Any, X: Rows, card: Card) -> PredictError | None:

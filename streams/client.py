@@ -6,9 +6,11 @@ positions before the task is published. Nothing here needs Faust.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -19,6 +21,7 @@ from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TASKS, TRACE_HEADER
 from infra.tracing import TRACEPARENT
+from model.errors import InvalidRow
 from streams import codec
 from streams.errors import (
     IdConflict,
@@ -47,12 +50,22 @@ class Submitted(NamedTuple):
 
 
 def encode_task(X: Sequence[Sequence[Any]], task_id: str, model: str | None = None) -> bytes:
-    """A task's message; `X` has shape (rows, features). Raises TaskTooLarge."""
+    """A task's message; `X` has shape (rows, features). Raises TaskTooLarge, and InvalidRow.
+
+    NaN is sent as a missing value. JSON has no infinity, and as a missing value it would get a
+    wrong answer.
+    """
     task = TableTask(v=1, id=task_id, X=[list(r) for r in X], at=time.time(), model=model)
     value = codec.encode(task)
+    if b"null" in value and any(map(_is_infinite, chain.from_iterable(task.X))):
+        raise InvalidRow("not_finite", "a value is infinite, and a task has finite numbers only")
     if len(value) > MAX_TASK_BYTES:
         raise TaskTooLarge(f"the task has {len(value):,} bytes, the limit is {MAX_TASK_BYTES:,}")
     return value
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 class Client:

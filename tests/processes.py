@@ -35,12 +35,14 @@ def wait_until(condition: Callable[[], Any], seconds: float, description: str) -
 class Process:
     """A child process whose output goes to a file. A context manager that kills it."""
 
-    def __init__(self, command: list[str], log: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, command: list[str], log: Path, env: dict[str, str], folder: Path = ROOT
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self._popen = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env={**clean_environ(), **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -89,6 +91,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self.send(signal.SIGKILL)
         self._popen.wait(STOP_SECONDS)
+
+    def join(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait for the end; returns the exit code. TimeoutExpired after `seconds`."""
+        return int(self._popen.wait(seconds))
 
     def stop(self) -> int:
         """SIGTERM, then SIGKILL after a deadline; returns the exit code."""

@@ -108,8 +108,7 @@ def test_a_read_of_the_environment_is_found(source: str, reads: bool) -> None:
 
 def test_the_environment_is_read_in_one_place() -> None:
     readers = {module_of(path) for path in sources() if reads_environment(path.read_text())}
-    # The demo hands the environment on to the processes that it starts.
-    assert readers == {"infra.config", "cli.demo.processes"}
+    assert readers == {"infra.config"}
 
 
 def mocks(source: str) -> bool:

@@ -169,7 +169,8 @@ def test_ctrl_c_ends_make_up_and_leaves_no_process(tmp_path: Path, trained: None
             )
         family = psutil.Process(up.pid).children(recursive=True)
         commands = " ".join(" ".join(process.cmdline()) for process in family)
-        assert all(name in commands for name in ("tansu", "faust", "python -m api")), commands
+        names = ("tansu", "-m streams worker", "-m streams sink", "-m api")
+        assert all(name in commands for name in names), commands
         assert f"http://127.0.0.1:{env['PETAL_API_PORT']}" in log.read_text()
         os.killpg(up.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
         up.wait(20)

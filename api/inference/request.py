@@ -17,8 +17,8 @@ from api.inference.tensors import NO_DATA, Binary, InputTensor, to_matrix
 from model import rows
 from model.card import Card
 from model.errors import InvalidRow
+from model.examples import example_row
 from model.predict import Array
-from model.trial import example_row
 
 
 class OutputParameters(Struct):

@@ -11,7 +11,7 @@ from api.errors import BadRequest, RequestError, TooMuch, Unprocessable, short
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
-from model.trial import example_row
+from model.examples import example_row
 from streams.codec import named_model
 from streams.events import BooleanRow, ModelReference, Row, TableRow, TaskId, new_id
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import aiohttp
 
+from cli.demo.errors import ProcessFailed
+from cli.pipeline.up import honcho
 from infra import config
-from infra.config import ROOT, Settings
+from infra.config import Settings
+from model.examples import Row
 from streams.client import Client
 
 WORKERS = 2
-START_SECONDS, STOP_SECONDS = 30.0, 15.0
-
-
-class ProcessFailed(Exception):
-    """A process failed, or did not start in time."""
+START_SECONDS, STOP_SECONDS = 120.0, 15.0  # a large model takes long to load
+PETAL_SECONDS = 120.0
 
 
 def free_port() -> int:
@@ -31,27 +31,25 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, model: Path) -> dict[str, str]:
     """The environment of the processes: free ports, a new database, no other settings."""
     api = free_port()
-    return {
-        **{k: v for k, v in os.environ.items() if not k.startswith(config.PREFIX)},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
+    settings = {
+        "PETAL_MODEL": str(model),
         "PETAL_EMBEDDED_PORT": str(free_port()),
         "PETAL_API_PORT": str(api),
         "PETAL_API_URL": f"http://127.0.0.1:{api}",
         "PETAL_DATABASE": str(folder / "petal.sqlite"),
         "PETAL_STATUS": str(folder / "status"),
     }
+    return {**config.environment(settings), "OMP_NUM_THREADS": "1"}
 
 
 def start_pipeline(env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start the Procfile with two workers, in a new process group."""
-    command = [sys.executable, "-m", "honcho", "start", "-c", f"worker={WORKERS}"]
     with log.open("wb") as out:
         return subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            honcho(WORKERS), env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
 
@@ -66,9 +64,7 @@ def stop_pipeline(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-async def until_ready(
-    settings: Settings, pipeline: subprocess.Popen[bytes], row: list[float]
-) -> int:
+async def until_ready(settings: Settings, pipeline: subprocess.Popen[bytes], row: Row) -> int:
     """Wait until the API is ready and every worker has sent a result; returns the tasks sent."""
     deadline = time.monotonic() + START_SECONDS
     workers: set[str] = set()
@@ -98,8 +94,8 @@ async def _api_is_ready(settings: Settings) -> bool:
 def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
     """Run `petal` as a user does; returns its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli", *args],
-        cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-P", "-m", "cli", *args],
+        env=env, input=stdin, capture_output=True, text=True, timeout=PETAL_SECONDS, check=False,
     )  # fmt: skip
     if done.returncode:
         raise ProcessFailed(f"petal {' '.join(args)} ended with {done.returncode}: {done.stderr}")

@@ -5,7 +5,7 @@ The delimiter is given or found once. A line that is no row costs only itself.
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -30,7 +30,11 @@ class RowsReader:
     """Iterates over the rows of a stream; in place of a line that is no row, its error.
 
     Raises UnreadableInput if no line can be read. `note` gets a sentence about unused columns.
+    `record` has the texts of the record that was read last, in the order of the features, or as
+    they stand in the file if it has another number of columns.
     """
+
+    record: Sequence[str] = ()
 
     def __init__(
         self,
@@ -118,7 +122,8 @@ class RowsReader:
         return found
 
     def _row(self, line: str, layout: Layout) -> Row:
-        cells = layout.cells(self._card, self._split(line, layout.delimiter))
+        self.record = self._split(line, layout.delimiter)
+        cells = self.record = layout.cells(self._card, self.record)
         if layout.decimal is None:
             layout = layout._replace(decimal=self._finder.decimal_of(cells, layout.delimiter))
             if self._layout is not None:

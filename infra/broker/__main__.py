@@ -22,11 +22,7 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     if not settings.broker and embedded.port_is_taken(settings.embedded_port):
-        print(
-            f"petalstream: port {settings.embedded_port} is taken; set PETAL_EMBEDDED_PORT, "
-            f"or PETAL_BROKER=127.0.0.1:{settings.embedded_port} to use the broker there",
-            file=sys.stderr,
-        )
+        print(f"petalstream: {embedded.taken(settings.embedded_port)}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     process = None if settings.broker else embedded.start(settings.embedded_port, advertised)
     try:

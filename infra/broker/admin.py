@@ -56,7 +56,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
             if _until(deadline) <= backoff:
                 raise BrokerUnavailable(
                     f"no Kafka broker at {settings.bootstrap} ({type(e).__name__}); "
-                    "start one (make up) or set PETAL_BROKER"
+                    "start one (petal up) or set PETAL_BROKER"
                 ) from e
         if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
             print(f"petalstream: waiting for the broker at {settings.bootstrap}", file=sys.stderr)

@@ -53,3 +53,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def port_is_taken(port: int) -> bool:
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def taken(port: int) -> str:
+    """What to do if another process listens on the broker's port."""
+    return (
+        f"port {port} is taken; set PETAL_EMBEDDED_PORT, "
+        f"or PETAL_BROKER=127.0.0.1:{port} to use the broker there"
+    )

@@ -1,6 +1,6 @@
 """Apache Kafka without Docker: one node in KRaft mode, on loopback, on the JVM.
 
-The first `python -m infra.kafka` (or `make kafka`) downloads the jars that `pom.xml` pins from
+The first `petal kafka` (or `make kafka`) downloads the jars that `pom.xml` pins from
 Maven Central and formats `var/kafka/data`. Then the process becomes the broker. It needs `mvn` and
 Java 17.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from infra.config import ROOT
+from infra.config import VAR
 
 POM = Path(__file__).with_name("pom.xml")
-FOLDER = ROOT / "var" / "kafka"
+COMPOSE = Path(__file__).parents[1] / "compose.yaml"
+FOLDER = VAR / "kafka"
 CLUSTER_ID = "petalstream-kafka-0001"  # 22 characters, as Kafka's own ids have
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
@@ -111,17 +112,18 @@ def main() -> None:
     if missing := [name for name in ("java", "mvn") if shutil.which(name) is None]:
         print(
             f"petalstream: {missing[0]} is not installed; Apache Kafka needs Java 17, and mvn "
-            "downloads its jars. With Docker: docker compose -f infra/compose.yaml up",
+            f"downloads its jars. With Docker: docker compose -f {COMPOSE} up",
             file=sys.stderr,
         )
         raise SystemExit(os.EX_CONFIG)
-    lib = FOLDER / "lib"
+    lib = FOLDER.absolute() / "lib"  # Maven takes another one from the folder of `pom.xml`
     fetch_jars(lib)
-    args.folder.mkdir(parents=True, exist_ok=True)
+    folder = args.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     properties = configure(
-        args.folder, args.port, args.advertised or f"127.0.0.1:{args.port}", args.property
+        folder, args.port, args.advertised or f"127.0.0.1:{args.port}", args.property
     )
-    if not (args.folder / "data" / "meta.properties").exists():
+    if not (folder / "data" / "meta.properties").exists():
         subprocess.run(
             java(lib, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)),
             check=True,

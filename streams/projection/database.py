@@ -74,7 +74,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """The database for reading beside its writer; raises StoreError, or StoreBusy."""
     with explained(path):
         if not path.exists():
-            raise NoProjection(f"there is no database at {path}; the sink creates it (make up)")
+            raise NoProjection(f"there is no database at {path}; the sink creates it (petal up)")
         db = _connect_reader(path)
         with closing_on_error(db):
             db.execute("PRAGMA query_only=ON")

@@ -183,9 +183,7 @@ def test_a_script_without_rows_prints_nothing(shell: Pipeline, stdin: str) -> No
 
 def test_a_script_over_rest_without_a_service_reports_it_for_each_row(shell: Pipeline) -> None:
     done = shell.run("ask", "--via", "rest", stdin="1 2 3 4\n1 2 3 4\n")
-    line = (
-        f"petal: no service at {shell.env['PETAL_API_URL']}; start it: make up, or python -m api\n"
-    )
+    line = f"petal: no service at {shell.env['PETAL_API_URL']}; start it: petal up, or petal api\n"
     assert outcome(done) == (69, "", line * 2)
 
 

@@ -14,7 +14,7 @@ from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
     "train", "predict", "ask", "results", "wait", "status", "rebuild", "verify", "reconcile",
-    "dead-letters",
+    "dead-letters", "up", "demo", "broker", "worker", "sink", "api", "kafka",
 )  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")
 HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")

@@ -203,7 +203,7 @@ def test_a_busy_service_suggests_the_queue(shell: Pipeline) -> None:
 
 def test_a_refused_connection_says_how_to_start_the_service(shell: Pipeline) -> None:
     url = shell.env["PETAL_API_URL"]
-    line = f"petal: no service at {url}; start it: make up, or python -m api\n"
+    line = f"petal: no service at {url}; start it: petal up, or petal api\n"
     assert outcome(shell.run("predict", "--via", "rest", *ROW)) == (69, "", line)
 
 
@@ -263,7 +263,7 @@ def test_the_queue_without_a_broker_is_unavailable(shell: Pipeline) -> None:
     lines = (
         f"petalstream: waiting for the broker at {address}\n"
         f"petal: no Kafka broker at {address} (KafkaConnectionError); "
-        "start one (make up) or set PETAL_BROKER\n"
+        "start one (petal up) or set PETAL_BROKER\n"
     )
     assert outcome(shell.run("predict", "--via", "queue", *ROW)) == (69, "", lines)
 

@@ -100,7 +100,7 @@ def test_an_id_without_a_result_suggests_to_wait(stored: Pipeline) -> None:
 
 def test_without_a_database_the_line_says_what_creates_it(shell: Pipeline) -> None:
     path = shell.env["PETAL_DATABASE"]
-    hint = f"petal: there is no database at {path}; the sink creates it (make up)\n"
+    hint = f"petal: there is no database at {path}; the sink creates it (petal up)\n"
     assert outcome(shell.run("results")) == (78, "", hint)
     assert not Path(path).exists()
 

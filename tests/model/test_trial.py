@@ -189,11 +189,27 @@ def test_a_class_or_function_of_the_program_itself_is_not_saved(
     assert not (tmp_path / "own.joblib").exists()
 
 
+MODULE = f"from sklearn.linear_model import LinearRegression\n{CLASS}"
+
+
+def test_a_module_of_the_current_folder_is_saved_beside_files_named_as_ours(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own_estimators.py").write_text(MODULE)
+    definition = "from own_estimators import Own; Path('joblib.py').write_text('1 / 0')"
+    assert run(tmp_path, OWN.format(definition=definition, model="Own()")) == ""
+    environ = {**clean_environ(), "PETAL_MODEL": "own.joblib"}
+    done = subprocess.run(
+        ["petal", "predict", "0.5"],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("0.5\n", "")
+
+
 def test_a_module_that_a_new_process_cannot_import_is_not_saved(tmp_path: Path) -> None:
-    (tmp_path / "own_estimators.py").write_text(
-        f"from sklearn.linear_model import LinearRegression\n{CLASS}"
-    )
-    definition = "from own_estimators import Own"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "own_estimators.py").write_text(MODULE)
+    definition = "sys.path.append('elsewhere')\nfrom own_estimators import Own"
     said = run(tmp_path, OWN.format(definition=definition, model="Own()"))
     assert "ModuleNotFoundError: No module named 'own_estimators'); put the module into" in said
     assert not (tmp_path / "own.joblib").exists()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.predict import predictor
 from tests.benchmarks.models import __main__ as models
 from tests.benchmarks.models import calls
 from tests.benchmarks.models.calls import DifferentAnswers, Turn
@@ -37,7 +38,7 @@ def test_an_answer_that_is_not_scikit_learns_ends_the_run() -> None:
 
     case = next(cases(1, trees=1))
     wrong = Case(case.name, Other(), case.card, case.X, case.table)
-    predict = calls.predictor(case.model, case.card)
+    predict = predictor(case.model, case.card)
     with pytest.raises(DifferentAnswers, match="logistic: other answers for 1 rows"):
         calls._compare(wrong, predict, 1, 1, 0)
 

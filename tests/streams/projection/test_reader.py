@@ -78,6 +78,6 @@ def test_a_reader_never_sees_a_database_that_is_made_in_part(tmp_path: Path) -> 
         done.set()
         reading.join()
     assert reported <= {
-        "there is no database at PATH; the sink creates it (make up)",
+        "there is no database at PATH; the sink creates it (petal up)",
         "PATH holds no results yet",
     }

@@ -1,0 +1,57 @@
+"""`petal demo`: every stage once, with real processes, and checked."""
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+
+from cli import output
+from infra import config
+from infra.config import VAR, Settings
+
+FIGURES = VAR / "demo.json"
+
+
+@click.command(epilog="Example:  petal demo")
+@click.option(
+    "--model",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Path of the model's artifact. Default: the setting PETAL_MODEL, or else the example.",
+)
+def demo(model: Path | None) -> None:
+    """Ask one question through every stage, send 1,000 tasks, and check all answers.
+
+    Starts broker, two workers, sink and API on free ports with a database of their own. The rows
+    are made from the model's card. 4 clients send the tasks at the same time. Each answer and each
+    row in SQLite is compared with the model in this process. The figures go to var/demo.json.
+    """
+    from cli.demo import run
+
+    path = model or _model_or_example(config.load())
+    FIGURES.parent.mkdir(parents=True, exist_ok=True)
+    FIGURES.unlink(missing_ok=True)
+    console = output.console()
+    figures = run.run(console, path)
+    FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    rows = figures["tasks"] + figures["other_tasks"]
+    console.print(
+        f"all {len(figures['stages'])} stages agree; SQLite has exactly one row for each of "
+        f"{rows:,} tasks, with the answer of the model in this process"
+    )
+    given = f"PETAL_MODEL={shlex.quote(str(model))} " if model else ""
+    console.print(
+        f"figures: {output.from_here(FIGURES)}    keep it running: {given}{output.program()} up",
+        style="dim",
+    )
+
+
+def _model_or_example(settings: Settings) -> Path:
+    """The model of the settings; where there is none and none is set, the example."""
+    path = settings.model
+    if path == Settings().model and not path.with_suffix(".json").exists() and not path.exists():
+        from model import artifact, train
+
+        saved = artifact.save(*train.train(seed=0), path)
+        click.echo(f"trained the example, {saved.id}, {path}")
+    return path
