@@ -213,3 +213,12 @@ def test_the_default_is_the_first_of_its_name_even_below_a_higher_version(
     assert [(r.y, r.model) for r in made] == [
         ([1.0], card.id), ([1.0], card.id), ([9.0], newer.id)
     ]  # fmt: skip
+
+
+def test_the_default_may_be_a_numbered_version_of_the_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "line" / f"{n}.joblib" for n in (2, 3)]
+    two, three = (save_constant(path, "line", float(n)) for n, path in enumerate(paths, 2))
+    router = Router(load_models(paths[0], tmp_path), "host-1", MAX_ROWS)
+    references = (None, "line", "line@2", two.id, "line@3")
+    made = results(router, *(value([[0.0]], reference) for reference in references))
+    assert [r.model for r in made] == [two.id] * 4 + [three.id]
