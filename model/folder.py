@@ -79,12 +79,14 @@ def files_in(folder: Path) -> list[ModelFile]:
 def all_files(model: Path, folder: Path | None, own_name: str) -> list[ModelFile]:
     """The file PETAL_MODEL, under its own name, and those of the folder without that file.
 
-    Raises FolderMissing.
+    PETAL_MODEL has a number if it is a numbered file of the folder. Raises FolderMissing.
     """
-    own = ModelFile(own_name, None, model)
     if folder is None:
-        return [own]
-    return [own, *(file for file in files_in(folder) if not _is_same(file.path, model))]
+        return [ModelFile(own_name, None, model)]
+    files = [(file, _is_same(file.path, model)) for file in files_in(folder)]
+    version = next((f.version for f, is_own in files if is_own and f.name == own_name), None)
+    others = [file for file, is_own in files if not is_own]
+    return [ModelFile(own_name, version or None, model), *others]
 
 
 def load(file: ModelFile, is_own: bool = False) -> "Loaded | ArtifactError":

@@ -12,6 +12,7 @@ from model import artifact as artifacts
 from model.artifact import Loaded
 from model.train import train
 from tests import processes
+from tests.model.several import Several, save_all
 from tests.processes import Pipeline
 
 # A shell starts a background job with SIGINT ignored, and the processes of the tests would
@@ -30,6 +31,12 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(artifact: Path) -> Loaded:
     return artifacts.load(artifact)
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Several:
+    """Models beside iris, trained once."""
+    return save_all(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -46,7 +46,15 @@ class Channel(NamedTuple):
 
 
 CHANNELS = (
-    Channel(TASKS, "Rows to predict.", "receive", (Task, TableTask, BooleanTask)),
+    Channel(
+        TASKS,
+        "Rows to predict, by the model that the task names or else by the pipeline's default. The "
+        "rows must be valid for that model; its card is under `/v2/models/{model}` of the REST "
+        "service. A model that is not served gets the error `unknown_model`, or "
+        "`model_unavailable` if its file cannot be loaded.",
+        "receive",
+        (Task, TableTask, BooleanTask),
+    ),
     Channel(
         RESULTS,
         "One result for each task, in the partition with the task's number.",

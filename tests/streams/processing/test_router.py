@@ -18,27 +18,20 @@ from streams.processing.models import Models, load_models
 from streams.processing.processor import Processed, Processor
 from streams.processing.router import Router
 from streams.records import Columns
-from tests import several
-from tests.several import LOAN_ROWS, RENT_ROWS
+from tests.model.several import LOAN_ROWS, RENT_ROWS, Several, save_constant
 
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 MAX_ROWS = 10
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+def models(artifact: Path, several: Several) -> Models:
+    return load_models(artifact, several.folder)
 
 
 @pytest.fixture(scope="module")
-def cards(folder: Path, artifact: Path) -> dict[str, Card]:
-    return several.save_all(folder)
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path, artifact: Path, cards: dict[str, Card]) -> Models:
-    assert cards
-    return load_models(artifact, folder)
+def cards(several: Several) -> dict[str, Card]:
+    return several.cards
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +188,7 @@ def test_a_chunk_for_the_default_alone_is_what_a_pipeline_of_one_model_makes_of_
 def test_what_cannot_be_loaded_is_logged_once_and_the_default_must_be_there(
     artifact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    several.save_constant(tmp_path / "line.joblib", "line", 1.0)
+    save_constant(tmp_path / "line.joblib", "line", 1.0)
     shutil.copy(tmp_path / "line.joblib", tmp_path / "other.joblib")
     shutil.copy(tmp_path / "line.json", tmp_path / "other.json")
     models = load_models(artifact, tmp_path)
@@ -213,10 +206,19 @@ def test_the_default_is_the_first_of_its_name_even_below_a_higher_version(
     tmp_path: Path,
 ) -> None:
     own = tmp_path / "own.joblib"
-    card = several.save_constant(own, "line", 1.0)
-    newer = several.save_constant(tmp_path / "models" / "line" / "9.joblib", "line", 9.0)
+    card = save_constant(own, "line", 1.0)
+    newer = save_constant(tmp_path / "models" / "line" / "9.joblib", "line", 9.0)
     router = Router(load_models(own, tmp_path / "models"), "host-1", MAX_ROWS)
     made = results(router, *(value([[0.0]], m) for m in (None, "line", "line@9")))
     assert [(r.y, r.model) for r in made] == [
         ([1.0], card.id), ([1.0], card.id), ([9.0], newer.id)
     ]  # fmt: skip
+
+
+def test_the_default_may_be_a_numbered_version_of_the_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "line" / f"{n}.joblib" for n in (2, 3)]
+    two, three = (save_constant(path, "line", float(n)) for n, path in enumerate(paths, 2))
+    router = Router(load_models(paths[0], tmp_path), "host-1", MAX_ROWS)
+    references = (None, "line", "line@2", two.id, "line@3")
+    made = results(router, *(value([[0.0]], reference) for reference in references))
+    assert [r.model for r in made] == [two.id] * 4 + [three.id]

@@ -1,8 +1,9 @@
 """Models of different kinds for one pipeline: rows with text, rows with booleans, versions."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestClassifier
@@ -17,6 +18,13 @@ from model.train import make_card
 KINDS = ("flat", "house", "größer")
 RENT_ROWS: list[list[Any]] = [[30.0 + 7 * n, KINDS[n % 3]] for n in range(12)]
 LOAN_ROWS: list[list[Any]] = [[float(n), n % 2 == 0] for n in range(12)]
+
+
+class Several(NamedTuple):
+    """A folder for PETAL_MODELS, and the cards of its models by reference."""
+
+    folder: Path
+    cards: dict[str, Card]
 
 
 def save_rent(path: Path) -> Card:
@@ -44,18 +52,18 @@ def save_constant(path: Path, name: str, value: float) -> Card:
     return artifacts.save(model, make_card(name, model, [Feature(name="x")]), path)
 
 
-def save_all(folder: Path) -> dict[str, Card]:
-    """`rent` and `loan`, `line` in the versions 2 and 10, and a file that cannot be loaded."""
+def save_all(folder: Path) -> Several:
+    """`rent`, `loan` and `flat`, `line` in the versions 2 and 10, and a file that is no model."""
     (folder / "broken.joblib").write_bytes(b"no pickle")
-    return {
+    cards = {
         "rent": save_rent(folder / "rent.joblib"),
         "loan": save_loan(folder / "loan.joblib"),
+        "flat": save_constant(folder / "flat.joblib", "flat", 0.0),
         "line@2": save_constant(folder / "line" / "2.joblib", "line", 2.0),
         "line@10": save_constant(folder / "line" / "10.joblib", "line", 10.0),
     }
+    return Several(folder, cards)
 
 
 def _table(rows: list[list[Any]]) -> Any:
-    import numpy as np
-
     return np.array(rows, dtype=object)
