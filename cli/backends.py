@@ -1,6 +1,7 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from itertools import chain
@@ -130,23 +131,27 @@ class RestBackend(_Backend):
         await self._session.close()
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:
-        y, proba, score, model, warnings = await self.predict([row], timeout)
+        # A row of any values: msgspec would make null of Infinity, which is another row.
+        body = json.dumps(self._request([row])).encode()
+        y, proba, score, model, warnings = await self._post(body, 1, timeout)
         return output.from_prediction(
             y, proba, self._card.classes, model, score=score, warnings=warnings
         )
 
     async def predict(self, rows: Sequence[Sequence[Value]], timeout: float) -> Predicted:
         """The answers to valid rows; raises RequestRefused, ServiceBusy or ServiceUnavailable."""
+        return await self._post(msgspec.json.encode(self._request(rows)), len(rows), timeout)
+
+    async def _post(self, body: bytes, rows: int, timeout: float) -> Predicted:
         import aiohttp
 
         url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._place()}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
-        body = msgspec.json.encode(self._request(rows))
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=body, headers=headers, timeout=limit) as got:
                 wait = _seconds(got.headers.get("Retry-After", ""))
-                return self._read(got.status, await got.read(), len(rows), wait)
+                return self._read(got.status, await got.read(), rows, wait)
         except TimeoutError as e:
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
@@ -159,10 +164,9 @@ class RestBackend(_Backend):
         return name if version is None else f"{name}/versions/{quote(version, safe='')}"
 
     def _request(self, rows: Sequence[Sequence[Value]]) -> dict[str, Any]:
-        features = self._card.features
         if self._card.numeric:
             flat = list(chain.from_iterable(rows))
-            shape = [len(rows), len(features)]
+            shape = [len(rows), len(rows[0])]
             return {"inputs": [{"name": "X", "shape": shape, "datatype": "FP64", "data": flat}]}
         return {
             "inputs": [
