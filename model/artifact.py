@@ -226,7 +226,7 @@ def _faults(model: Any, card: Card) -> Iterator[str]:
         yield not_served
     yield from _column_faults(model, card)
     if trial.has_several_outputs(model, card):
-        yield "it returns several values for a row; save one model for each value"
+        yield estimator.shape_fault(model)
     yield from _output_faults(model, card)
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
 Kind = Literal["classifier", "regressor", "outlier_detector"]
 
@@ -38,6 +39,26 @@ def fault(model: Any) -> str | None:
     if name.endswith("Ranker"):
         return f"it holds a {name}, which ranks the rows of a group; {_SERVED}"
     return None
+
+
+def shape_fault(model: Any) -> str:
+    """Why a model does not return one value for each row of a table."""
+    first = _first_step(model)
+    if isinstance(first, CountVectorizer | HashingVectorizer):
+        name = type(first).__name__
+        return (
+            f"its {name} takes one column of texts, and not the table with this column; fit it "
+            f'on a DataFrame, as make_column_transformer(({name}(), "text"))'
+        )
+    return "it returns several values for a row; save one model for each value"
+
+
+def _first_step(model: Any) -> Any:
+    """The estimator at the beginning of pipelines and searches."""
+    inner = getattr(model, "best_estimator_", None)
+    if inner is None and isinstance(steps := getattr(model, "steps", None), list) and steps:
+        inner = steps[0][-1]
+    return model if inner is None else _first_step(inner)
 
 
 def _last_step(model: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from model import rows
+from model import estimator, rows
 from model.card import Card, Feature
 from model.errors import InvalidRow, PredictError, SourceError, WrongShape
 from model.predict import Prediction, matrix, predictor
@@ -45,7 +45,7 @@ def examine(model: Any, card: Card, X: Rows) -> Examined:
             return Examined(card, _predict(model, card, X), list(range(len(X))))
         except WrongShape as e:
             raise SourceError(
-                f"the model returns several values for a row ({e}); save one model for each value"
+                f"the model cannot be served: {estimator.shape_fault(model)} ({e})"
             ) from e
         except PredictError as e:
             return _without_gaps(model, card, X, e)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from msgspec.structs import replace
 
 from model.card import Feature
@@ -86,6 +87,28 @@ def as_fitted(source: Source, sample: Any, known: Sequence[Known]) -> Any:
             column = column.map(_text)
         made[name] = column.astype(CATEGORY) if each.pandas else column
     return sample.assign(**made)
+
+
+def with_dates(sample: Any, known: Sequence[Known]) -> Any | None:
+    """The sample with datetimes where all texts of a column are some; None where it has none.
+
+    A text file has no datetimes, and only the model can tell whether it was fitted on them.
+    """
+    made = {
+        name: dates
+        for name, each in zip(sample.columns, known, strict=True)
+        if not each.is_text and (dates := _dates(sample[name])) is not None
+    }
+    return sample.assign(**made) if made else None
+
+
+def _dates(column: Any) -> Any | None:
+    if not pd.api.types.is_string_dtype(column) or column.isna().all():
+        return None
+    try:
+        return pd.to_datetime(column, format="ISO8601")
+    except (ValueError, TypeError):
+        return None
 
 
 def _is_text(feature: Feature | None) -> bool:

@@ -11,7 +11,7 @@ from model.card import Card, Feature
 from model.errors import ArtifactError, CardError, SourceError
 from model.examples import example_row
 from model.importing import columns, features
-from model.importing.encoders import known_columns
+from model.importing.encoders import Known, known_columns
 from model.importing.examination import Examined, answer, check_answers, examine, with_gaps
 from model.importing.servable import check_servable
 from model.kinds import settle
@@ -54,16 +54,35 @@ def make(source: Source, table: Any, name: str, dropped: Sequence[str] = ()) -> 
     chosen, passed_over, is_certain = columns.select(source, sample, dropped)
     known = known_columns(source.model, columns.recorded(source) or list(chosen.columns))
     frame = features.as_fitted(source, chosen, known)
+    try:
+        imported = _tried(source, frame, known, name)
+    except SourceError as e:
+        imported = _tried_with_dates(source, frame, known, name, e)
+    imported = imported._replace(passed_over=passed_over, is_certain=is_certain)
+    return _without_ranges(imported) if table is None else imported
+
+
+def _tried_with_dates(
+    source: Source, frame: Any, known: Sequence[Known], name: str, fault: SourceError
+) -> Imported:
+    """As `_tried`, with datetimes for texts that are some; raises `fault` if that fails too."""
+    dated = features.with_dates(frame, known)
+    if dated is None:
+        raise fault
+    try:
+        return _tried(source, dated, known, name)
+    except SourceError:
+        raise fault from None
+
+
+def _tried(source: Source, frame: Any, known: Sequence[Known], name: str) -> Imported:
     card = _card(source, features.from_sample(source, frame, known), name)
     rows = sample_rows(frame)
     if not source.features:  # a signature says itself what may be missing
         card = with_gaps(source.model, card, rows, [n for n, k in enumerate(known) if k.gaps])
     examined = examine(source.model, card, rows)
     check_answers(source.model, examined, frame)
-    imported = _summed_up(source, examined, frame)._replace(
-        passed_over=passed_over, is_certain=is_certain
-    )
-    return _without_ranges(imported) if table is None else imported
+    return _summed_up(source, examined, frame)
 
 
 def _card(source: Source, made: list[Feature], name: str) -> Card:

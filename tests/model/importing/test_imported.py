@@ -15,6 +15,7 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -143,6 +144,24 @@ class Area(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: Any) -> Any:
         return X[["living area"]]
+
+
+def test_dates_of_a_text_file_are_datetimes_where_the_model_needs_them(tmp_path: Path) -> None:
+    days = pd.date_range("2001-01-01", periods=20, freq="W")
+    flats = pd.DataFrame({"built": days, "note": [f"{day:%Y-%m-%d}" for day in days]})
+    years = make_column_transformer((FunctionTransformer(year_of), ["built"]))
+    model = make_pipeline(years, LinearRegression()).fit(flats, np.arange(20.0))
+    made = imported(model, as_csv(flats, tmp_path / "flats.csv"))
+    built = made.card.features[0]
+    assert (built.type, built.earliest, built.latest) == ("datetime", "2001-01-07", "2001-05-20")
+    assert made.prediction.y == pytest.approx(model.predict(flats.head(1)))
+    unread = as_csv(flats.assign(built="last May"), tmp_path / "flats.csv")
+    with pytest.raises(SourceError, match=r"built: 'last May'.*Can only use \.dt accessor"):
+        imported(model, unread)
+
+
+def year_of(frame: Any) -> Any:
+    return frame.apply(lambda column: column.dt.year)
 
 
 def test_a_model_that_records_no_columns_gets_those_of_the_sample() -> None:
@@ -285,6 +304,10 @@ def test_what_is_not_served_is_named_at_the_import() -> None:
         (X, "an object of type DataFrame"),
         (None, "an object of type NoneType"),
         (Ridge().fit(X, X.iloc[:, :2]), "returns several values for a row"),
+        (
+            make_pipeline(TfidfVectorizer(), RidgeClassifier()).fit(["a day", "bad"], [0, 1]),
+            r"its TfidfVectorizer takes one column of texts.*make_column_transformer",
+        ),
     ):
         with pytest.raises(SourceError, match=sentence):
             imported(model, X)
