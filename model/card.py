@@ -82,7 +82,7 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.type == "text" or self.allowed:
             values = self.allowed or self.seen
             more = ["…"] if len(values) > MAX_IN_HINT else []
-            return ", ".join([*map(shown, values[:MAX_IN_HINT]), *more])
+            return ", ".join([*map(in_list, values[:MAX_IN_HINT]), *more])
         if self.type == "datetime":
             return f"{self.earliest} to {self.latest}" if self.earliest else "such as 2024-05-01"
         known = self.minimum is not None and self.maximum is not None
@@ -113,6 +113,12 @@ def shown(category: Label) -> str:
     if isinstance(category, bool):
         return "true" if category else "false"
     return str(category).removesuffix(".0") if isinstance(category, float) else str(category)
+
+
+def in_list(category: Label) -> str:
+    """A category between commas: in quotes where it could be taken for two, or for none."""
+    text = shown(category)
+    return repr(text) if "," in text or text != text.strip() or not text else text
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):

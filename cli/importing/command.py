@@ -125,11 +125,18 @@ def _show(imported: "Imported", data: Path | None, card: "Card", path: Path) -> 
     y, proba, score = imported.prediction
     answer = output.from_prediction(y, proba, card.classes, card.id, score=score)
     tried = f"tried on {imported.rows:,} rows, the first" if imported.rows else "tried on a row"
-    values = ", ".join(map(output.plain, map(as_typed, imported.row[:MAX_SHOWN])))
+    values = ", ".join(map(output.plain, map(_in_row, imported.row[:MAX_SHOWN])))
     more = ", …" if len(imported.row) > MAX_SHOWN else ""
     click.echo(f"{tried}: {values}{more}\nanswer: {output.to_text(answer)}")
     click.echo(f"\nNext: {next_step.setting(path)} petal up, or ask it:\n")
     click.echo(_command(imported, data, path))
+
+
+def _in_row(value: Any) -> str:
+    """A value of a row between commas."""
+    from model.card import in_list
+
+    return "missing" if value is None else in_list(as_typed(value))
 
 
 def _command(imported: "Imported", data: Path | None, path: Path) -> str:

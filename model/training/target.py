@@ -10,6 +10,7 @@ import pandas as pd
 
 from model.errors import TableError
 from model.training.columns import at, check_texts, listed, plain
+from model.values.sentences import shown_value
 
 Task = Literal["classification", "regression"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
@@ -110,7 +111,8 @@ def _task_of(values: np.ndarray[Any, Any], distinct: int) -> tuple[Task, str]:
 def _numbers(column: pd.Series, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if values.dtype.kind not in "if":
         raise TableError(
-            f"regression needs numbers, and the target {column.name} has {values[0]!r} "
+            f"regression needs numbers, and the target {column.name} has "
+            f"{shown_value(values[:1].tolist()[0])} "
             f"{at(column.index)}"
         )
     return values.astype(np.float64)

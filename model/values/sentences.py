@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from model.card import Label, shown
+from model.card import Label, in_list
 
 MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
 
@@ -27,7 +27,7 @@ def is_finite(number: float) -> bool:
 
 
 def listed(values: Sequence[Label]) -> str:
-    return ", ".join(map(shown, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
+    return ", ".join(map(in_list, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
 
 
 def shown_value(value: Any) -> str:

@@ -30,6 +30,8 @@ def test_a_card_knows_its_id_its_names_and_whether_it_is_numeric(loaded: Loaded)
 
 def test_hints_give_unit_and_range_or_the_categories() -> None:
     assert [f.hint for f in MIXED.features] == ["m², 20 to 400", "gas, heat pump", ""]
+    kinds = Feature(name="kind", type="text", seen=("Büro, groß", "flat", ""))
+    assert kinds.hint == "'Büro, groß', flat, ''"
     assert Feature(name="age", unit="years", minimum=0.0).hint == "years"
 
 

@@ -57,6 +57,8 @@ def test_another_task_can_be_asked_for() -> None:
          "numbers: --task regression"),
         (["a", "b"] * 10, "regression",
          "regression needs numbers, and the target price has 'a' in line 2"),
+        ([True, False] * 10, "regression",
+         "regression needs numbers, and the target price has true in line 2"),
         ([1, "b"] * 10, None, "the target price holds values of several types"),
     ],
 )  # fmt: skip
