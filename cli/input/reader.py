@@ -5,7 +5,7 @@ The delimiter is given or found once. A line that is no row costs only itself.
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -131,7 +131,7 @@ class RowsReader:
     def _find(self, line: str) -> Row | None:
         """As `_read`, for a line that may be the header or show what the delimiter is."""
         splits = self._splits(line)
-        if self._header_is_possible and (layout := self._finder.from_header(splits)) is not None:
+        if (layout := self._of_header(line, splits)) is not None:
             self.layout = layout
             self._split(line, layout.delimiter)
             self.header = "".join(self.lines.record)
@@ -148,6 +148,19 @@ class RowsReader:
         if layout.delimiter != SPACES:
             self.layout = layout
         return self._row(line, layout)
+
+    def _of_header(self, line: str, splits: Mapping[str, Sequence[str]]) -> Layout | None:
+        """The layout of the line if it is the header; raises UnreadableInput."""
+        if not self._header_is_possible:
+            return None
+        try:
+            return self._finder.from_header(splits)
+        except UnreadableInput:
+            try:
+                self.lines.check(line)  # damaged names are why columns are missing
+            except UnreadableLine as e:
+                raise UnreadableInput(str(e)) from e
+            raise
 
     def _splits(self, line: str) -> dict[str, list[str]]:
         """The values of a record by each delimiter that it can be read with."""

@@ -124,6 +124,12 @@ def test_a_header_of_a_file_with_decimal_commas() -> None:
     assert rows(NUMBERS, "a;b;c;d\r\n1;2;3;4\r\n1,5;2;3;4\r\n") == [[1, 2, 3, 4], [1.5, 2, 3, 4]]
 
 
+def test_a_header_in_another_encoding_is_refused_with_its_byte() -> None:
+    areas = card(Feature(name="Fläche"), Feature(name="b"))
+    with pytest.raises(UnreadableInput, match=r"^line 1: not UTF-8: byte 0xe4 after 'Fl'; convert"):
+        rows(areas, "Fläche;b\n1;2\n".encode("cp1252"))
+
+
 def test_other_columns_are_named_once_and_passed_over() -> None:
     assert read(NUMBERS, ",a,b,id,c,d\n0,1,2,x,3,4\n1,5,6,y,7,8\n9,9,9\n") == (
         [
