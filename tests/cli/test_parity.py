@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -76,12 +76,32 @@ def forest() -> tuple[Any, list[Feature]]:
     return make_pipeline(StandardScaler(), model).fit(X, y == 1), describe(X)
 
 
-MODELS = {"gaps": with_gaps, "digits": digits, "texts": texts, "forest": forest}
+def outliers() -> tuple[Any, list[Feature]]:
+    """An outlier detector on dates, texts and numbers that may be missing."""
+    X = pd.DataFrame(
+        {
+            "built": pd.date_range("2001-01-01", periods=40, freq="W"),
+            "living area": [np.nan, *range(39)],
+            "kind: of": ["Flat", "Haus, groß"] * 20,
+        }
+    )
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["built"]),
+        (SimpleImputer(), ["living area"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["kind: of"]),
+    )
+    model = make_pipeline(columns, IsolationForest(n_estimators=10, random_state=0))
+    return model.fit(X), describe(X)
+
+
+MODELS = {
+    "gaps": with_gaps, "digits": digits, "texts": texts, "forest": forest, "outliers": outliers,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four models that are not the example."""
+    """Five models that are not the example."""
     path = tmp_path_factory.mktemp("models")
     for name, make in MODELS.items():
         model, features = make()
@@ -93,7 +113,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def services(
     folder: Path, artifact: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
-    """Broker, worker, sink and API, which serve the example and the four models."""
+    """Broker, worker, sink and API, which serve the example and the five models."""
     env = {**settings_for(tmp_path_factory.mktemp("parity"), artifact), "PETAL_MODELS": str(folder)}
     with Pipeline(folder, env) as pipeline:
         pipeline.broker()
