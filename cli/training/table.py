@@ -66,7 +66,7 @@ def train(file: Path, given: Given) -> None:
     name = given.name or _name_of(file, given.target)
     cards.check_name(name)
     path = given.path or config.load().model.parent / f"{name}.joblib"
-    check_replaceable(path, made_by(fit.CREATOR, name))
+    check_replaceable(path, made_by(cards.TABLE_CREATOR, name))
     plan = Plan(given.target, name, given.drop, given.task, given.family, given.seed)
     with output.spinner(f"reading {file}"):
         table = read_table(file, form)

@@ -144,8 +144,8 @@ def test_without_a_model_card_the_line_says_how_to_create_one(
     shell.env["PETAL_MODEL"] = str(tmp_path / "none.joblib")
     line = (
         f"petal: no model card at {tmp_path}/none.json (No such file or directory); save your own "
-        "model with model.artifact.save (README.md, 'Your own model'); for the example, create "
-        "one: petal train\n"
+        "model with petal import, or model.artifact.save (README.md, 'Your own model'); for the "
+        "example, create one: petal train\n"
     )
     assert outcome(shell.run("predict", *ROW)) == (78, "", line)
 
