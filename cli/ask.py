@@ -28,7 +28,10 @@ from infra import config
 from model.card import Card
 
 
-@click.command(epilog="Example:  petal ask --via queue")
+@click.command(
+    epilog="Example:  petal ask --via queue",
+    short_help="Ask for each value, print the label, and repeat.",
+)
 @click.option(
     "--via",
     type=click.Choice([LOCAL, REST, TOPIC, QUEUE]),

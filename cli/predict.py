@@ -72,6 +72,7 @@ class FeatureCommand(WithExample):
 
 @click.command(
     cls=FeatureCommand,
+    short_help="Print the label of one row, or predict a file of rows.",
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
 )
@@ -105,7 +106,7 @@ class FeatureCommand(WithExample):
     type=click.Choice([LOCAL, REST, QUEUE]),
     default=LOCAL,
     show_default=True,
-    help="Send the row to the model in this process, the REST service, or the task queue.",
+    help="Send rows to the model in this process, the REST service, or the task queue.",
 )
 @model_option
 @timeout_option

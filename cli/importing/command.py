@@ -21,7 +21,11 @@ MAX_SHOWN = 20  # features that a terminal shows, and values of a row
 CSV_ENDINGS = {".csv", ".tsv", ".txt"}  # of what `petal ask` reads
 
 
-@click.command("import", epilog="Example:  petal import rent.joblib --data sample.csv --trust")
+@click.command(
+    "import",
+    short_help="Save a fitted model of another program with a card.",
+    epilog="Example:  petal import rent.joblib --data sample.csv --trust",
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--data",

@@ -16,7 +16,10 @@ MAX_WORKERS = 1000
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not listened on
 
 
-@click.command(epilog="Example:  petal up --workers 2")
+@click.command(
+    short_help="Run broker, workers, sink and API until Ctrl-C.",
+    epilog="Example:  petal up --workers 2",
+)
 @click.option(
     "--workers", type=click.IntRange(1, MAX_WORKERS), default=2, show_default=True,
     help="Number of workers.",
