@@ -129,7 +129,7 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
 
 def _reader(card: Card, given: Format) -> RowsReader:
     """The reader of standard input; it reads the beginning at once."""
-    return RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note)
+    return RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, output.note)
 
 
 async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:
@@ -137,7 +137,3 @@ async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:
     rows = iter(reader)
     while (row := await asyncio.to_thread(next, rows, None)) is not None:
         yield row
-
-
-def _note(sentence: str) -> None:
-    click.echo(f"petal: {output.plain(sentence)}", err=True)

@@ -90,6 +90,11 @@ def warn(document: dict[str, Any], place: str = "") -> None:
         click.echo(f"petal: warning: {place}{plain(warning['message'])}", err=True)
 
 
+def note(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    click.echo(f"petal: {plain(sentence)}", err=True)
+
+
 def plain(value: object) -> str:
     """A value as one line of text, with control characters escaped as Python does."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
