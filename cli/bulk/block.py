@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from model.predict import Prediction
 
 Numbers = list[float]
+UNREADABLE = "unreadable_line"  # code of a line that is no record
 
 
 class Fault(NamedTuple):

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,19 +17,13 @@ from cli.pipeline.up import honcho
 from infra import config
 from infra.config import Settings
 from infra.process.parent import end_with_parent
+from infra.process.ports import free_port
 from model.examples import Row
 from streams.client import Client
 
 WORKERS = 2
 START_SECONDS, STOP_SECONDS = 120.0, 15.0  # a large model takes long to load
 PETAL_SECONDS = 120.0
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def environment(folder: Path, model: Path) -> dict[str, str]:
