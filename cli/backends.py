@@ -1,6 +1,7 @@
 """Where one row is predicted: in this process, over REST, or in the queue; with equal answers."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from itertools import chain
@@ -141,7 +142,7 @@ class RestBackend(_Backend):
 
         url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._place()}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
-        body = msgspec.json.encode(self._request(rows))
+        body = _encoded(self._request(rows))
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=body, headers=headers, timeout=limit) as got:
@@ -162,7 +163,7 @@ class RestBackend(_Backend):
         features = self._card.features
         if self._card.numeric:
             flat = list(chain.from_iterable(rows))
-            shape = [len(rows), len(features)]
+            shape = [len(rows), len(rows[0])]  # a row that is too short is refused as such
             return {"inputs": [{"name": "X", "shape": shape, "datatype": "FP64", "data": flat}]}
         return {
             "inputs": [
@@ -172,9 +173,7 @@ class RestBackend(_Backend):
                     "datatype": "BYTES" if feature.is_text else "FP64",
                     "data": [float(v) if isinstance(v, bool) else v for v in column],
                 }
-                for feature, column in zip(
-                    self._card.features, zip(*rows, strict=True), strict=True
-                )
+                for feature, column in zip(features, zip(*rows, strict=True), strict=True)
             ]
         }
 
@@ -219,6 +218,12 @@ class RestBackend(_Backend):
             raise ValueError("another number of answers")
         model = f"{got.model_name}@{got.model_version}"
         return Predicted(y, proba, score, model, got.parameters.get("warnings"))
+
+
+def _encoded(request: dict[str, Any]) -> bytes:
+    body = msgspec.json.encode(request)
+    # msgspec writes infinity as a missing value; written as Infinity, the service refuses it.
+    return json.dumps(request).encode() if b"null" in body else body
 
 
 def _seconds(text: str) -> float | None:
