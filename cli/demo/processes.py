@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -86,12 +87,20 @@ async def _api_is_ready(settings: Settings) -> bool:
         return False
 
 
-def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
-    """Run `petal` as a user does; returns its standard output."""
-    done = subprocess.run(
+def run_petal(
+    env: Mapping[str, str], *args: str, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run `petal` as a user does, to its end."""
+    return subprocess.run(
         [sys.executable, "-P", "-m", "cli", *args],
-        env=env, input=stdin, capture_output=True, text=True, timeout=PETAL_SECONDS, check=False,
+        env=dict(env), input=stdin, capture_output=True, text=True, timeout=PETAL_SECONDS,
+        check=False,
     )  # fmt: skip
+
+
+def petal(env: Mapping[str, str], *args: str, stdin: str = "") -> str:
+    """The standard output of `petal`; raises ProcessFailed."""
+    done = run_petal(env, *args, stdin=stdin)
     if done.returncode:
         raise ProcessFailed(f"petal {' '.join(args)} ended with {done.returncode}: {done.stderr}")
     return done.stdout.strip()
