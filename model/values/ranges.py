@@ -27,17 +27,23 @@ Warnings = dict[int, list[InputWarning]]
 
 
 class Unlike(NamedTuple):
-    """How many values of a feature are unlike the training data, in some rows.
+    """The values of a feature, in some rows, that are unlike the training data.
 
-    `first` is the index of the first of these rows. `fault` follows `is` or `are` in a
-    sentence: `outside the training range 20 to 200`.
+    `hits` is their number, `first` the index of the first of these rows. `fault` follows `is` or
+    `are` in a sentence: `outside the training range 20 to 200`.
     """
 
     feature: str
     code: str
-    count: int
+    hits: int
     first: int
     fault: str
+
+    def sentence(self, place: str) -> str:
+        """For people; `place` is where the first is, such as `line 17`."""
+        if self.hits == 1:
+            return f"{self.feature}: 1 value is {self.fault}, in {place}"
+        return f"{self.feature}: {self.hits:,} values are {self.fault}, the first in {place}"
 
 
 class Ranges:
@@ -179,7 +185,8 @@ def _half_step(feature: Feature, end: str) -> float:
 def _test(feature: Feature) -> Callable[[str], bool]:
     """Whether a text deserves a warning."""
     if feature.type != "datetime":
-        return lambda text, seen=frozenset(feature.seen): text not in seen
+        seen = frozenset(feature.seen)
+        return lambda text: text not in seen
     earliest = dates.moment(feature.earliest, feature.dtype)
     latest = dates.moment(feature.latest, feature.dtype, at_end=True)
 
@@ -193,11 +200,16 @@ def _test(feature: Feature) -> Callable[[str], bool]:
     return is_outside
 
 
+def further_sentence(features: int) -> str:
+    """About so many features that are not named."""
+    names = "1 further feature has" if features == 1 else f"{features:,} others have"
+    return f"{names} values unlike the training data"
+
+
 def _further(others: Sequence[tuple[int, int]]) -> InputWarning:
     """One warning about further features, each with its first row and its number of values."""
-    names = "1 further feature has" if len(others) == 1 else f"{len(others)} others have"
     row, count = min(row for row, _ in others), sum(count for _, count in others)
-    return InputWarning("", FURTHER, row + 1, count, f"{names} values unlike the training data")
+    return InputWarning("", FURTHER, row + 1, count, further_sentence(len(others)))
 
 
 def _fault(feature: Feature) -> tuple[str, str]:
