@@ -174,5 +174,6 @@ def _predict_file(given: Options, file: str) -> int:
     if given.as_json:
         click.echo(output.to_json(summary.document()), err=not is_free)
     else:
+        output.print_warnings(summary.notices.sentences())
         click.echo(f"petal: {summary.sentence()}", err=True)
     return os.EX_DATAERR if summary.bad else os.EX_OK

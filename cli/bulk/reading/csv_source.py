@@ -71,6 +71,7 @@ class CsvSource:
         self.dialect = Dialect(given.delimiter or ",", given.decimal or ".")
         self.columns = place.columns or tuple(card.names)
         self.block_size = place.size
+        self.unit = "line"
         self.first_records = FIRST_RECORDS
 
     @property

@@ -35,6 +35,7 @@ class JsonlSource:
         self.dialect = Dialect()
         self.columns = place.columns or tuple(card.names)
         self.block_size = place.size
+        self.unit = "line"
 
     @property
     def place(self) -> Place:
