@@ -28,7 +28,10 @@ from infra import config
 from model.card import Card
 
 
-@click.command(epilog="Example:  petal ask --via queue")
+@click.command(
+    epilog="Example:  petal ask --via queue",
+    short_help="Ask for each value, print the label, and repeat.",
+)
 @click.option(
     "--via",
     type=click.Choice([LOCAL, REST, TOPIC, QUEUE]),
@@ -126,7 +129,7 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
 
 def _reader(card: Card, given: Format) -> RowsReader:
     """The reader of standard input; it reads the beginning at once."""
-    return RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, _note)
+    return RowsReader(card, cast("io.BufferedReader[Any]", sys.stdin.buffer), given, output.note)
 
 
 async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:
@@ -134,7 +137,3 @@ async def _read(reader: RowsReader) -> AsyncIterator[Row | Exception]:
     rows = iter(reader)
     while (row := await asyncio.to_thread(next, rows, None)) is not None:
         yield row
-
-
-def _note(sentence: str) -> None:
-    click.echo(f"petal: {output.plain(sentence)}", err=True)

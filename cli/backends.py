@@ -131,27 +131,23 @@ class RestBackend(_Backend):
         await self._session.close()
 
     async def ask(self, row: list[Value], timeout: float) -> Answer:
-        # A row of any values: msgspec would make null of Infinity, which is another row.
-        body = json.dumps(self._request([row])).encode()
-        y, proba, score, model, warnings = await self._post(body, 1, timeout)
+        y, proba, score, model, warnings = await self.predict([row], timeout)
         return output.from_prediction(
             y, proba, self._card.classes, model, score=score, warnings=warnings
         )
 
     async def predict(self, rows: Sequence[Sequence[Value]], timeout: float) -> Predicted:
         """The answers to valid rows; raises RequestRefused, ServiceBusy or ServiceUnavailable."""
-        return await self._post(msgspec.json.encode(self._request(rows)), len(rows), timeout)
-
-    async def _post(self, body: bytes, rows: int, timeout: float) -> Predicted:
         import aiohttp
 
         url = f"{self._settings.api_url.rstrip('/')}/v2/models/{self._place()}/infer"
         limit = aiohttp.ClientTimeout(total=timeout)
+        body = _encoded(self._request(rows))
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=body, headers=headers, timeout=limit) as got:
                 wait = _seconds(got.headers.get("Retry-After", ""))
-                return self._read(got.status, await got.read(), rows, wait)
+                return self._read(got.status, await got.read(), len(rows), wait)
         except TimeoutError as e:
             raise ServiceUnavailable(f"{url} did not answer within {timeout:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
@@ -164,9 +160,10 @@ class RestBackend(_Backend):
         return name if version is None else f"{name}/versions/{quote(version, safe='')}"
 
     def _request(self, rows: Sequence[Sequence[Value]]) -> dict[str, Any]:
+        features = self._card.features
         if self._card.numeric:
             flat = list(chain.from_iterable(rows))
-            shape = [len(rows), len(rows[0])]
+            shape = [len(rows), len(rows[0])]  # a row that is too short is refused as such
             return {"inputs": [{"name": "X", "shape": shape, "datatype": "FP64", "data": flat}]}
         return {
             "inputs": [
@@ -176,9 +173,7 @@ class RestBackend(_Backend):
                     "datatype": "BYTES" if feature.is_text else "FP64",
                     "data": [float(v) if isinstance(v, bool) else v for v in column],
                 }
-                for feature, column in zip(
-                    self._card.features, zip(*rows, strict=True), strict=True
-                )
+                for feature, column in zip(features, zip(*rows, strict=True), strict=True)
             ]
         }
 
@@ -223,6 +218,12 @@ class RestBackend(_Backend):
             raise ValueError("another number of answers")
         model = f"{got.model_name}@{got.model_version}"
         return Predicted(y, proba, score, model, got.parameters.get("warnings"))
+
+
+def _encoded(request: dict[str, Any]) -> bytes:
+    body = msgspec.json.encode(request)
+    # msgspec writes infinity as a missing value; written as Infinity, the service refuses it.
+    return json.dumps(request).encode() if b"null" in body else body
 
 
 def _seconds(text: str) -> float | None:

@@ -34,13 +34,13 @@ timeout_option = click.option(
 delimiter_option = click.option(
     "--delimiter",
     type=Delimiter(),
-    help="What separates the values of a line on standard input: a character, tab or space. "
+    help="What separates the values of a line that is read: a character, tab or space. "
     "Default: tab, ';', '|', ',' or spaces, whichever makes rows.",
 )
 decimal_option = click.option(
     "--decimal",
     type=click.Choice([".", ","]),
-    help="The decimal sign of numbers on standard input. Default: '.', or ',' if ';', '|' or tab "
+    help="The decimal sign of numbers that are read. Default: '.', or ',' if ';', '|' or tab "
     "separates the values and the first number with a decimal sign has a comma.",
 )
 table_delimiter_option = click.option(

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,8 +86,18 @@ def to_text(answer: Answer) -> str:
 
 def warn(document: dict[str, Any], place: str = "") -> None:
     """Print the warnings of an answer on stderr; each line begins with `place`."""
-    for warning in document.get("warnings") or ():
-        click.echo(f"petal: warning: {place}{plain(warning['message'])}", err=True)
+    print_warnings(f"{place}{each['message']}" for each in document.get("warnings") or ())
+
+
+def print_warnings(sentences: Iterable[str]) -> None:
+    """Print each on stderr."""
+    for sentence in sentences:
+        click.echo(f"petal: warning: {plain(sentence)}", err=True)
+
+
+def note(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    click.echo(f"petal: {plain(sentence)}", err=True)
 
 
 def plain(value: object) -> str:

@@ -72,6 +72,7 @@ class FeatureCommand(WithExample):
 
 @click.command(
     cls=FeatureCommand,
+    short_help="Print the label of one row, or predict a file of rows.",
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
 )
@@ -105,7 +106,7 @@ class FeatureCommand(WithExample):
     type=click.Choice([LOCAL, REST, QUEUE]),
     default=LOCAL,
     show_default=True,
-    help="Send the row to the model in this process, the REST service, or the task queue.",
+    help="Send rows to the model in this process, the REST service, or the task queue.",
 )
 @model_option
 @timeout_option
@@ -173,5 +174,6 @@ def _predict_file(given: Options, file: str) -> int:
     if given.as_json:
         click.echo(output.to_json(summary.document()), err=not is_free)
     else:
+        output.print_warnings(summary.notices.sentences())
         click.echo(f"petal: {summary.sentence()}", err=True)
     return os.EX_DATAERR if summary.bad else os.EX_OK

@@ -21,7 +21,10 @@ POLL_SECONDS = 0.5
 PARTS = {"worker": "petal-worker", "sink": "petal-sink"}
 
 
-@click.command(epilog="Example:  petal status --wait 30")
+@click.command(
+    short_help="Report whether workers and sink are ready.",
+    epilog="Example:  petal status --wait 30",
+)
 @click.option("--only", type=click.Choice(list(PARTS)), help="Check only one of them, for a probe.")
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait until ready."

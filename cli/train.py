@@ -25,7 +25,7 @@ from infra import config
     "family",
     type=click.Choice(["logistic", "ridge", "forest", "boosting"]),
     help="Logistic regression for classes, ridge regression for numbers; a forest or gradient "
-    "boosting for both. Default: a regression for up to 1,000 rows, else boosting or a forest.",
+    "boosting for both. Default: the first two below 1,000 rows, else boosting or a forest.",
 )
 @click.option(
     "--task",

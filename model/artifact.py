@@ -191,7 +191,11 @@ def _read(path: Path) -> tuple[Card, bytes]:
 
 def _retrain(card: Card) -> str:
     """What to do with a model that this installation cannot load."""
-    return "retrain: petal train" if card.is_example else f"retrain and save it: {cards.SAVE_OWN}"
+    if card.is_example:
+        return "retrain: petal train"
+    if card.creator == cards.TABLE_CREATOR:
+        return f"retrain: {cards.TABLE_CREATOR}"
+    return f"retrain and save it: {cards.SAVE_OWN}"
 
 
 def _cure_of_digest(card: Card) -> str:

@@ -19,10 +19,11 @@ Value = float | str | None
 
 EXAMPLE = "iris"
 EXAMPLE_CREATOR = "petal train"
+TABLE_CREATOR = "petal train FILE"
 EXAMPLE_METRICS = {"accuracy_mean", "accuracy_std"}
 MAX_IN_HINT = 20  # categories
 CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no UTF-8
-SAVE_OWN = "model.artifact.save (README.md, 'Your own model')"
+SAVE_OWN = "petal import, or model.artifact.save (README.md, 'Your own model')"
 NAME_RULE = (
     "a model's name is part of URLs and of file names: it must not be empty, begin with a dot, "
     "or contain a slash, a backslash or a control character, and `stats` is an address of its own"
@@ -135,7 +136,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics: dict[str, float] = {}
     libraries: dict[str, str]
     seed: int | None = None
-    creator: str = ""  # what made the artifact; only `petal train` sets it
+    creator: str = ""  # the command of petal that made the artifact
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
     @property
@@ -197,7 +198,7 @@ def _cure(artifact: Path) -> str:
     if os.path.lexists(artifact):
         return (
             f"save the model of {artifact.name} with its card: {SAVE_OWN}; "
-            "petal train makes only the example and does not replace this file"
+            "petal train alone makes the example and does not replace this file"
         )
     if os.path.lexists(card_path(artifact)):
         return (

@@ -202,7 +202,8 @@ def encode_columns(
     if score is not None:
         pieces += [repeat(b',"score":'), _lines(score)]
     if warnings is not None:
-        pieces.append([b',"warnings":%b' % encode(each) if each else b"" for each in warnings])
+        lines = zip(warnings, _lines(warnings), strict=True)
+        pieces.append([b',"warnings":' + line if each else b"" for each, line in lines])
     of_all = b',"model":%b,"worker":%b,"task":{"partition":%d,"offset":' % (
         encode(model), encode(worker), partition,
     )  # fmt: skip

@@ -65,6 +65,9 @@ def path_params(scope: Scope) -> dict[str, str] | None:
 class InferenceEndpoint:
     """Predict rows.
 
+    An outlier detector has an output `score`, below 0 for an outlier. A value unlike the training
+    data is answered, and `warnings` in the response's `parameters` name its feature.
+
     The header `Inference-Header-Content-Length` gives the number of bytes of the body that are
     JSON. The data of the tensors that have a `binary_data_size` follow it, in order.
     """

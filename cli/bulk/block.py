@@ -7,8 +7,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from model.predict import Prediction
+    from model.values.ranges import Unlike
 
 Numbers = list[float]
+UNREADABLE = "unreadable_line"  # code of a line that is no record
 
 
 class Fault(NamedTuple):
@@ -26,6 +28,8 @@ class Block(NamedTuple):
     X        the valid rows, as `model.predict.matrix` makes them
     faults   of the invalid records, by their position among the records, in order
     end      the lines or rows of the file that are read after this block
+    unlike   the features of valid rows with values unlike the training data; `first` is a number
+             as in `numbers`
     """
 
     numbers: Sequence[int]
@@ -33,6 +37,7 @@ class Block(NamedTuple):
     X: "np.ndarray[Any, Any]"
     faults: Mapping[int, Fault]
     end: int
+    unlike: "Sequence[Unlike]" = ()
 
 
 class Scores(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import click
 
 from cli.backends import LOCAL, QUEUE, RestBackend
-from cli.bulk import files
+from cli.bulk import files, unlike
 from cli.bulk import state as states
 from cli.bulk.files import CSV, JSONL, PARQUET, STANDARD, Request
-from cli.bulk.progress import Summary, progress
+from cli.bulk.progress import Notices, Summary, progress
 from cli.bulk.reading.csv_source import CsvSource
 from cli.bulk.reading.jsonl_source import JsonlSource
 from cli.bulk.reading.parquet_source import ParquetSource
@@ -38,6 +38,7 @@ from cli.input.model import Chosen
 from cli.input.reader import Format
 from infra.config import Settings
 from model.card import Card
+from model.values.ranges import Ranges
 
 
 class Model(NamedTuple):
@@ -104,7 +105,8 @@ async def _run(plan: _Plan, source: Source) -> Summary:
     start = time.monotonic()
     request, model, old = plan.request, plan.model, plan.old
     async with AsyncExitStack() as stack:
-        blocks = source.blocks()
+        ranges = Ranges(model.card)
+        blocks = (unlike.examined(block, ranges) for block in source.blocks())
         first = next(blocks, None)
         added = old.added if old else names_for(model.card, source.columns)
         state = old or State(job=plan.job, added=added, place=Place(), size=0)
@@ -116,7 +118,8 @@ async def _run(plan: _Plan, source: Source) -> Summary:
         with _reporting_interrupt(run, request), progress(state.rows, source.size) as bar:
             await run.write_all(itertools.chain(filter(None, [first]), blocks), bar)
     here = run.state.rows - state.rows
-    return Summary(run.state.rows, run.state.bad, here, time.monotonic() - start)
+    found = Notices([*run.state.unlike.values()], source.unit)
+    return Summary(run.state.rows, run.state.bad, here, time.monotonic() - start, found)
 
 
 def _scorer_for(model: Model) -> Scorer:

@@ -1,11 +1,38 @@
 """How far a run is: a bar on a terminal, and the summary at its end."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from cli import output
+from model.values.ranges import MAX_WARNINGS, Unlike, further_sentence
+
+
+class Notices(NamedTuple):
+    """Values unlike the training data, by feature; `first` is the number of a `unit`."""
+
+    unlike: Sequence[Unlike]
+    unit: str
+
+    def sentences(self) -> list[str]:
+        """For people; a table may have thousands of columns."""
+        shown = [self._sentence(each) for each in self.unlike[:MAX_WARNINGS]]
+        further = len(self.unlike) - len(shown)
+        return [*shown, further_sentence(further)] if further else shown
+
+    def documents(self) -> list[dict[str, Any]]:
+        """For programs."""
+        return [
+            {
+                "feature": each.feature, "code": each.code, "line": each.first,
+                "count": each.hits, "message": self._sentence(each),
+            }
+            for each in self.unlike
+        ]  # fmt: skip
+
+    def _sentence(self, each: Unlike) -> str:
+        return each.sentence(f"{self.unit} {each.first:,}")
 
 
 class Summary(NamedTuple):
@@ -15,6 +42,7 @@ class Summary(NamedTuple):
     bad: Mapping[str, int]
     rows_here: int
     seconds: float
+    notices: Notices
 
     @property
     def rate(self) -> float:
@@ -38,6 +66,7 @@ class Summary(NamedTuple):
         return {
             "rows": self.rows, "bad_rows": sum(self.bad.values()), "bad": dict(self.bad),
             "rows_now": self.rows_here, "seconds": round(self.seconds, 3),
+            "warnings": self.notices.documents(),
         }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from cli.bulk.progress import Progress
 from cli.bulk.reading.source import Place, Source
 from cli.bulk.scoring.scorer import Scorer
 from cli.bulk.state import State
+from cli.bulk.unlike import added
 from cli.bulk.writing.output import Output
 
 MAX_SIZE = 500_000  # bytes of a block
@@ -74,6 +75,7 @@ class Run:
         self.state = replace(
             self.state, place=pending.place, size=self._output.sync(), bad=dict(self._bad),
             rows=self.state.rows + len(block.numbers),
+            unlike=added(self.state.unlike, block.unlike),
         )  # fmt: skip
         if self._path is not None:
             states.write(self._path, self.state)

@@ -14,6 +14,7 @@ from xxhash import xxh3_64_hexdigest
 from cli.bulk.errors import OutputUnusable
 from cli.bulk.reading.source import Place
 from cli.bulk.writing.added import Added
+from model.values.ranges import Unlike
 
 ENDING = ".petal"
 HEAD_BYTES = 65_536
@@ -37,7 +38,10 @@ class Job(Struct, frozen=True):
 
 
 class State(Struct, kw_only=True):
-    """`size` is that of the output, in bytes or parts; `bad` counts the bad rows by code."""
+    """`size` is that of the output, in bytes or parts; `bad` counts the bad rows by code.
+
+    `unlike` has the values unlike the training data by feature, each with the line of the first.
+    """
 
     v: Literal[1] = 1
     job: Job
@@ -46,6 +50,7 @@ class State(Struct, kw_only=True):
     size: int
     rows: int = 0
     bad: dict[str, int] = {}
+    unlike: dict[str, Unlike] = {}
 
 
 def identity(path: Path) -> Identity:

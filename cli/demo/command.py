@@ -15,7 +15,10 @@ from infra.config import VAR, Settings
 FIGURES = VAR / "demo.json"
 
 
-@click.command(epilog="Example:  petal demo")
+@click.command(
+    short_help="Ask through every stage, send 1,000 tasks, check all.",
+    epilog="Example:  petal demo",
+)
 @model_option
 def demo(model: str | None) -> None:
     """Ask one question through every stage, send 1,000 tasks, and check all answers.

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,13 @@ from cli.pipeline.up import honcho
 from infra import config
 from infra.config import Settings
 from infra.process.parent import end_with_parent
+from infra.process.ports import free_port
 from model.examples import Row
 from streams.client import Client
 
 WORKERS = 2
 START_SECONDS, STOP_SECONDS = 120.0, 15.0  # a large model takes long to load
 PETAL_SECONDS = 120.0
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def environment(folder: Path, model: Path) -> dict[str, str]:
@@ -93,12 +87,20 @@ async def _api_is_ready(settings: Settings) -> bool:
         return False
 
 
-def petal(env: dict[str, str], *args: str, stdin: str | None = None) -> str:
-    """Run `petal` as a user does; returns its standard output."""
-    done = subprocess.run(
+def run_petal(
+    env: Mapping[str, str], *args: str, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run `petal` as a user does, to its end."""
+    return subprocess.run(
         [sys.executable, "-P", "-m", "cli", *args],
-        env=env, input=stdin, capture_output=True, text=True, timeout=PETAL_SECONDS, check=False,
+        env=dict(env), input=stdin, capture_output=True, text=True, timeout=PETAL_SECONDS,
+        check=False,
     )  # fmt: skip
+
+
+def petal(env: Mapping[str, str], *args: str, stdin: str = "") -> str:
+    """The standard output of `petal`; raises ProcessFailed."""
+    done = run_petal(env, *args, stdin=stdin)
     if done.returncode:
         raise ProcessFailed(f"petal {' '.join(args)} ended with {done.returncode}: {done.stderr}")
     return done.stdout.strip()

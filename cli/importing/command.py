@@ -21,7 +21,11 @@ MAX_SHOWN = 20  # features that a terminal shows, and values of a row
 CSV_ENDINGS = {".csv", ".tsv", ".txt"}  # of what `petal ask` reads
 
 
-@click.command("import", epilog="Example:  petal import rent.joblib --data sample.csv --trust")
+@click.command(
+    "import",
+    short_help="Save a fitted model of another program with a card.",
+    epilog="Example:  petal import rent.joblib --data sample.csv --trust",
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--data",
@@ -95,31 +99,27 @@ def _import(source: Path, given: Given) -> "tuple[Imported, Path, Card]":
 def _note(imported: "Imported", source: Path, data: Path | None) -> None:
     """Say on stderr what the user may want to change."""
     for warning in imported.source.opened.warnings:
-        _say(f"warning: {warning}")
+        output.note(f"warning: {warning}")
     if imported.passed_over:
         names = ", ".join(output.shortened(imported.passed_over))
-        _say(f"the model does not take these columns, which are passed over: {names}")
+        output.note(f"the model does not take these columns, which are passed over: {names}")
     if not imported.is_certain:
-        _say(
+        output.note(
             "the model does not record which columns it takes, so it gets all of the sample; leave "
             "out others, such as the target: --drop COLUMN"
         )
     if imported.needed:
         names = ", ".join(output.shortened(imported.needed))
-        _say(
+        output.note(
             f"the model does not answer a row without {names}; {imported.left_out} rows of {data} "
             "were left out"
         )
     if data is None:
-        _say(f"the card of {source} has no ranges; --data gives them")
-
-
-def _say(sentence: str) -> None:
-    click.echo(f"petal: {output.plain(sentence)}", err=True)
+        output.note(f"the card of {source} has no ranges; --data gives them")
 
 
 def _show(imported: "Imported", data: Path | None, card: "Card", path: Path) -> None:
-    click.echo(f"{output.plain(card.id)}: {card.kind}, {next_step.shown(path)}")
+    click.echo(f"{output.plain(card.id)}: {card.kind}, {output.from_here(path)}")
     table = _features(card)
     output.console().print(table)
     y, proba, score = imported.prediction
@@ -128,7 +128,7 @@ def _show(imported: "Imported", data: Path | None, card: "Card", path: Path) -> 
     values = ", ".join(map(output.plain, map(_in_row, imported.row[:MAX_SHOWN])))
     more = ", …" if len(imported.row) > MAX_SHOWN else ""
     click.echo(f"{tried}: {values}{more}\nanswer: {output.to_text(answer)}")
-    click.echo(f"\nNext: {next_step.setting(path)} petal up, or ask it:\n")
+    click.echo(f"\nNext: {next_step.petal(path)} up, or ask it:\n")
     click.echo(_command(imported, data, path))
 
 

@@ -1,11 +1,11 @@
-"""The command to type after a model was saved, with the values of a row."""
+"""The command to type after `petal train FILE` or `petal import`, with the values of a row."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cli import output
 from infra import config
 from model.examples import as_typed
 
@@ -17,12 +17,16 @@ def predict_command(model: Path, row: Sequence[Any]) -> str:
         t.startswith("-") and isinstance(v, str) for t, v in zip(texts, row, strict=True)
     )
     values = " ".join(map(shlex.quote, texts))
-    return f"{setting(model)} petal predict {'-- ' if is_option else ''}{values}"
+    return f"{petal(model)} predict {'-- ' if is_option else ''}{values}"
 
 
-def ask_command(model: Path, rows: Path) -> str:
+def ask_command(
+    model: Path, rows: Path, delimiter: str | None = None, decimal: str | None = None
+) -> str:
     """`petal ask` for the rows of a file, as a shell takes it."""
-    return f"{setting(model)} petal ask < {shlex.quote(shown(rows))}"
+    layout = [("--delimiter", delimiter), ("--decimal", decimal)]
+    options = "".join(f"{option} {shlex.quote(text)} " for option, text in layout if text)
+    return f"{petal(model)} ask {options}< {shlex.quote(output.from_here(rows))}"
 
 
 def row_command(model: Path, row: Mapping[str, Any]) -> str:
@@ -32,7 +36,7 @@ def row_command(model: Path, row: Mapping[str, Any]) -> str:
         for name, value in row.items()
         if value is not None
     ]
-    return f"{setting(model)} petal predict --row {shlex.quote(' '.join(words))}"
+    return f"{petal(model)} predict --row {shlex.quote(' '.join(words))}"
 
 
 def _word(text: str) -> str:
@@ -41,12 +45,7 @@ def _word(text: str) -> str:
     return shlex.quote(text) if is_easy else f'"{text}"'
 
 
-def setting(model: Path) -> str:
-    """The setting of the model, as a shell takes it before a command."""
-    return f"{config.variable('model')}={shlex.quote(shown(model))}"
-
-
-def shown(path: Path) -> str:
-    """A path as a person in the current folder writes it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+def petal(model: Path) -> str:
+    """`petal` with the setting of the model before it, as a shell takes it."""
+    setting = f"{config.variable('model')}={shlex.quote(output.from_here(model))}"
+    return f"{setting} {output.program()}"

@@ -1,4 +1,4 @@
-"""Rows from standard input: CSV with or without a header, or values separated by spaces.
+"""Rows of standard input or a file: CSV with or without a header, or values separated by spaces.
 
 The delimiter is given or found once. A line that is no row costs only itself.
 """

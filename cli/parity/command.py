@@ -34,7 +34,10 @@ DIFFERENT = 1  # as cmp
 MAX_DIFFERENCES = 10  # that are printed of a stage
 
 
-@click.command(epilog="Example:  petal parity --file rows.csv")
+@click.command(
+    short_help="Ask the same rows through every stage, and compare.",
+    epilog="Example:  petal parity --file rows.csv",
+)
 @click.option(
     "--file",
     "path",

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cli.backends import Backend, QueueBackend, RequestRefused, RestBackend, TopicBackend
+from cli.demo.processes import run_petal
 from cli.input.model import Chosen
 from cli.parity.cases import Case
 from infra.config import Settings
@@ -27,7 +27,6 @@ from streams.projection.reader import Reader, to_result
 
 ONE_SHOTS = 6  # rows that get a process of their own
 IN_FLIGHT = 16
-PROCESS_SECONDS = 120.0
 POLL_SECONDS = 0.1
 ERROR = re.compile(r"petal: (?:line (?P<line>\d+): )?.*\((?P<code>[\w ]+)\)", re.DOTALL)
 
@@ -97,7 +96,7 @@ def _one_of_each(outcomes: Outcomes) -> list[int]:
 
 
 def _predicted(services: Services, case: Case) -> Outcome | None:
-    done = petal(services, "predict", "--json", "--", *map(as_typed, case.row))
+    done = _petal(services, "predict", "--json", "--", *map(as_typed, case.row))
     [outcome] = _read([1], done.stdout, done.stderr)
     return outcome
 
@@ -105,19 +104,14 @@ def _predicted(services: Services, case: Case) -> Outcome | None:
 def prompt_loop(services: Services, cases: Sequence[Case]) -> Outcomes:
     """`petal ask` with all rows as CSV on its standard input."""
     lines, text = _csv(services.card, cases)
-    done = petal(services, "ask", "--json", "--delimiter", ",", "--decimal", ".", stdin=text)
+    done = _petal(services, "ask", "--json", "--delimiter", ",", "--decimal", ".", stdin=text)
     return _read(lines, done.stdout, done.stderr)
 
 
-def petal(
+def _petal(
     services: Services, command: str, *args: str, stdin: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command of `petal` as a user does."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "cli", command, *services.options, *args],
-        env=dict(services.env), input=stdin, capture_output=True, text=True, check=False,
-        timeout=PROCESS_SECONDS,
-    )  # fmt: skip
+    return run_petal(services.env, command, *services.options, *args, stdin=stdin)
 
 
 def _csv(card: Card, cases: Sequence[Case]) -> tuple[list[int], str]:

@@ -47,7 +47,9 @@ def start(name: str, arguments: Sequence[str] = (), restarts: bool = False) -> N
     os.execv(started[0], started)  # noqa: S606 - this process becomes the other
 
 
-@click.command(epilog="Example:  petal broker")
+@click.command(
+    short_help="Run the embedded broker, and create the topics.", epilog="Example:  petal broker"
+)
 @advertised_option
 def broker(advertised: str | None) -> None:
     """Run the embedded broker, or wait for that of PETAL_BROKER, and create the topics."""
@@ -70,14 +72,18 @@ def sink(loglevel: str, restarts: bool) -> None:
     start("sink", ["--loglevel", loglevel], restarts)
 
 
-@click.command(epilog="Example:  petal api --restart")
+@click.command(
+    short_help="Serve the REST service until Ctrl-C.", epilog="Example:  petal api --restart"
+)
 @restart_option
 def api(restarts: bool) -> None:
     """Serve the REST service until Ctrl-C, at PETAL_API_HOST and PETAL_API_PORT."""
     start("api", restarts=restarts)
 
 
-@click.command(epilog="Example:  petal kafka --port 9092")
+@click.command(
+    short_help="Run Apache Kafka on this machine.", epilog="Example:  petal kafka --port 9092"
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True)
 @advertised_option
 def kafka(port: int, advertised: str | None) -> None:

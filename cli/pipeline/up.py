@@ -16,7 +16,10 @@ MAX_WORKERS = 1000
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not listened on
 
 
-@click.command(epilog="Example:  petal up --workers 2")
+@click.command(
+    short_help="Run broker, workers, sink and API until Ctrl-C.",
+    epilog="Example:  petal up --workers 2",
+)
 @click.option(
     "--workers", type=click.IntRange(1, MAX_WORKERS), default=2, show_default=True,
     help="Number of workers.",
@@ -51,11 +54,12 @@ def honcho(workers: int) -> list[str]:
 def check_startable(settings: Settings) -> None:
     """Raise CardError or ConfigError for what would end all processes at once."""
     from infra.broker import embedded
+    from infra.process import ports
     from model import card as cards
 
     cards.read(settings.model)
-    if not settings.broker and embedded.port_is_taken(settings.embedded_port):
+    if not settings.broker and ports.is_taken(settings.embedded_port):
         raise ConfigError(embedded.taken(settings.embedded_port))
     host, port = settings.api_host, settings.api_port
-    if host in LOCAL_HOSTS and embedded.port_is_taken(port):
+    if host in LOCAL_HOSTS and ports.is_taken(port):
         raise ConfigError(f"another process listens on {host}:{port}; set PETAL_API_PORT")

@@ -1,6 +1,5 @@
 """`petal train FILE`: a model of a table."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,22 +65,17 @@ def train(file: Path, given: Given) -> None:
     name = given.name or _name_of(file, given.target)
     cards.check_name(name)
     path = given.path or config.load().model.parent / f"{name}.joblib"
-    check_replaceable(path, made_by(fit.CREATOR, name))
+    check_replaceable(path, made_by(cards.TABLE_CREATOR, name))
     plan = Plan(given.target, name, given.drop, given.task, given.family, given.seed)
     with output.spinner(f"reading {file}"):
         table = read_table(file, form)
     with output.progress(f"training {name}") as progress:
-        trained = fit.train(table, plan, note, progress)
+        trained = fit.train(table, plan, output.note, progress)
     saved = artifact.save(trained.model, trained.card, path, trained.X.head(20))
     if given.as_json:
         click.echo(cards.encode(saved).decode(), nl=False)
     else:
         _show(file, given, trained, saved, path)
-
-
-def note(sentence: str) -> None:
-    """A sentence on stderr."""
-    click.echo(f"petal: {output.plain(sentence)}", err=True)
 
 
 def _name_of(file: Path, target: str) -> str:
@@ -92,14 +86,16 @@ def _name_of(file: Path, target: str) -> str:
 def _show(file: Path, given: Given, trained: "Trained", saved: "Card", path: Path) -> None:
     rows, columns = trained.X.shape
     what = f"predicts {given.target} from {columns:,} columns, trained on {rows:,} rows"
-    click.echo(output.plain(f"{saved.id}: {what}, {next_step.shown(path)}"))
+    click.echo(output.plain(f"{saved.id}: {what}, {output.from_here(path)}"))
     click.echo(f"task: {trained.target.task}, {trained.target.reason}")
     click.echo(f"model: {trained.choice.family}, {trained.choice.reason}")
     evaluation = trained.evaluation
     output.console().print(_scores(evaluation.baseline, evaluation.folds, evaluation.scores))
     if not evaluation.is_better:
-        note(f"the model is no better than {evaluation.baseline}; do its columns say anything?")
-    click.echo(f"\nNext: {next_step.setting(path)} petal up, or for the first row:\n")
+        output.note(
+            f"the model is no better than {evaluation.baseline}; do its columns say anything?"
+        )
+    click.echo(f"\nNext: {next_step.petal(path)} up, or for the first row:\n")
     click.echo(_next_command(file, given, trained, path))
 
 
@@ -128,9 +124,7 @@ def _next_command(file: Path, given: Given, trained: "Trained", path: Path) -> s
         return next_step.predict_command(path, row)
     if len(row) <= MAX_NAMED:
         return next_step.row_command(path, dict(zip(trained.X.columns, row, strict=True)))
-    layout = [("--delimiter", given.delimiter), ("--decimal", given.decimal)]
-    options = "".join(f" {option} {shlex.quote(text)}" for option, text in layout if text)
-    return f"{next_step.setting(path)} petal ask{options} < {shlex.quote(str(file))}"
+    return next_step.ask_command(path, file, given.delimiter, given.decimal)
 
 
 def _is_one_line(row: "Sequence[Any]") -> bool:

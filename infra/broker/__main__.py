@@ -15,13 +15,14 @@ from infra.broker import embedded
 from infra.broker.admin import prepare
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.process import ports
 
 
 async def _serve(settings: Settings, advertised: str | None) -> int:
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    if not settings.broker and embedded.port_is_taken(settings.embedded_port):
+    if not settings.broker and ports.is_taken(settings.embedded_port):
         print(f"petalstream: {embedded.taken(settings.embedded_port)}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     process = None if settings.broker else embedded.start(settings.embedded_port, advertised)

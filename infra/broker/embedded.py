@@ -4,7 +4,6 @@ It keeps its log in memory and loses it at its end.
 """
 
 import signal
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -48,11 +47,6 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def port_is_taken(port: int) -> bool:
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def taken(port: int) -> str:

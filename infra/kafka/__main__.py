@@ -8,7 +8,6 @@ Java 17.
 import argparse
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from infra.config import VAR
+from infra.process.ports import free_port
 
 POM = Path(__file__).with_name("pom.xml")
 COMPOSE = Path(__file__).parents[1] / "compose.yaml"
@@ -72,20 +72,13 @@ def fetch_jars(lib: Path) -> None:
             Path(part, "lib").rename(lib)
 
 
-def free_port() -> int:
-    """A loopback port for the controller, which only this broker uses."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def configure(folder: Path, port: int, advertised: str, more: Sequence[str] = ()) -> Path:
     """Write server.properties, with further lines; returns its path."""
     path = folder / "server.properties"
     path.write_text(
         PROPERTIES.format(
             port=port,
-            controller=free_port(),
+            controller=free_port(),  # only this broker uses it
             advertised=advertised,
             data=folder / "data",
         )

@@ -7,6 +7,7 @@ from model.sources import mlflow, mlserver
 from model.sources.files import open_file
 from model.sources.source import Source
 
+_COMPRESSIONS = {".gz", ".z", ".xz", ".bz2", ".lzma", ".lz4"}
 _FOLDERS = {mlflow.FILE: mlflow.read, mlserver.FILE: mlserver.read}
 
 
@@ -30,6 +31,3 @@ def _stem(path: Path) -> str:
     """The file's name without its ending, and without that of a compression."""
     is_compressed = path.suffix.lower() in _COMPRESSIONS and path.with_suffix("").suffix
     return Path(path.stem).stem if is_compressed else path.stem
-
-
-_COMPRESSIONS = {".gz", ".z", ".xz", ".bz2", ".lzma", ".lz4"}

@@ -17,8 +17,6 @@ from model.training.estimators import Choice, Family
 from model.training.evaluation import Evaluation, Progress, evaluate
 from model.training.target import Target, Task
 
-CREATOR = "petal train FILE"
-
 
 class Plan(NamedTuple):
     """What to train; None: to be chosen."""
@@ -66,7 +64,9 @@ def train(
         raise TableError(f"the model cannot be fitted: {describe(e)}") from e
     metrics = {"rows": float(len(table)), "folds": float(evaluation.folds), **evaluation.metrics}
     card = make_card(plan.name, model, _features(chosen), metrics, plan.seed)
-    return Trained(model, replace(card, creator=CREATOR), chosen.X, y, choice, evaluation)
+    return Trained(
+        model, replace(card, creator=cards.TABLE_CREATOR), chosen.X, y, choice, evaluation
+    )
 
 
 def _features(chosen: Columns) -> list[Feature]:

@@ -8,7 +8,8 @@ unseen_category         a text that is not among those in training
 further_features        how many other features have such values; only the first are named
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from model.card import Card, Feature
 from model.errors import InputWarning
 from model.values import dates
-from model.values.sentences import place_of, shown_value
+from model.values.sentences import place_of, shown_number, shown_value
 
 MAX_WARNINGS = 20  # features that the warnings about one task or request name
 OUTSIDE, UNSEEN, FURTHER = "outside_training_range", "unseen_category", "further_features"
@@ -25,54 +26,78 @@ Array = np.ndarray[Any, Any]
 Warnings = dict[int, list[InputWarning]]
 
 
-class _Found(NamedTuple):
-    """The first value of one feature that deserves a warning, and how many there are."""
+class Unlike(NamedTuple):
+    """The values of a feature, in some rows, that are unlike the training data.
 
-    feature: Feature
-    row: int
-    value: Any
+    `hits` is their number, `first` the index of the first of these rows. `fault` follows `is` or
+    `are` in a sentence: `outside the training range 20 to 200`.
+    """
+
+    feature: str
+    code: str
     hits: int
+    first: int
+    fault: str
+
+    def sentence(self, place: str) -> str:
+        """For people; `place` is where the first is, such as `line 17`."""
+        if self.hits == 1:
+            return f"{self.feature}: 1 value is {self.fault}, in {place}"
+        return f"{self.feature}: {self.hits:,} values are {self.fault}, the first in {place}"
 
 
 class Ranges:
     """The ranges and texts of the training data of one model."""
 
     def __init__(self, card: Card) -> None:
-        self._features = card.features
-        self._is_known = any(map(_is_known, card.features))
-        self._low = [_low(feature) for feature in card.features]
-        self._high = [_high(feature) for feature in card.features]
+        features = card.features
+        self._known = [
+            _Known(n, feature) for n, feature in enumerate(features) if _is_known(feature)
+        ]
+        self._low, self._high = list(map(_low, features)), list(map(_high, features))
         self._lows, self._highs = np.array(self._low), np.array(self._high)
 
     def find(self, X: Array, counts: Sequence[int]) -> Warnings:
         """The warnings about the rows of each part that has some; part n has `counts[n]` rows.
 
-        `X` has shape (rows, features), valid rows as `model.predict.matrix` makes them.
+        `X` has shape (rows, features), valid rows as `model.predict.matrix` makes them; each part
+        has one at least.
         """
-        if not self._is_known or (X.dtype != object and self._are_within(X)):
+        if self._are_within(X):
             return {}
+        found: Warnings = defaultdict(list)
+        further: dict[int, list[tuple[int, int]]] = defaultdict(list)
         ends = np.cumsum(counts)
-        starts = ends - counts
-        found: dict[int, list[_Found]] = {}
-        for n, feature in enumerate(self._features):
-            if not _is_known(feature):
-                continue
-            rows = np.flatnonzero(self._outside(n, X[:, n]))
-            parts, firsts, hits = np.unique(
-                np.searchsorted(ends, rows, side="right"), return_index=True, return_counts=True
-            )
-            places = rows[firsts] - starts[parts]
-            columns = (parts, places, X[rows[firsts], n], hits)
-            for part, *others in zip(*(column.tolist() for column in columns), strict=True):
-                found.setdefault(part, []).append(_Found(feature, *others))
-        return {part: list(_warnings(each, counts[part])) for part, each in found.items()}
+        for known in self._known:
+            for part, row, count, value in known.places(X, ends):
+                if len(found[part]) < MAX_WARNINGS:
+                    found[part].append(known.warning(value, row, count, counts[part]))
+                else:
+                    further[part].append((row, count))
+        for part, others in further.items():
+            found[part].append(_further(others))
+        return dict(found)
 
     def of(self, X: Array) -> list[InputWarning] | None:
         """The warnings about all rows as one part; None if there are none."""
         return self.find(X, [len(X)]).get(0)
 
+    def count(self, X: Array) -> list[Unlike]:
+        """The features with values unlike the training data, however many; `X` as in `find`."""
+        if self._are_within(X):
+            return []
+        found = []
+        for known in self._known:
+            rows = known.rows(X)
+            if len(rows):
+                first = int(rows[0])
+                found.append(Unlike(known.name, known.code, len(rows), first, known.fault))
+        return found
+
     def _are_within(self, X: Array) -> bool:
-        """Whether no number is outside; NaN never is."""
+        """Whether surely no value is unlike the training data; NaN never is."""
+        if not self._known or X.dtype == object:
+            return not self._known
         if len(X) == 1:  # a tenth of the time of the calls below
             row = X[0].tolist()
             return not any(
@@ -81,13 +106,55 @@ class Ranges:
             )
         return not ((self._lows > X) | (self._highs < X)).any()
 
-    def _outside(self, n: int, column: Array) -> Any:
-        feature = self._features[n]
-        if feature.type in ("text", "datetime"):
-            odd = set(filter(_test(feature), {v for v in column.tolist() if isinstance(v, str)}))
-            return [value in odd for value in column] if odd else []
+
+class _Known:
+    """What is known of one feature's values in training, and its part in sentences about others."""
+
+    def __init__(self, n: int, feature: Feature) -> None:
+        self._n, self.name = n, feature.name
+        self.code, self.fault = _fault(feature)
+        self._low, self._high = _low(feature), _high(feature)
+        self._is_text = feature.is_text
+        self._is_odd = _test(feature)
+        self._show: Callable[[Any], str] = shown_value if feature.is_text else shown_number
+
+    def rows(self, X: Array) -> Array:
+        """The rows with a value unlike these."""
+        column = X[:, self._n]
+        if self._is_text:
+            texts = {value for value in column.tolist() if isinstance(value, str)}
+            odd = set(filter(self._is_odd, texts))
+            return np.flatnonzero([value in odd for value in column] if odd else [])
         numbers = column.astype(np.float64)
-        return (numbers < self._low[n]) | (numbers > self._high[n])
+        return np.flatnonzero((numbers < self._low) | (numbers > self._high))
+
+    def places(self, X: Array, ends: Array) -> Iterable[tuple[int, int, int, Any]]:
+        """Of each part with such values: the part, the first row in it, their number, the first."""
+        if len(X) == 1:
+            value = X.item(0, self._n)
+            return [(0, 0, 1, value)] if self._is_unlike(value) else []
+        rows = self.rows(X)
+        if len(ends) == len(X):  # a row each
+            parts, first, hits = rows, rows, np.ones_like(rows)
+        else:
+            parts, at, hits = np.unique(
+                np.searchsorted(ends, rows, side="right"), return_index=True, return_counts=True
+            )
+            first = rows[at]
+        starts = np.concatenate(([0], ends))
+        columns = parts, first - starts[parts], hits, X[first, self._n]
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+    def warning(self, value: Any, row: int, count: int, rows: int) -> InputWarning:
+        """The warning about a value, the first of `count` in a part with so many rows."""
+        more = f", and {count - 1:,} more" if count > 1 else ""
+        text = f"{place_of(row, rows)}{self.name}: {self._show(value)} is {self.fault}{more}"
+        return InputWarning(self.name, self.code, row + 1, count, text)
+
+    def _is_unlike(self, value: Any) -> bool:
+        if self._is_text:
+            return isinstance(value, str) and self._is_odd(value)
+        return bool(value < self._low or value > self._high)
 
 
 def _is_known(feature: Feature) -> bool:
@@ -117,8 +184,9 @@ def _half_step(feature: Feature, end: str) -> float:
 
 def _test(feature: Feature) -> Callable[[str], bool]:
     """Whether a text deserves a warning."""
-    if feature.type == "text":
-        return lambda text: text not in feature.seen
+    if feature.type != "datetime":
+        seen = frozenset(feature.seen)
+        return lambda text: text not in seen
     earliest = dates.moment(feature.earliest, feature.dtype)
     latest = dates.moment(feature.latest, feature.dtype, at_end=True)
 
@@ -132,25 +200,25 @@ def _test(feature: Feature) -> Callable[[str], bool]:
     return is_outside
 
 
-def _warnings(found: Sequence[_Found], rows: int) -> Iterator[InputWarning]:
-    for feature, row, value, hits in found[:MAX_WARNINGS]:
-        code, sentence = _sentence(feature, value)
-        more = f", and {hits - 1:,} more" if hits > 1 else ""
-        message = f"{place_of(row, rows)}{feature.name}: {sentence}{more}"
-        yield InputWarning(feature.name, code, row + 1, hits, message)
-    if further := found[MAX_WARNINGS:]:
-        names = "1 further feature has" if len(further) == 1 else f"{len(further)} others have"
-        row, count = min(each.row for each in further), sum(each.hits for each in further)
-        yield InputWarning("", FURTHER, row + 1, count, f"{names} values unlike the training data")
+def further_sentence(features: int) -> str:
+    """About so many features that are not named."""
+    names = "1 further feature has" if features == 1 else f"{features:,} others have"
+    return f"{names} values unlike the training data"
 
 
-def _sentence(feature: Feature, value: Any) -> tuple[str, str]:
-    shown = shown_value(value)
+def _further(others: Sequence[tuple[int, int]]) -> InputWarning:
+    """One warning about further features, each with its first row and its number of values."""
+    row, count = min(row for row, _ in others), sum(count for _, count in others)
+    return InputWarning("", FURTHER, row + 1, count, further_sentence(len(others)))
+
+
+def _fault(feature: Feature) -> tuple[str, str]:
+    """The code of what is wrong with a value, and the words after `is`."""
     if feature.type == "text":
-        return UNSEEN, f"{shown} is not among the {len(feature.seen):,} texts of the training data"
+        return UNSEEN, f"not among the {len(feature.seen):,} texts of the training data"
     low, high = _ends(feature)
     span = f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}"
-    return OUTSIDE, f"{shown} is outside the training range {span}"
+    return OUTSIDE, f"outside the training range {span}"
 
 
 def _ends(feature: Feature) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from model.card import Label, in_list
 
 MAX_SHOWN = 40  # characters of a value, and names in a list, that a sentence repeats
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def place_of(row: int, rows: int) -> str:
@@ -43,12 +44,14 @@ def shown_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if is_number(value):
-        return _shown_number(value)
+        return shown_number(value)
     return f"a value of type {type(value).__name__}"
 
 
-def _shown_number(value: float) -> str:
+def shown_number(value: float) -> str:
     """A number in the same way whether a reader of JSON made it an int or a float."""
-    if not is_finite(value):
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    return repr(float(value)).removesuffix(".0")
+    try:
+        text = repr(float(value)).removesuffix(".0")
+    except OverflowError:  # an integer too large for a float
+        text = "inf" if value > 0 else "-inf"
+    return _NOT_FINITE.get(text, text)

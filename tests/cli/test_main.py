@@ -13,8 +13,8 @@ from cli.__main__ import _report
 from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
-    "train", "predict", "ask", "results", "wait", "status", "rebuild", "verify", "reconcile",
-    "dead-letters", "up", "demo", "broker", "worker", "sink", "api", "kafka",
+    "train", "import", "predict", "ask", "results", "wait", "status", "rebuild", "verify",
+    "reconcile", "dead-letters", "parity", "up", "demo", "broker", "worker", "sink", "api", "kafka",
 )  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")
 HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")
@@ -67,6 +67,12 @@ def test_the_line_to_paste_of_a_command_that_needs_no_service_works(
 def test_the_help_lists_every_command(shell: Pipeline) -> None:
     listed = shell.run("--help").stdout.split("Commands:\n")[1].split("\n\n")[0]
     assert [line.split()[0] for line in listed.splitlines()] == sorted(COMMANDS)
+
+
+def test_the_help_cuts_no_sentence_about_a_command(shell: Pipeline) -> None:
+    shell.env["COLUMNS"] = "80"
+    commands = shell.run("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert [line for line in commands if line.endswith("...")] == []
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])

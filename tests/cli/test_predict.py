@@ -78,7 +78,10 @@ def test_a_negative_number_is_a_value_and_not_an_option(
     shell: Pipeline, loaded: Loaded, dashes: tuple[str, ...]
 ) -> None:
     done = shell.run("predict", "--json", *dashes, "-6", "-2.9", "4.5", "-1e-3")
-    assert json.loads(done.stdout) == document(loaded, -6.0, -2.9, 4.5, -1e-3)
+    answer = json.loads(done.stdout)
+    warned = [warning["message"].partition(" is outside")[0] for warning in answer.pop("warnings")]
+    assert warned == ["sepal_length: -6", "sepal_width: -2.9", "petal_width: -0.001"]
+    assert answer == document(loaded, -6.0, -2.9, 4.5, -1e-3)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +147,8 @@ def test_without_a_model_card_the_line_says_how_to_create_one(
     shell.env["PETAL_MODEL"] = str(tmp_path / "none.joblib")
     line = (
         f"petal: no model card at {tmp_path}/none.json (No such file or directory); save your own "
-        "model with model.artifact.save (README.md, 'Your own model'); for the example, create "
-        "one: petal train\n"
+        "model with petal import, or model.artifact.save (README.md, 'Your own model'); for the "
+        "example, create one: petal train\n"
     )
     assert outcome(shell.run("predict", *ROW)) == (78, "", line)
 
@@ -301,4 +304,4 @@ def test_no_row_is_predicted_before_all_are_valid(shell: Pipeline) -> None:
 def test_a_row_is_given_by_position_or_by_name(shell: Pipeline) -> None:
     code, out, err = outcome(shell.run("predict", *ROW, "--row", NAMED))
     assert (code, out) == (2, "")
-    assert err.endswith("Error: give VALUES or --row, not both\n")
+    assert err.endswith("Error: give VALUES, --row or --file, and only one of them\n")

@@ -90,6 +90,13 @@ def test_another_version_of_scikit_learn_is_refused_and_says_what_to_do(saved: P
         artifact.load(saved)
 
 
+def test_a_model_of_a_table_is_retrained_with_the_command_that_made_it(saved: Path) -> None:
+    libraries = {"scikit-learn": "0.1"}
+    rewrite(saved, name="rent", creator=cards.TABLE_CREATOR, libraries=libraries)
+    with pytest.raises(ArtifactError, match=r"; retrain: petal train FILE$"):
+        artifact.load(saved)
+
+
 @pytest.mark.parametrize("what", ["artifact", "card", "folder"])
 def test_a_missing_part_says_what_to_do(saved: Path, what: str) -> None:
     (cards.card_path(saved) if what == "card" else saved).unlink()
@@ -169,7 +176,7 @@ def test_whatever_is_wrong_with_a_model_of_ones_own_nothing_says_that_petal_trai
     OWN_FAULTS[fault](path)
     with pytest.raises(ArtifactError, match=r"model\.artifact\.save \(README\.md") as refused:
         artifact.load(path)
-    advice = str(refused.value).partition("petal train makes only the example and does not")[0]
+    advice = str(refused.value).partition("petal train alone makes the example and does not")[0]
     assert "petal train" not in advice
 
 

@@ -13,8 +13,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from infra import config
-from infra.broker import admin, embedded
+from infra.broker import admin
 from infra.config import Settings
+from infra.process import ports
 from infra.topics import RESULTS, TASKS
 from streams.client import Client, encode_task
 from streams.codec import decode_result
@@ -83,7 +84,7 @@ def restart_amid_a_burst(pipeline: Pipeline, broker: Process) -> None:
     asyncio.run(publish(settings, BEFORE))
     broker.kill()
     port = settings.embedded_port
-    wait_until(lambda: not embedded.port_is_taken(port), 10, "the end of the broker")
+    wait_until(lambda: not ports.is_taken(port), 10, "the end of the broker")
     pipeline.broker()
 
 

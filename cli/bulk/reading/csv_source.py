@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cli.bulk.block import Block, Fault
+from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
 from cli.bulk.reading import columns
@@ -25,7 +25,6 @@ from model.errors import InvalidRow
 from model.predict import matrix
 from model.tabular.delimited import MAX_RECORD_CHARACTERS, SPACES, WHOLE
 
-UNREADABLE = "unreadable_line"
 FIRST_RECORDS = 100  # read one by one, from which the layout is known
 
 
@@ -72,6 +71,7 @@ class CsvSource:
         self.dialect = Dialect(given.delimiter or ",", given.decimal or ".")
         self.columns = place.columns or tuple(card.names)
         self.block_size = place.size
+        self.unit = "line"
         self.first_records = FIRST_RECORDS
 
     @property

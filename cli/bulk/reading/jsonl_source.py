@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from cli.bulk.block import Block, Fault
+from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
 from cli.bulk.reading.source import Place
@@ -19,7 +19,6 @@ from model.card import Card, Value
 from model.errors import InvalidRow
 from model.predict import matrix
 
-UNREADABLE = "unreadable_line"
 NAMELESS = "input"  # the name of what is no object
 
 _decode = msgspec.json.Decoder().decode
@@ -36,6 +35,7 @@ class JsonlSource:
         self.dialect = Dialect()
         self.columns = place.columns or tuple(card.names)
         self.block_size = place.size
+        self.unit = "line"
 
     @property
     def place(self) -> Place:

@@ -34,6 +34,7 @@ class ParquetSource:
         self._end = place.end
         self.dialect = Dialect()
         self.block_size = place.size
+        self.unit = "row"
         self.columns = tuple(self._file.schema_arrow.names)
         self._places = self._find_features()
 

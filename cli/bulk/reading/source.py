@@ -27,11 +27,13 @@ class Source(Protocol):
 
     columns     their names, known when the first block is read
     block_size  bytes of the file that become the next block, about
+    unit        what the numbers of a block count, `line` or `row`
     """
 
     dialect: Dialect
     columns: tuple[str, ...]
     block_size: int
+    unit: str
 
     def blocks(self) -> Iterator[Block]:
         """The blocks of records, from the given place on.

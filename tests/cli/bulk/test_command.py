@@ -30,6 +30,7 @@ from cli.bulk.reading.csv_source import CsvSource
 from cli.bulk.reading.source import Place
 from cli.bulk.run import Run
 from cli.bulk.scoring.local import LocalScorer
+from cli.bulk.unlike import examined
 from cli.bulk.writing.added import names_for
 from cli.bulk.writing.csv_lines import CsvLines
 from cli.bulk.writing.output import LinesOutput
@@ -37,6 +38,7 @@ from cli.input.errors import UnreadableInput
 from cli.input.reader import Format
 from model.artifact import Loaded
 from model.predict import matrix, predict
+from model.values.ranges import Ranges
 from tests.processes import ROOT, Pipeline, Process, clean_environ, wait_until
 
 HEADER = "sepal_length,sepal_width,petal_length,petal_width"
@@ -398,7 +400,8 @@ def run_until(model: Model, file: Path, output: Path, blocks: int) -> None:
 
     with file.open("rb") as stream:
         source = CsvSource(model.card, stream, Format(), Place())
-        found = cut(source.blocks())
+        ranges = Ranges(model.card)
+        found = cut(examined(block, ranges) for block in source.blocks())
         first = next(found)
         added = names_for(model.card, source.columns)
         begun = state.State(job=job, added=added, place=Place(), size=0)
@@ -429,6 +432,26 @@ class TestShell:
             r"petal: 1 row in \d+\.\d s \(\d+ rows/s\); 1 bad row: 1 wrong_type\n", done.stderr
         )
 
+    def test_values_unlike_the_training_data_are_warned_of_on_stderr(
+        self, shell: Pipeline, tmp_path: Path
+    ) -> None:
+        rows = f"{HEADER}\n5.1,3.5,1.4,.2\n5.1,x,1.4,9\n5.1,33.5,1.4,9\n5.1,35,1.4,.2\n"
+        options = ["predict", "--file", "-", "--output", str(tmp_path / "o.csv"), "--overwrite"]
+        done = shell.run(*options, stdin=rows)
+        assert done.stderr.splitlines()[:2] == [
+            "petal: warning: sepal_width: 2 values are outside the training range 2 to 4.4, the "
+            "first in line 4",
+            "petal: warning: petal_width: 1 value is outside the training range 0.1 to 2.5, in "
+            "line 4",
+        ]
+        assert done.stderr.splitlines()[2].startswith("petal: 4 rows in ")
+        done = shell.run(*options, "--json", stdin=rows)
+        assert done.stderr == ""
+        assert json.loads(done.stdout)["warnings"][1] == {
+            "feature": "petal_width", "code": "outside_training_range", "line": 4, "count": 1,
+            "message": "petal_width: 1 value is outside the training range 0.1 to 2.5, in line 4",
+        }  # fmt: skip
+
     def test_json_is_the_summary(self, shell: Pipeline, tmp_path: Path) -> None:
         file = written(tmp_path, f"{HEADER}\n5.1,3.5,1.4,.2\n1,2,3\n")
         done = shell.run(
@@ -437,7 +460,13 @@ class TestShell:
         assert (done.returncode, done.stderr) == (65, "")
         found = json.loads(done.stdout)
         assert found.pop("seconds") >= 0
-        assert found == {"rows": 2, "bad_rows": 1, "bad": {"wrong_width": 1}, "rows_now": 2}
+        assert found == {
+            "rows": 2,
+            "bad_rows": 1,
+            "bad": {"wrong_width": 1},
+            "rows_now": 2,
+            "warnings": [],
+        }
 
     @pytest.mark.parametrize(
         ("options", "line"),

@@ -10,12 +10,12 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from model import artifact
-from model.card import Feature
+from model.card import TABLE_CREATOR, Feature
 from model.errors import CardError, TableError
 from model.predict import matrix, predictor
 from model.tabular.reader import read_table
 from model.training.estimators import Family
-from model.training.fit import CREATOR, Plan, Trained, train
+from model.training.fit import Plan, Trained, train
 from model.trial import plain_value
 
 
@@ -83,7 +83,12 @@ def test_the_card_describes_each_column(homes: pd.DataFrame) -> None:
         Feature(name="plz", type="text", dtype="str", seen=("01067", "80331")),
         Feature(name="text", type="text", dtype="str"),
     )  # fmt: skip
-    assert (card.name, card.kind, card.seed, card.creator) == ("mine", "regressor", 0, CREATOR)
+    assert (card.name, card.kind, card.seed, card.creator) == (
+        "mine",
+        "regressor",
+        0,
+        TABLE_CREATOR,
+    )
     assert (card.metrics["rows"], card.metrics["folds"]) == (240, 5)
 
 

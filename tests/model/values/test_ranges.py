@@ -1,5 +1,6 @@
 """Values unlike those of the training data are answered with a warning."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from model.card import Card, Feature
 from model.errors import InputWarning
 from model.predict import matrix
 from model.train import describe
-from model.values.ranges import MAX_WARNINGS, Ranges
+from model.values.ranges import MAX_WARNINGS, Ranges, Unlike
 
 SIZE = Feature(name="size", minimum=20.0, maximum=200.0, nullable=True)
 ROOMS = Feature(name="rooms", type="integer", minimum=1.0, maximum=9.0)
@@ -121,6 +122,39 @@ def test_numbers_alone_are_compared_row_by_row() -> None:
     assert {*Ranges(card).find(rows, [1, 1, 1])} == {2}
     assert Ranges(card).of(rows[:1]) is None
     assert [w.row for w in Ranges(card).of(rows[2:]) or ()] == [1]
+
+
+VALUES: dict[Feature, list[Any]] = {
+    ROOMS: [0.5, 9, 10],
+    Feature(name="free"): [1e308],
+    SIZE: [500, 20, None],
+    KIND: ["flat", "tent", None],
+    BUILT: ["2025-01-01", None],
+}
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_rows_together_get_the_warnings_that_they_get_alone(count: int) -> None:
+    card = card_of(*[*VALUES][:count])
+    rows = matrix([list(row) for row in product(*[*VALUES.values()][:count])], card.numeric)
+    ranges = Ranges(card)
+    alone = {n: ranges.of(rows[n : n + 1]) for n in range(len(rows))}
+    assert any(alone.values())
+    found = {n: each for n, each in alone.items() if each}
+    assert ranges.find(rows, [1] * len(rows)) == found
+
+
+def test_a_whole_table_has_the_number_and_the_first_of_the_values_of_each_feature() -> None:
+    card = card_of(SIZE, KIND, BUILT)
+    rows: list[list[Any]] = [
+        [50, "flat", None], [500, "tent", None], [1, "hut", "2000-01-01"], [None, None, None]
+    ]  # fmt: skip
+    assert Ranges(card).count(matrix(rows, card.numeric)) == [
+        Unlike("size", "outside_training_range", 2, 1, "outside the training range 20 to 200"),
+        Unlike("kind", "unseen_category", 2, 1, "not among the 2 texts of the training data"),
+    ]
+    many = [Feature(name=f"n{n}", minimum=0.0, maximum=1.0) for n in range(MAX_WARNINGS + 5)]
+    assert len(Ranges(card_of(*many)).count(np.full((3, len(many)), 2.0))) == len(many)
 
 
 def test_the_warnings_of_an_answer_are_bounded() -> None:
