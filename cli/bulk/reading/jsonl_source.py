@@ -105,6 +105,9 @@ class JsonlSource:
         objects = [_object(document, self._card) for document in passed]
         return [[document.get(name) for document in objects] for name in self.columns]
 
+    def objects(self, passed: Sequence[Any]) -> list[dict[str, Any]]:
+        return [dict(_object(document, self._card)) for document in passed]
+
 
 def _object(document: Any, card: Card) -> Mapping[str, Any]:
     """A document with names: a list has those of the features."""

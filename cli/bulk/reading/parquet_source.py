@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from cli.bulk.block import Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.reading.source import Place
+from cli.bulk.reading.source import Place, objects_of
 from cli.input.layout import key_of, listed
 from model import rows
 from model.card import Card, Feature
@@ -102,6 +102,9 @@ class ParquetSource:
 
     def table(self, passed: Any) -> list[list[Any]]:
         return [[_plain(value) for value in column.to_pylist()] for column in passed.columns]
+
+    def objects(self, passed: Any) -> list[dict[str, Any]]:
+        return objects_of(self.columns, self.table(passed))
 
 
 def _values(feature: Feature, values: list[Any]) -> list[Any]:

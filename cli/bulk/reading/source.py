@@ -67,3 +67,12 @@ class Source(Protocol):
     def table(self, passed: Any) -> list[list[Any]]:
         """The records as columns, in the order of `columns`; a missing value is None."""
         ...
+
+    def objects(self, passed: Any) -> list[dict[str, Any]]:
+        """The records as JSON objects."""
+        ...
+
+
+def objects_of(columns: Sequence[str], table: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """The records of a table as JSON objects."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*table, strict=True)]

@@ -90,6 +90,38 @@ def test_bad_lines_of_json_keep_what_they_are(model: Model, tmp_path: Path) -> N
     assert [found[2][name] for name in NAMES] == ROWS[0]
 
 
+def test_json_keeps_a_name_that_only_later_rows_have(model: Model, tmp_path: Path) -> None:
+    row = dict(zip(NAMES, ROWS[0], strict=True))
+    lines = [{**row, "n": n} for n in range(1_000)] + [{**row, "late": "x"}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    run(model, written(tmp_path, text, "rows.jsonl"), tmp_path / "out.jsonl")
+    found = read(tmp_path / "out.jsonl")
+    assert [
+        {k: r[k] for k in r if k in line} for r, line in zip(found, lines, strict=True)
+    ] == lines
+    assert "late" not in found[0]
+
+
+def test_other_columns_of_json_keep_their_types_in_parquet(model: Model, tmp_path: Path) -> None:
+    row = dict(zip(NAMES, ROWS[0], strict=True))
+    lines: list[dict[str, Any]] = [
+        {**row, "whole": n, "price": 7, "sold": n % 2 == 0, "mixed": n, "empty": None, "big": 2**70}
+        for n in range(1_000)
+    ]
+    lines[-1] = {**row, "whole": None, "price": 7.5, "sold": None, "mixed": "x", "big": 1}
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    run(model, written(tmp_path, text, "rows.jsonl"), tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    types = {name: str(found.schema.field(name).type) for name in lines[0] if name not in NAMES}
+    assert types == {
+        "whole": "int64", "price": "double", "sold": "bool", "mixed": "string", "empty": "string",
+        "big": "string",
+    }  # fmt: skip
+    rows = found.to_pylist()
+    assert [rows[1][name] for name in types] == [1, 7.0, False, "1", None, str(2**70)]
+    assert [rows[-1][name] for name in types] == [None, 7.5, None, "x", None, "1"]
+
+
 def test_bad_rows_of_parquet_have_their_number(model: Model, tmp_path: Path) -> None:
     columns = [pa.array([5.1, None]), pa.array([3, 3]), pa.array([1.4, 1.4]), pa.array([0.2, 0.2])]
     table = pa.table([*columns, pa.array([b"x", None])], names=[*NAMES, "raw"])
