@@ -14,6 +14,7 @@ from cli.bulk.reading.source import Place
 from cli.input.layout import key_of
 from cli.input.lines import Lines
 from cli.input.named import from_object
+from cli.input.reader import Format
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
@@ -28,9 +29,11 @@ _decode = msgspec.json.Decoder().decode
 class JsonlSource:
     """The records of a file of JSON lines."""
 
-    def __init__(self, card: Card, stream: "io.BufferedReader[Any]", place: Place) -> None:
+    def __init__(
+        self, card: Card, stream: "io.BufferedReader[Any]", given: Format, place: Place
+    ) -> None:
         self._card, self._stream = card, stream
-        self._lines = Lines(stream)
+        self._lines = Lines(stream, given.encoding)
         self._end = place.end
         self._keys = {key_of(name): name for name in card.names}
         self.dialect = Dialect()
