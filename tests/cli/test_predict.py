@@ -78,7 +78,10 @@ def test_a_negative_number_is_a_value_and_not_an_option(
     shell: Pipeline, loaded: Loaded, dashes: tuple[str, ...]
 ) -> None:
     done = shell.run("predict", "--json", *dashes, "-6", "-2.9", "4.5", "-1e-3")
-    assert json.loads(done.stdout) == document(loaded, -6.0, -2.9, 4.5, -1e-3)
+    answer = json.loads(done.stdout)
+    warned = [warning["feature"] for warning in answer.pop("warnings")]
+    assert answer == document(loaded, -6.0, -2.9, 4.5, -1e-3)
+    assert warned == ["sepal_length", "sepal_width", "petal_width"]  # outside the training range
 
 
 @pytest.mark.parametrize(
@@ -301,4 +304,4 @@ def test_no_row_is_predicted_before_all_are_valid(shell: Pipeline) -> None:
 def test_a_row_is_given_by_position_or_by_name(shell: Pipeline) -> None:
     code, out, err = outcome(shell.run("predict", *ROW, "--row", NAMED))
     assert (code, out) == (2, "")
-    assert err.endswith("Error: give VALUES or --row, not both\n")
+    assert err.endswith("Error: give VALUES, --row or --file, and only one of them\n")

@@ -10,7 +10,7 @@ import msgspec
 from cli.bulk.block import Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.reading.source import Place
+from cli.bulk.reading.source import Place, text_of
 from cli.input.layout import key_of
 from cli.input.lines import Lines
 from cli.input.named import from_object
@@ -102,7 +102,7 @@ class JsonlSource:
 
     def csv(self, passed: Sequence[Any]) -> Sequence[str]:
         columns = self.table(passed)
-        return [self.dialect.line([_text(v) for v in row]) for row in zip(*columns, strict=True)]
+        return [self.dialect.line([text_of(v) for v in row]) for row in zip(*columns, strict=True)]
 
     def table(self, passed: Sequence[Any]) -> list[list[Any]]:
         objects = [_object(document, self._card) for document in passed]
@@ -119,10 +119,3 @@ def _object(document: Any, card: Card) -> Mapping[str, Any]:
     if isinstance(document, list) and len(document) == len(card.features):
         return dict(zip(card.names, document, strict=True))
     return {NAMELESS: document}
-
-
-def _text(value: Any) -> str:
-    """A value of JSON in CSV."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

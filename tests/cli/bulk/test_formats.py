@@ -1,5 +1,6 @@
 """Files of JSON lines and Parquet, and from each format to each other."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,24 @@ def test_bad_rows_of_parquet_have_their_number(model: Model, tmp_path: Path) -> 
     assert [(r["label"], r["error_line"], r["raw"]) for r in rows] == [
         ("setosa", None, b"x"), (None, 2, None),
     ]  # fmt: skip
+
+
+def test_values_of_parquet_are_written_as_those_of_json_in_csv(
+    model: Model, tmp_path: Path
+) -> None:
+    columns = [pa.array([value, value]) for value in ROWS[0]]
+    more = {
+        "sold": [True, None],
+        "n": [float("nan"), 1.5],
+        "parts": [[1, 2], []],
+        "at": [{"a": 1}] * 2,
+    }
+    table = pa.table([*columns, *more.values()], names=[*NAMES, *more])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    run(model, tmp_path / "rows.parquet", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = [[row[name] for name in more] for row in csv.DictReader(file)]
+    assert found == [["true", "", "[1,2]", '{"a":1}'], ["", "1.5", "[]", '{"a":1}']]
 
 
 def test_files_that_are_not_what_their_name_says_are_refused(
