@@ -6,7 +6,7 @@ from tests.benchmarks.bulk.__main__ import measure, run
 
 
 def test_the_memory_is_that_of_the_command_and_not_of_the_benchmark() -> None:
-    held = bytes(300_000_000)
+    held = b"x" * 300_000_000
     measured = run(
         [sys.executable, "-c", "import time; held = b'x' * 50_000_000; time.sleep(0.3)"], {}
     )
