@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from model import artifact as artifacts
 from model.artifact import Loaded
@@ -14,6 +15,10 @@ from model.train import train
 from tests import processes
 from tests.model.several import Several, save_all
 from tests.processes import Pipeline
+
+# How long an example takes depends on what else this machine does.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # A shell starts a background job with SIGINT ignored, and the processes of the tests would
 # inherit that.

@@ -122,7 +122,8 @@ def test_a_large_body_does_not_count_as_a_head(service: Service) -> None:
 def test_a_large_body_does_not_count_for_a_head_in_parts_after_it(
     service: Service, apart: bool
 ) -> None:
-    tensor = {"name": "X", "shape": [5000, 4], "datatype": "FP64", "data": [[5.1] * 4] * 5000}
+    rows = [[5.1, 3.5, 1.4, 0.2]] * 5000
+    tensor = {"name": "X", "shape": [5000, 4], "datatype": "FP64", "data": rows}
     sent = json.dumps({"inputs": [tensor]}).encode()
     assert len(sent) > 5 * MAX_HEAD_BYTES
     head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sent)}\r\n\r\n"
