@@ -18,6 +18,7 @@ from cli.options import (
     delimiter_option,
     json_option,
     model_option,
+    table_encoding_option,
     timeout_option,
 )
 from cli.output import Answer
@@ -43,6 +44,7 @@ class Options(NamedTuple):
     overwrite: bool
     delimiter: str | None
     decimal: str | None
+    encoding: str | None
     via: str
     model: str | None
     timeout: float
@@ -101,6 +103,7 @@ class FeatureCommand(WithExample):
 @click.option("--overwrite", is_flag=True, help="Replace an --output that exists.")
 @delimiter_option
 @decimal_option
+@table_encoding_option
 @click.option(
     "--via",
     type=click.Choice([LOCAL, REST, QUEUE]),
@@ -169,7 +172,8 @@ def _predict_file(given: Options, file: str) -> int:
     settings = config.load()
     model = Model(given.via, settings, choose_model(settings, given.model), given.timeout)
     request = Request(file, given.target, given.resume, given.overwrite)
-    summary = predict_file(request, Format(given.delimiter, given.decimal), model)
+    form = Format(given.delimiter, given.decimal, given.encoding)
+    summary = predict_file(request, form, model)
     is_free = given.target != STANDARD
     if given.as_json:
         click.echo(output.to_json(summary.document()), err=not is_free)

@@ -81,14 +81,14 @@ def _source_of(
     if form == PARQUET:
         return ParquetSource(card, stream, place)
     if form == JSONL:
-        return JsonlSource(card, buffered, place)
+        return JsonlSource(card, buffered, given, place)
     return CsvSource(card, buffered, given, place)
 
 
 def job_of(request: Request, given: Format, model: Model) -> Job:
     is_file = request.file != STANDARD
     identity = states.identity(Path(request.file)) if is_file else states.Identity(0, 0, "")
-    return Job(identity, model.card.id, given.delimiter, given.decimal)
+    return Job(identity, model.card.id, *given)
 
 
 class _Plan(NamedTuple):

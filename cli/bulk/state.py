@@ -35,6 +35,7 @@ class Job(Struct, frozen=True):
     model: str
     delimiter: str | None
     decimal: str | None
+    encoding: str | None = None
 
 
 class State(Struct, kw_only=True):
@@ -94,5 +95,5 @@ def difference(old: Job, new: Job) -> str | None:
     if old.model != new.model:
         return f"its rows are from the model {old.model}, and the model is now {new.model}"
     if old != new:
-        return "--delimiter or --decimal is another"
+        return "--delimiter, --decimal or --encoding is another"
     return None

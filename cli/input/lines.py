@@ -1,4 +1,4 @@
-"""The numbered text lines of a byte stream, in UTF-8, or in UTF-16 or UTF-32 with a mark."""
+"""The numbered text lines of a byte stream, in UTF-8 or another encoding."""
 
 import codecs
 import io
@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from cli.input.errors import UnreadableLine
-from model.tabular.delimited import MAX_MARK_BYTES, encoding_of
+from model.tabular.delimited import MAX_MARK_BYTES, encoding_of, unknown_encoding
 
-DAMAGED = "\ufffd"  # what a decoder of UTF-16 puts in place of bytes that it cannot decode
+DAMAGED = "\ufffd"  # in place of bytes that are not of an encoding other than UTF-8
 
 
 class Lines(Iterator[str]):
     """Iterates over lines with their endings. Lines can be put back, to be read another way."""
 
-    def __init__(self, stream: "io.BufferedReader[Any]") -> None:
+    def __init__(self, stream: "io.BufferedReader[Any]", given: str | None = None) -> None:
+        """`given` is an encoding; a mark is stronger. Raises TableError for an unknown one."""
         head = stream.peek(MAX_MARK_BYTES)
-        encoding = encoding_of(head)
-        self._marked = encoding is not None
-        self.has_mark = self._marked or head.startswith(codecs.BOM_UTF8)
+        marked = encoding_of(head)
+        self.has_mark = marked is not None or head.startswith(codecs.BOM_UTF8)
+        encoding = marked or (None if self.has_mark else _other_than_utf8(given))
+        self._is_other = encoding is not None
         self._text = io.TextIOWrapper(
             stream,
             encoding=encoding or "utf-8-sig",
@@ -64,11 +66,15 @@ class Lines(Iterator[str]):
 
     def is_clean(self, text: str) -> bool:
         """Whether the text was decoded without a fault."""
+        return self.fault_of(text) is None
+
+    def fault_of(self, text: str) -> UnreadableLine | None:
+        """Why the text could not be decoded; None if it was."""
         try:
             self.check(text)
-        except UnreadableLine:
-            return False
-        return True
+        except UnreadableLine as e:
+            return e
+        return None
 
     def check(self, text: str) -> None:
         """Raise UnreadableLine if the text could not be decoded."""
@@ -77,7 +83,7 @@ class Lines(Iterator[str]):
                 "not UTF-8: there are NUL bytes; if the file is UTF-16 without a byte order mark, "
                 "convert it: iconv -f utf-16le -t utf8"
             )
-        if self._marked and DAMAGED in text:
+        if self._is_other and DAMAGED in text:
             raise UnreadableLine(f"not {self._text.encoding.upper()}: some bytes are damaged")
         try:
             text.encode()
@@ -85,5 +91,18 @@ class Lines(Iterator[str]):
             byte = ord(text[e.start]) & 0xFF
             raise UnreadableLine(
                 f"not UTF-8: byte 0x{byte:02x} after {text[max(0, e.start - 20) : e.start]!r}; "
-                "convert the file, for example from Latin-1: iconv -f latin1 -t utf8"
+                "convert the file, for example from Latin-1: iconv -f latin1 -t utf8; for a --file "
+                "it is enough to give --encoding latin1"
             ) from e
+
+
+def _other_than_utf8(given: str | None) -> str | None:
+    """The name of an encoding, None for UTF-8; raises TableError for one of no text."""
+    if given is None:
+        return None
+    try:
+        io.TextIOWrapper(io.BytesIO(), given)  # not all that Python can decode is text
+        name = codecs.lookup(given).name
+    except LookupError as e:
+        raise unknown_encoding(given) from e
+    return None if name in ("utf-8", "utf-8-sig") else name

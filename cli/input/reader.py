@@ -33,6 +33,7 @@ class Format(NamedTuple):
 
     delimiter: str | None = None
     decimal: str | None = None
+    encoding: str | None = None
 
 
 class RowsReader:
@@ -53,7 +54,7 @@ class RowsReader:
         note: Callable[[str], None],
     ) -> None:
         self._card = card
-        self.lines = Lines(stream)
+        self.lines = Lines(stream, given.encoding)
         self._given = given
         self._note = note
         self._finder = LayoutFinder(card, given.delimiter, given.decimal)
@@ -83,7 +84,7 @@ class RowsReader:
             try:
                 row = self._read(line)
             except UnreadableInput as e:
-                raise UnreadableInput(f"line {number}: {e}") from e
+                raise UnreadableInput(f"line {number}: {self.lines.fault_of(line) or e}") from e
             except (UnreadableLine, InvalidRow) as e:
                 error = e
             if row is None and error is None:

@@ -64,6 +64,11 @@ def encoding_of(head: bytes) -> str | None:
     return next((name for mark, name in MARKED.items() if head.startswith(mark)), None)
 
 
+def unknown_encoding(name: str) -> TableError:
+    """The error for an encoding that Python does not know."""
+    return TableError(f"there is no encoding {name!r}; for example --encoding cp1252")
+
+
 def records(lines: Iterable[str], dialect: Dialect) -> Iterator[Record]:
     """The records of a text, without blank ones. Raises TableError with the line of a bad quote.
 

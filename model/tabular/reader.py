@@ -27,6 +27,7 @@ from model.tabular.delimited import (
     encoding_of,
     find_dialect,
     records,
+    unknown_encoding,
 )
 
 STDIN = Path("-")
@@ -201,7 +202,7 @@ def _encoding(data: bytes, given: str | None) -> str:
             _check_nul(data)
         data.decode(encoding)
     except LookupError as e:
-        raise TableError(f"there is no encoding {asked!r}; for example --encoding cp1252") from e
+        raise unknown_encoding(asked) from e
     except UnicodeDecodeError as e:
         raise TableError(
             f"line {_line_at(data, e.start)}: byte 0x{data[e.start]:02x} is not "

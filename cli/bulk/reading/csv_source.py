@@ -17,7 +17,7 @@ from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
 from cli.bulk.reading import columns
-from cli.bulk.reading.source import Place
+from cli.bulk.reading.source import Place, objects_of
 from cli.input.layout import Layout, split
 from cli.input.reader import Format, Record, RowsReader
 from model.card import Card, Value
@@ -242,6 +242,9 @@ class CsvSource:
         for feature, n in zip(self._card.features, places, strict=True):
             found[n] = columns.values(feature, found[n], self.dialect.decimal)
         return found
+
+    def objects(self, passed: Sequence[str]) -> list[dict[str, Any]]:
+        return objects_of(self.columns, self.table(passed))
 
 
 def _merged(

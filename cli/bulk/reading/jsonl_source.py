@@ -10,10 +10,11 @@ import msgspec
 from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.reading.source import Place
+from cli.bulk.reading.source import Place, text_of
 from cli.input.layout import key_of
 from cli.input.lines import Lines
 from cli.input.named import from_object
+from cli.input.reader import Format
 from model import rows
 from model.card import Card, Value
 from model.errors import InvalidRow
@@ -27,9 +28,11 @@ _decode = msgspec.json.Decoder().decode
 class JsonlSource:
     """The records of a file of JSON lines."""
 
-    def __init__(self, card: Card, stream: "io.BufferedReader[Any]", place: Place) -> None:
+    def __init__(
+        self, card: Card, stream: "io.BufferedReader[Any]", given: Format, place: Place
+    ) -> None:
         self._card, self._stream = card, stream
-        self._lines = Lines(stream)
+        self._lines = Lines(stream, given.encoding)
         self._end = place.end
         self._keys = {key_of(name): name for name in card.names}
         self.dialect = Dialect()
@@ -99,11 +102,14 @@ class JsonlSource:
 
     def csv(self, passed: Sequence[Any]) -> Sequence[str]:
         columns = self.table(passed)
-        return [self.dialect.line([_text(v) for v in row]) for row in zip(*columns, strict=True)]
+        return [self.dialect.line([text_of(v) for v in row]) for row in zip(*columns, strict=True)]
 
     def table(self, passed: Sequence[Any]) -> list[list[Any]]:
         objects = [_object(document, self._card) for document in passed]
         return [[document.get(name) for document in objects] for name in self.columns]
+
+    def objects(self, passed: Sequence[Any]) -> list[dict[str, Any]]:
+        return [dict(_object(document, self._card)) for document in passed]
 
 
 def _object(document: Any, card: Card) -> Mapping[str, Any]:
@@ -113,10 +119,3 @@ def _object(document: Any, card: Card) -> Mapping[str, Any]:
     if isinstance(document, list) and len(document) == len(card.features):
         return dict(zip(card.names, document, strict=True))
     return {NAMELESS: document}
-
-
-def _text(value: Any) -> str:
-    """A value of JSON in CSV."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

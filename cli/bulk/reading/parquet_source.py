@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from cli.bulk.block import Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.reading.source import Place
+from cli.bulk.reading.source import Place, objects_of, text_of
 from cli.input.layout import key_of, listed
 from model import rows
 from model.card import Card, Feature
@@ -99,10 +99,13 @@ class ParquetSource:
 
     def csv(self, passed: Any) -> Sequence[str]:
         columns = self.table(passed)
-        return [self.dialect.line([_text(v) for v in row]) for row in zip(*columns, strict=True)]
+        return [self.dialect.line([text_of(v) for v in row]) for row in zip(*columns, strict=True)]
 
     def table(self, passed: Any) -> list[list[Any]]:
         return [[_plain(value) for value in column.to_pylist()] for column in passed.columns]
+
+    def objects(self, passed: Any) -> list[dict[str, Any]]:
+        return objects_of(self.columns, self.table(passed))
 
 
 def _values(feature: Feature, values: list[Any]) -> list[Any]:
@@ -117,7 +120,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from cli.bulk.block import Block
 from cli.bulk.dialect import Dialect
 from cli.input.layout import Layout
@@ -69,3 +71,19 @@ class Source(Protocol):
     def table(self, passed: Any) -> list[list[Any]]:
         """The records as columns, in the order of `columns`; a missing value is None."""
         ...
+
+    def objects(self, passed: Any) -> list[dict[str, Any]]:
+        """The records as JSON objects."""
+        ...
+
+
+def objects_of(columns: Sequence[str], table: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """The records of a table as JSON objects."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*table, strict=True)]
+
+
+def text_of(value: Any) -> str:
+    """A value of JSON or Parquet in CSV; one that is missing is empty."""
+    if value is None or value != value:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

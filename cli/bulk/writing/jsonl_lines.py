@@ -3,7 +3,7 @@
 import msgspec
 
 from cli.bulk.block import Block, Scores
-from cli.bulk.reading.source import Source
+from cli.bulk.reading.source import Source, objects_of
 from cli.bulk.writing.added import Added
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -19,7 +19,8 @@ class JsonlLines:
         return b""
 
     def lines(self, block: Block, scores: Scores) -> bytes:
-        columns = self._source.table(block.passed) + self._added.columns(block, scores)
-        names = (*self._source.columns, *self._added.names)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        return _encode_lines(rows)
+        records = self._source.objects(block.passed)
+        added = objects_of(self._added.names, self._added.columns(block, scores))
+        return _encode_lines(
+            [{**record, **more} for record, more in zip(records, added, strict=True)]
+        )

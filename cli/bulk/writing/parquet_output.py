@@ -61,7 +61,7 @@ class ParquetOutput:
             columns = list(block.passed.columns)
         else:
             pairs = zip(self._source.columns, self._source.table(block.passed), strict=True)
-            columns = [_array(values, self._type_of(name)) for name, values in pairs]
+            columns = [_array(values, self._type_of(name, values)) for name, values in pairs]
         added = self._added.columns(block, scores)
         columns += map(_array, added, self._added_types())
         part = self._part(self._size)
@@ -71,10 +71,10 @@ class ParquetOutput:
             os.fsync(file.fileno())
         self._size += 1
 
-    def _type_of(self, name: str) -> str:
+    def _type_of(self, name: str, values: list[Any]) -> str:
         features = {key_of(f.name): f for f in self._card.features}
         feature = features.get(key_of(name))
-        return "string" if feature is None else TYPES.get(feature.type, "string")
+        return _type_for(values) if feature is None else TYPES.get(feature.type, "string")
 
     def _added_types(self) -> list[str]:
         card = self._card
@@ -91,22 +91,50 @@ class ParquetOutput:
 
     def finish(self) -> None:
         """Write all parts to one file, and rename it into place."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not self._size:
             raise OutputUnusable(f"the input has no rows; {self._path} is not written")
         whole = self._folder / "whole"
-        with pq.ParquetWriter(whole, pq.read_schema(self._part(0))) as writer:
-            for n in range(self._size):
-                writer.write_table(pq.read_table(self._part(n)))
+        parts = [self._part(n) for n in range(self._size)]
+        fields = zip(*(pq.read_schema(part) for part in parts), strict=True)
+        schema = pa.schema([(of[0].name, _common_type({f.type for f in of})) for of in fields])
+        with pq.ParquetWriter(whole, schema) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part).cast(schema, safe=False))
         whole.replace(self._path)
         self._is_finished = True
+
+
+def _type_for(values: list[Any]) -> str:
+    """The type that holds all values of a part's column."""
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return "null"
+    if kinds == {int, float}:
+        return "float64"
+    kind = PYTHON.get(kinds.pop(), "string") if len(kinds) == 1 else "string"
+    is_long = kind == "int64" and any(v is not None and not -(2**63) <= v < 2**63 for v in values)
+    return "string" if is_long else kind
+
+
+def _common_type(types: set[Any]) -> Any:
+    """The type that holds a column of all parts, whose own types are given."""
+    import pyarrow as pa
+
+    present = types - {pa.null()}
+    if len(present) == 1:
+        return present.pop()
+    return pa.float64() if present == {pa.int64(), pa.float64()} else pa.string()
 
 
 def _array(values: list[Any], kind: str) -> Any:
     """A column of one type. What is not of this type, such as a bad value, is missing."""
     import pyarrow as pa
 
+    if kind == "null":
+        return pa.nulls(len(values))
     if kind == "string":
         texts = [v if v is None or isinstance(v, str) else _json(v) for v in values]
         return pa.array(texts, pa.string())

@@ -26,6 +26,7 @@ from tests.processes import ROOT, clean_environ
 HEADER = "sepal_length,sepal_width,petal_length,petal_width\n"
 TARGETS = {"local": 0.8, "queue": 0.3}
 WORKERS = 2
+LOOK_SECONDS = 0.02  # between two looks at a process's memory
 PAUSE_SECONDS = 0.05  # between two single questions
 
 
@@ -49,10 +50,22 @@ def run(command: list[str], env: dict[str, str]) -> Measured:
     """Run a command to its end; raises RuntimeError if it fails."""
     start = time.monotonic()
     pid = os.posix_spawn(command[0], command, {**clean_environ(), **env, "PYTHONPATH": str(ROOT)})
-    _, status, usage = os.wait4(pid, 0)
-    if status:
+    megabytes = 0.0
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        megabytes = max(megabytes, _peak(pid))
+        time.sleep(LOOK_SECONDS)
+    if ended[1]:
         raise RuntimeError(f"{' '.join(command)} failed")
-    return Measured(time.monotonic() - start, usage.ru_maxrss / 1000)
+    return Measured(time.monotonic() - start, megabytes)
+
+
+def _peak(pid: int) -> float:
+    """The peak of a process's memory until now, in MB; 0 while it ends.
+
+    The usage that `os.wait4` returns is at least that of the process that starts it.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 class Turns:

@@ -337,8 +337,10 @@ class TestResume:
         )
         with pytest.raises(OutputUnusable, match=r"from the model iris@.*now iris@ffffffffffff;"):
             run(other, file, output, resume=True)
-        with pytest.raises(OutputUnusable, match="--delimiter or --decimal is another"):
+        with pytest.raises(OutputUnusable, match="--delimiter, --decimal or --encoding is another"):
             run(model, file, output, Format(decimal="."), resume=True)
+        with pytest.raises(OutputUnusable, match="--encoding is another"):
+            run(model, file, output, Format(encoding="cp1252"), resume=True)
         output.write_bytes(before[:-10])
         with pytest.raises(OutputUnusable, match="is shorter than it was"):
             run(model, file, output, resume=True)

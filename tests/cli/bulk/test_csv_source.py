@@ -14,7 +14,7 @@ from cli.bulk.reading.source import Place
 from cli.input.errors import UnreadableInput
 from cli.input.reader import Format, RowsReader
 from model.card import Card, Feature
-from model.errors import InvalidRow
+from model.errors import InvalidRow, TableError
 from model.predict import matrix
 
 
@@ -201,3 +201,33 @@ def test_rows_of_a_block_are_of_the_types_that_a_single_row_has() -> None:
     found = [list(map(type, row)) for row in (*first.X.tolist(), *others.X.tolist())]
     assert found == [full, some, full, some]
     assert np.isnan(others.X[0, 0])
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le"])
+def test_an_encoding_may_be_given(encoding: str) -> None:
+    text = "size;rooms;garden;kind;note;small\n1,5;2;true;flat;Größe “A”;1\n"
+    form = Format(encoding=encoding)
+    expected = [(2, [1.5, 2, True, "flat", "Größe “A”", 1.0])]
+    assert in_blocks(MIXED, text.encode(encoding), form, 10) == expected
+    marked = text.encode("utf-8-sig")
+    assert in_blocks(MIXED, marked, form, 10) == expected
+
+
+def test_a_byte_that_the_given_encoding_lacks_costs_its_row() -> None:
+    data = b"review\nok\n\x81\n"
+    [row, (line, fault)] = in_blocks(TEXT, data, Format(encoding="cp1252"), 5)
+    assert (row, line) == ((2, ["ok"]), 3)
+    assert fault == ("unreadable_line", "not CP1252: some bytes are damaged")
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "hex"])
+def test_an_unknown_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(TableError, match=f"there is no encoding '{encoding}'"):
+        CsvSource(TEXT, opened(b"x\n"), Format(encoding=encoding), Place())
+
+
+def test_a_header_in_another_encoding_names_the_byte_and_the_option() -> None:
+    model = card(Feature(name="größe"), Feature(name="b"))
+    [sentence] = in_blocks(model, "größe,b\n1,2\n".encode("cp1252"), Format(), 9)
+    assert sentence.startswith("line 1: not UTF-8: byte 0xf6 after 'gr'; ")
+    assert sentence.endswith("--encoding latin1")

@@ -1,5 +1,6 @@
 """Files of JSON lines and Parquet, and from each format to each other."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,38 @@ def test_bad_lines_of_json_keep_what_they_are(model: Model, tmp_path: Path) -> N
     assert [found[2][name] for name in NAMES] == ROWS[0]
 
 
+def test_json_keeps_a_name_that_only_later_rows_have(model: Model, tmp_path: Path) -> None:
+    row = dict(zip(NAMES, ROWS[0], strict=True))
+    lines = [{**row, "n": n} for n in range(1_000)] + [{**row, "late": "x"}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    run(model, written(tmp_path, text, "rows.jsonl"), tmp_path / "out.jsonl")
+    found = read(tmp_path / "out.jsonl")
+    assert [
+        {k: r[k] for k in r if k in line} for r, line in zip(found, lines, strict=True)
+    ] == lines
+    assert "late" not in found[0]
+
+
+def test_other_columns_of_json_keep_their_types_in_parquet(model: Model, tmp_path: Path) -> None:
+    row = dict(zip(NAMES, ROWS[0], strict=True))
+    lines: list[dict[str, Any]] = [
+        {**row, "whole": n, "price": 7, "sold": n % 2 == 0, "mixed": n, "empty": None, "big": 2**70}
+        for n in range(1_000)
+    ]
+    lines[-1] = {**row, "whole": None, "price": 7.5, "sold": None, "mixed": "x", "big": 1}
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    run(model, written(tmp_path, text, "rows.jsonl"), tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    types = {name: str(found.schema.field(name).type) for name in lines[0] if name not in NAMES}
+    assert types == {
+        "whole": "int64", "price": "double", "sold": "bool", "mixed": "string", "empty": "string",
+        "big": "string",
+    }  # fmt: skip
+    rows = found.to_pylist()
+    assert [rows[1][name] for name in types] == [1, 7.0, False, "1", None, str(2**70)]
+    assert [rows[-1][name] for name in types] == [None, 7.5, None, "x", None, "1"]
+
+
 def test_bad_rows_of_parquet_have_their_number(model: Model, tmp_path: Path) -> None:
     columns = [pa.array([5.1, None]), pa.array([3, 3]), pa.array([1.4, 1.4]), pa.array([0.2, 0.2])]
     table = pa.table([*columns, pa.array([b"x", None])], names=[*NAMES, "raw"])
@@ -102,6 +135,24 @@ def test_bad_rows_of_parquet_have_their_number(model: Model, tmp_path: Path) -> 
     assert [(r["label"], r["error_line"], r["raw"]) for r in rows] == [
         ("setosa", None, b"x"), (None, 2, None),
     ]  # fmt: skip
+
+
+def test_values_of_parquet_are_written_as_those_of_json_in_csv(
+    model: Model, tmp_path: Path
+) -> None:
+    columns = [pa.array([value, value]) for value in ROWS[0]]
+    more = {
+        "sold": [True, None],
+        "n": [float("nan"), 1.5],
+        "parts": [[1, 2], []],
+        "at": [{"a": 1}] * 2,
+    }
+    table = pa.table([*columns, *more.values()], names=[*NAMES, *more])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    run(model, tmp_path / "rows.parquet", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = [[row[name] for name in more] for row in csv.DictReader(file)]
+    assert found == [["true", "", "[1,2]", '{"a":1}'], ["", "1.5", "[]", '{"a":1}']]
 
 
 def test_files_that_are_not_what_their_name_says_are_refused(

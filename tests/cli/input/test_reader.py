@@ -261,7 +261,7 @@ def test_a_line_in_another_encoding_names_the_byte_and_the_rest_goes_on() -> Non
     assert rows(HOUSES, "0,flat,café\n".encode() + latin) == [
         [0, "flat", "café"],
         "line 2: not UTF-8: byte 0xe9 after '1,flat,caf'; convert the file, for example from "
-        "Latin-1: iconv -f latin1 -t utf8",
+        "Latin-1: iconv -f latin1 -t utf8; for a --file it is enough to give --encoding latin1",
         [2, "flat", "ok"],
     ]
 
