@@ -21,6 +21,7 @@ from cli.options import (
     delimiter_option,
     json_option,
     model_option,
+    table_encoding_option,
     timeout_option,
 )
 from cli.output import Answer
@@ -43,16 +44,10 @@ from model.card import Card
 @model_option
 @delimiter_option
 @decimal_option
+@table_encoding_option
 @timeout_option
 @json_option
-def ask(
-    via: str,
-    model: str | None,
-    delimiter: str | None,
-    decimal: str | None,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def ask(via: str, model: str | None, timeout: float, as_json: bool, **given: str | None) -> None:
     """Ask for the value of each feature, print the label, and repeat.
 
     To leave, give an empty value or press Ctrl-D or Ctrl-C. An empty value for a feature that may
@@ -68,7 +63,7 @@ def ask(
     """
     try:
         chosen = backends.choose(via, config.load(), model)
-        code = asyncio.run(_loop(chosen, via, Format(delimiter, decimal), timeout, as_json))
+        code = asyncio.run(_loop(chosen, via, Format(**given), timeout, as_json))
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
     raise click.exceptions.Exit(code)

@@ -137,6 +137,8 @@ def predict(**options: Any) -> None:
         raise click.exceptions.Exit(_predict_file(given, given.file))
     if given.target != STANDARD or given.resume or given.overwrite:
         raise click.UsageError("--output, --resume and --overwrite need a --file")
+    if given.delimiter or given.decimal or given.encoding:
+        raise click.UsageError("--delimiter, --decimal and --encoding need a --file")
     _predict_rows(given)
 
 

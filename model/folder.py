@@ -135,8 +135,10 @@ def choose(versions: Mapping[str, M], version: str | None) -> M | None:
 
 
 def listed(served: Mapping[str, Mapping[str, HasCard]]) -> str:
-    """`NAME@VERSION` of each version of each model, for a sentence."""
-    known = [f"{name}@{version}" for name, versions in served.items() for version in versions]
+    """`NAME@VERSION` of each version of each model, the default first, for a sentence."""
+    names = [*served]
+    ordered = [*names[:1], *sorted(names[1:])]
+    known = [f"{name}@{version}" for name in ordered for version in served[name]]
     return ", ".join(known[:MAX_LISTED]) + (", …" if len(known) > MAX_LISTED else "")
 
 

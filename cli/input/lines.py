@@ -91,8 +91,7 @@ class Lines(Iterator[str]):
             byte = ord(text[e.start]) & 0xFF
             raise UnreadableLine(
                 f"not UTF-8: byte 0x{byte:02x} after {text[max(0, e.start - 20) : e.start]!r}; "
-                "convert the file, for example from Latin-1: iconv -f latin1 -t utf8; for a --file "
-                "it is enough to give --encoding latin1"
+                "give the encoding of the text, for example --encoding latin1"
             ) from e
 
 

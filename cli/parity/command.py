@@ -18,6 +18,7 @@ from cli.options import (
     delimiter_option,
     json_option,
     model_option,
+    table_encoding_option,
     timeout_option,
 )
 from infra import config
@@ -52,16 +53,16 @@ MAX_DIFFERENCES = 10  # that are printed of a stage
 @model_option
 @delimiter_option
 @decimal_option
+@table_encoding_option
 @timeout_option
 @json_option
 def parity(
     path: Path | None,
     running: bool,
     model: str | None,
-    delimiter: str | None,
-    decimal: str | None,
     timeout: float,
     as_json: bool,
+    **given: str | None,
 ) -> None:
     """Ask the same rows, good and bad, through every stage, and compare the answers.
 
@@ -73,7 +74,7 @@ def parity(
 
     settings = config.load()
     chosen = choose_model(settings, model)
-    rows = _rows(chosen.card, path, Format(delimiter, decimal))
+    rows = _rows(chosen.card, path, Format(**given))
     loaded = artifact.load(chosen.path)
     running_services = _running(settings, chosen, model, timeout)
     own_services = _started(chosen, rows[0], timeout)

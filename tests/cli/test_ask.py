@@ -151,6 +151,14 @@ def test_delimiter_and_decimal_sign_are_options(
     assert outcome(done) == (0, f"{text(expected)}\n", "")
 
 
+def test_the_encoding_of_the_text_is_an_option(shell: Pipeline, loaded: Loaded) -> None:
+    text_of_windows = f"{','.join(ROW)}\n".encode("utf-16-le").decode()  # a byte each: NUL too
+    done = shell.run("ask", "--json", "--encoding", "utf-16-le", stdin=text_of_windows)
+    assert outcome(done)[::2] == (0, "")
+    [expected] = answers(loaded, [float(value) for value in ROW])
+    assert json.loads(done.stdout) == expected
+
+
 @pytest.mark.parametrize("delimiter", ["", "::", '"', "\n"])
 def test_a_delimiter_is_one_character(shell: Pipeline, delimiter: str) -> None:
     done = shell.run("ask", "--delimiter", delimiter)

@@ -474,6 +474,10 @@ class TestShell:
         ("options", "line"),
         [
             (("--resume",), "Error: --output, --resume and --overwrite need a --file"),
+            (
+                ("--decimal", ",", "1", "2", "3", "4"),
+                "Error: --delimiter, --decimal and --encoding need a --file",
+            ),
             (("--file", "x.csv", "1"), "Error: give VALUES, --row or --file, and only one of them"),
         ],
     )

@@ -85,7 +85,7 @@ def test_values_are_given_by_name_in_any_order(text: str, row: list[Any]) -> Non
         (
             "living_area=1 kind=hut",
             "unknown_category",
-            "kind: 'hut' is not one of: terraced house, flat, Bungalow, groß",
+            "kind: 'hut' is not one of: terraced house, flat, 'Bungalow, groß'",
         ),
         (
             "living_area= kind=flat",

@@ -126,7 +126,7 @@ def test_a_header_of_a_file_with_decimal_commas() -> None:
 
 def test_a_header_in_another_encoding_is_refused_with_its_byte() -> None:
     areas = card(Feature(name="Fläche"), Feature(name="b"))
-    with pytest.raises(UnreadableInput, match=r"^line 1: not UTF-8: byte 0xe4 after 'Fl'; convert"):
+    with pytest.raises(UnreadableInput, match=r"^line 1: not UTF-8: byte 0xe4 after 'Fl'; give"):
         rows(areas, "Fläche;b\n1;2\n".encode("cp1252"))
 
 
@@ -260,8 +260,8 @@ def test_a_line_in_another_encoding_names_the_byte_and_the_rest_goes_on() -> Non
     latin = "1,flat,café\n2,flat,ok\n".encode("latin-1")
     assert rows(HOUSES, "0,flat,café\n".encode() + latin) == [
         [0, "flat", "café"],
-        "line 2: not UTF-8: byte 0xe9 after '1,flat,caf'; convert the file, for example from "
-        "Latin-1: iconv -f latin1 -t utf8; for a --file it is enough to give --encoding latin1",
+        "line 2: not UTF-8: byte 0xe9 after '1,flat,caf'; give the encoding of the text, for "
+        "example --encoding latin1",
         [2, "flat", "ok"],
     ]
 
