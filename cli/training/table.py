@@ -69,8 +69,13 @@ def train(file: Path, given: Given) -> None:
     plan = Plan(given.target, name, given.drop, given.task, given.family, given.seed)
     with output.spinner(f"reading {file}"):
         table = read_table(file, form)
-    with output.progress(f"training {name}") as progress:
-        trained = fit.train(table, plan, output.note, progress)
+    notes: list[str] = []
+    try:
+        with output.progress(f"training {name}") as progress:
+            trained = fit.train(table, plan, notes.append, progress)
+    finally:  # a note would break the progress bar
+        for note in notes:
+            output.note(note)
     saved = artifact.save(trained.model, trained.card, path, trained.X.head(20))
     if given.as_json:
         click.echo(cards.encode(saved).decode(), nl=False)
