@@ -72,7 +72,13 @@ async def _type(feature: Feature, output: "Output") -> str:
     hints = [feature.hint, "empty: left out" if feature.nullable else ""]
     hint = "; ".join(filter(None, hints))
     message = f"{_label(feature)} ({hint})" if hint else _label(feature)
-    question = questionary.text(message, validate=valid, qmark="", output=output)
+    if feature.seen:  # other texts are answered too, with a warning
+        known = list(feature.seen)
+        question = questionary.autocomplete(
+            message, known, match_middle=True, validate=valid, qmark="", output=output
+        )
+    else:
+        question = questionary.text(message, validate=valid, qmark="", output=output)
     return str(await question.unsafe_ask_async())
 
 

@@ -339,6 +339,26 @@ def test_a_category_with_a_space_in_front_is_an_argument_a_line_and_a_choice(
     child.expect_exact(" Private  y")
 
 
+def test_texts_of_the_training_data_are_offered_and_others_are_taken_with_a_warning(
+    shell: Pipeline, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    model = Echo().fit([["Berlin"]], ["Berlin"])
+    feature = Feature(name="city", type="text", seen=("Berlin", "Münster"))
+    path = tmp_path / "cities.joblib"
+    artifact.save(model, make_card("cities", model, [feature]), path)
+    shell.env["PETAL_MODEL"] = str(path)
+    child = terminal()
+    child.expect_exact("city (Berlin, Münster)")
+    child.send("ster")
+    child.expect_exact("Mün")  # the menu shows what was typed in another colour
+    child.send("\x1b[B" + ENTER)
+    child.expect_exact("\x1b[1mMünster\x1b[0m")  # the answer is bold
+    child.expect_exact("city (Berlin, Münster)")
+    child.send("Ulm" + ENTER)
+    child.expect_exact("warning: city: 'Ulm' is not among the 2 texts of the training data")
+    child.expect_exact("\x1b[1mUlm\x1b[0m")
+
+
 def test_a_text_that_finds_no_category_is_not_taken(
     cities: Pipeline, terminal: Callable[..., Terminal]
 ) -> None:
