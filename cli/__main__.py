@@ -77,6 +77,8 @@ def _report(error: Exception, debug: bool) -> int:
     code = exit_codes.code_of(error)
     if _is_of_output(error):
         click.echo(f"petal: not all output was written: {error.strerror}", err=True)
+        # Python writes what is left at its end, and a second failure there would be exit code 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return os.EX_IOERR
     if code is None:
         if debug:

@@ -24,8 +24,12 @@ PREDICT = f"{sys.executable} -m cli predict 5.1 3.5 1.4 0.2"
         ),
     ],
 )
-def test_output_that_takes_nothing_is_a_sentence(redirect: str, code: int, sentence: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_takes_nothing_is_a_sentence(
+    redirect: str, code: int, sentence: str, unbuffered: str
+) -> None:
     run = subprocess.run(
-        ["sh", "-c", f"{PREDICT} {redirect}"], capture_output=True, text=True, timeout=60
-    )
+        ["sh", "-c", f"{PREDICT} {redirect}"], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
     assert (run.returncode, run.stderr) == (code, sentence)

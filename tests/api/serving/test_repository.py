@@ -221,7 +221,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "gone": (
         lambda folder: pinned(folder, "gone", b"cno_such_module\nA\n."),
-        "gone.joblib cannot be read (ModuleNotFoundError: No module named 'no_such_module')",
+        "gone.joblib cannot be read: it needs the module no_such_module, which cannot be imported",
     ),
     "dir": (
         lambda folder: replaced(folder, "dir", Path.mkdir),
