@@ -58,7 +58,7 @@ class Model(NamedTuple):
 def predict_file(request: Request, given: Format, model: Model) -> Summary:
     """Write the file with the model's answers; raises what is wrong with files and services.
 
-    Ctrl-C raises KeyboardInterrupt after a line that says how to go on.
+    On Ctrl-C it prints the command that completes the output, and raises KeyboardInterrupt.
     """
     form = files.format_of(request.file)
     target = files.format_of(request.output)

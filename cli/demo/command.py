@@ -49,7 +49,7 @@ def demo(model: str | None) -> None:
 
 
 def _model_or_example(settings: Settings) -> Path:
-    """The model of the settings; where there is none and none is set, the example."""
+    """The path of PETAL_MODEL. If it is not set and has no model, the example is trained there."""
     path = settings.model
     if path == Settings().model and not path.with_suffix(".json").exists() and not path.exists():
         from model import artifact, train

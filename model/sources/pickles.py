@@ -41,7 +41,7 @@ def read(data: bytes, path: Path, trust: bool) -> Opened:
     if not trust:
         raise Untrusted(
             f"{path} is a pickle, and opening a pickle runs the code that is in it. It was not "
-            "opened. If you trust whoever made it, add --trust; a model that was saved with skops "
+            "opened. If you trust its author, add --trust; a model that was saved with skops "
             "needs none"
         )
     return open_with(lambda: joblib.load(io.BytesIO(data)), path, data)

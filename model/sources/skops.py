@@ -28,7 +28,7 @@ def read(data: bytes, path: Path, trust: bool) -> Opened:
         shown = ", ".join(unknown[:MAX_SHOWN]) + (", …" if len(unknown) > MAX_SHOWN else "")
         raise Untrusted(
             f"{path} holds types that skops does not know to be safe: {shown}. It was not opened. "
-            "If you trust whoever made it, add --trust"
+            "If you trust its author, add --trust"
         )
     return open_with(lambda: loads(data, trusted=unknown), path)
 
@@ -49,6 +49,6 @@ def _check_zip(data: bytes, path: Path, trust: bool) -> None:
         raise SourceError(f"{path} is damaged at {broken}; copy it again")
     if size > MAX_BYTES and not trust:
         raise Untrusted(
-            f"{path} unpacks to {size / 2**30:.0f} GB. It was not opened. If you trust whoever "
-            "made it, add --trust"
+            f"{path} unpacks to {size / 2**30:.0f} GB. It was not opened. "
+            "If you trust its author, add --trust"
         )

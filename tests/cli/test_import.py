@@ -59,7 +59,7 @@ def test_a_pickle_is_refused_without_trust_and_nothing_is_written(
     path = flats / "served.joblib"
     done = run(shell, flats, "--output", str(path))
     assert (done.returncode, done.stdout) == (77, "")
-    assert "It was not opened. If you trust whoever made it, add --trust" in done.stderr
+    assert "It was not opened. If you trust its author, add --trust" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not path.exists()
 

@@ -6,7 +6,6 @@ that is no row, or the whole block if its text is damaged or its quotes are.
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
 from cli.bulk.reading import columns
-from cli.bulk.reading.source import Place, objects_of
+from cli.bulk.reading.source import Place, objects_of, read_bytes_of, size_of
 from cli.input.layout import Layout, split
 from cli.input.reader import Format, Record, RowsReader
 from model.card import Card, Value
@@ -88,11 +87,11 @@ class CsvSource:
 
     @property
     def size(self) -> int | None:
-        return os.fstat(self._stream.fileno()).st_size or None
+        return size_of(self._stream)
 
     @property
     def read_bytes(self) -> int:
-        return self._stream.tell() if self._stream.seekable() else 0
+        return read_bytes_of(self._stream)
 
     def blocks(self) -> Iterator[Block]:
         if self._place.end:

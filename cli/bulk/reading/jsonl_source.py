@@ -1,7 +1,6 @@
 """Rows of a file with one JSON object, or one list of values, in each line."""
 
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 from cli.bulk.block import UNREADABLE, Block, Fault
 from cli.bulk.dialect import Dialect
 from cli.bulk.errors import InputUnusable
-from cli.bulk.reading.source import Place, text_of
+from cli.bulk.reading.source import Place, read_bytes_of, size_of, text_of
 from cli.input.layout import key_of
 from cli.input.lines import Lines
 from cli.input.named import from_object
@@ -50,11 +49,11 @@ class JsonlSource:
 
     @property
     def size(self) -> int | None:
-        return os.fstat(self._stream.fileno()).st_size or None
+        return size_of(self._stream)
 
     @property
     def read_bytes(self) -> int:
-        return self._stream.tell() if self._stream.seekable() else 0
+        return read_bytes_of(self._stream)
 
     def blocks(self) -> Iterator[Block]:
         self._lines.skip(self._end)

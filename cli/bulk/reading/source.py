@@ -1,5 +1,7 @@
 """What the sources of rows have in common: a file, its columns, and its records in other forms."""
 
+import io
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -75,6 +77,16 @@ class Source(Protocol):
     def objects(self, passed: Any) -> list[dict[str, Any]]:
         """The records as JSON objects."""
         ...
+
+
+def size_of(stream: "io.BufferedReader[Any]") -> int | None:
+    """The bytes of a file, or None for a pipe."""
+    return os.fstat(stream.fileno()).st_size or None
+
+
+def read_bytes_of(stream: "io.BufferedReader[Any]") -> int:
+    """How much of a file is read; 0 of a pipe."""
+    return stream.tell() if stream.seekable() else 0
 
 
 def objects_of(columns: Sequence[str], table: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
