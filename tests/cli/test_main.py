@@ -60,7 +60,7 @@ def test_the_line_to_paste_of_a_command_that_needs_no_service_works(
     shell.env["PETAL_MODEL"] = str(tmp_path / "iris.joblib")
     assert shell.run("train").returncode == 0
     table = tmp_path / "houses.csv"
-    rows = [f"{n},{n % 9},{n % 7}.5\n" for n in range(40)]
+    rows = [f"{n},{n % 9},{10 * (n % 9)}.5\n" for n in range(40)]
     table.write_text("".join(["id,size,price\n", *rows]))
     example = shell.run(name, "--help").stdout.splitlines()[-1].split("petal ")[1]
     done = shell.run(*example.replace("houses.csv", str(table)).split())
