@@ -41,8 +41,8 @@ mutants: .venv/ready ## build in 15 defects; the chaos run must find each (about
 	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
 
 .PHONY: kafka
-kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
-	python -m infra.kafka
+kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker; BROKERS=3 for three brokers
+	@python -m infra.kafka --brokers $(or $(BROKERS),1)
 
 .PHONY: check
 check: .venv/ready ## format, lint, rules of imports and types, without changing anything
