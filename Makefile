@@ -87,6 +87,7 @@ wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
 clean: ## remove .venv, var, dist, the trained model and caches
 	rm -rf .venv var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f model/iris.joblib model/iris.json
+	rm -rf model/.iris.joblib.versions
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
