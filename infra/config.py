@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from infra import topics
 from infra.errors import ConfigError
 
 PREFIX = "PETAL_"
@@ -65,6 +66,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool | None,
         Meta(description="idempotent producers; unset: on, except with the embedded broker"),
     ] = None
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+            description="begins the names of topics and groups, as `team` in `team.tasks`",
+        ),
+    ] = ""
     partitions: Annotated[
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
@@ -85,9 +93,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Path | None,
         Meta(description="directory of other models to serve: `NAME.joblib`, `NAME/3.joblib`"),
     ] = None
-    database: Annotated[Path, Meta(description="the SQLite projection of `results`")] = (
-        VAR / "petal.sqlite"
-    )
+    database: Annotated[
+        Path, Meta(description="the SQLite projection of `results`; `PREFIX.sqlite` with a prefix")
+    ] = VAR / "petal.sqlite"
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
     ] = VAR / "status"
@@ -202,6 +210,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.broker or f"127.0.0.1:{self.embedded_port}"
 
     @property
+    def names(self) -> topics.Names:
+        """What this pipeline's topics and consumer groups are called on the broker."""
+        return topics.names(self.prefix)
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in lower case."""
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
@@ -281,6 +294,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if unknown := sorted(given.keys() - known.keys()):
         raise ConfigError(f"{unknown[0]} is not a setting; the settings are in the README")
     values = {known[k]: _convert(known[k], v, kinds[known[k]]) for k, v in given.items() if v}
+    if values.get("prefix"):  # two pipelines on one machine must not share a database
+        values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
     _check_broker(settings.broker)
     _check_origins(settings.allowed_origins)

@@ -26,7 +26,7 @@ from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
-from infra.topics import MAX_RESULT_BYTES, RESULTS
+from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.transport import exclusive
@@ -150,7 +150,9 @@ class Application(faust.App):  # type: ignore[misc]
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
         session = self.settings.session_timeout
-        foreign = await exclusive.wait_until_refused(self.consumer, RESULTS, session)
+        foreign = await exclusive.wait_until_refused(
+            self.consumer, self.settings.names.results, session
+        )
         with suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self.consumer.leave(), REPEAT_SECONDS)
         end(
@@ -254,7 +256,9 @@ class StatusReporter:
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
-            foreign=consumer.foreign_partitions(RESULTS) or [] if app.transport.projection else [],
+            foreign=consumer.foreign_partitions(app.settings.names.results) or []
+            if app.transport.projection
+            else [],
         )
 
     def stop(self) -> None:

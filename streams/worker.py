@@ -20,15 +20,11 @@ from infra.config import Settings
 from infra.process.memory import end_first
 from infra.process.status import State
 from infra.topics import (
-    DEAD_LETTERS,
     DETAIL,
     FULL_BYTES,
     LAST_OFFSET,
     MAX_VALUE_BYTES,
-    RESULTS,
     SHA256,
-    TASKS,
-    WORKER_GROUP,
 )
 from infra.tracing import Tracing
 from model.errors import describe
@@ -167,10 +163,13 @@ class Inference:
         traces = trace_headers(chunk, letters)
         spans = self._start_spans(begun, chunk.partition, processed, traces)
         time_ms = chunk.records[-1].timestamp if chunk.records else time.time_ns() // 1_000_000
-        deliveries = await producer.publish(results_of(chunk, processed, traces, time_ms))
-        deliveries += await producer.publish(letters_of(chunk, letters, time_ms))
+        names = self._settings.names
+        results = results_of(names.results, chunk, processed, traces, time_ms)
+        deliveries = await producer.publish(results)
+        topic = names.dead_letters
+        deliveries += await producer.publish(letters_of(topic, chunk, letters, time_ms))
         if batches:
-            deliveries += await producer.publish(batches_of(chunk, batches, time_ms))
+            deliveries += await producer.publish(batches_of(topic, chunk, batches, time_ms))
         return deliveries, spans
 
     def _start_spans(
@@ -178,7 +177,7 @@ class Inference:
     ) -> list[Span]:
         if self._tracing is None or not traces:
             return []
-        spans = ChunkSpans(self._tracing, partition, begun)
+        spans = ChunkSpans(self._tracing, self._settings.names, partition, begun)
         return spans.start(processed, traces)
 
     async def _finish(
@@ -197,7 +196,11 @@ class Inference:
 
 
 def results_of(
-    chunk: Chunk, processed: Processed, traces: Sequence[list[Header]], time_ms: int
+    topic: str,
+    chunk: Chunk,
+    processed: Processed,
+    traces: Sequence[list[Header]],
+    time_ms: int,
 ) -> Outgoing:
     """The results of a chunk; in place of one that the broker refuses, an error of its task."""
     results = processed.results
@@ -209,10 +212,10 @@ def results_of(
         logger.error("a result for task %s is replaced by an error: %r", task_id.decode(), error)
         return (task_id, refused(value, describe(error))), []
 
-    return Outgoing(RESULTS, chunk.partition, results, traces, instead, time_ms)
+    return Outgoing(topic, chunk.partition, results, traces, instead, time_ms)
 
 
-def letters_of(chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Outgoing:
+def letters_of(topic: str, chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Outgoing:
     """The dead letters of a chunk; those that are too large, or refused, are cut."""
     messages: list[Message] = []
     headers: list[list[Header]] = []
@@ -227,17 +230,19 @@ def letters_of(chunk: Chunk, letters: Sequence[DeadLetter], time_ms: int) -> Out
         message, more = cut(letters[n], KEPT_BYTES[before])
         return message, dead_letter_headers(chunk, letters[n]) + more
 
-    return Outgoing(DEAD_LETTERS, 0, messages, headers, instead, time_ms)
+    return Outgoing(topic, 0, messages, headers, instead, time_ms)
 
 
-def batches_of(chunk: Chunk, batches: Sequence[UndecodableBatch], time_ms: int) -> Outgoing:
+def batches_of(
+    topic: str, chunk: Chunk, batches: Sequence[UndecodableBatch], time_ms: int
+) -> Outgoing:
     """The dead letters of batches that cannot be decoded, with the beginning of their bytes."""
     headers = [batch_headers(chunk, batch) for batch in batches]
 
     def instead(n: int, before: int, _error: Exception) -> tuple[Message, list[Header]] | None:
         return None if before else ((b"", batches[n].head[: KEPT_BYTES[-1]]), headers[n])
 
-    return Outgoing(DEAD_LETTERS, 0, [(None, b.head) for b in batches], headers, instead, time_ms)
+    return Outgoing(topic, 0, [(None, b.head) for b in batches], headers, instead, time_ms)
 
 
 def dead_letter_headers(chunk: Chunk, letter: DeadLetter) -> list[Header]:
@@ -268,8 +273,10 @@ def _place_headers(chunk: Chunk, reason: str, offset: int) -> list[Header]:
 def create_app(settings: Settings) -> Application:
     """The worker's Faust app; connects to nothing."""
     inference = Inference(settings)
-    app = Application(WORKER_GROUP, settings, inference, LogIds(settings))
-    tasks = app.topic(TASKS, value_type=bytes, value_serializer="raw", key_serializer="raw")
+    app = Application(settings.names.worker_group, settings, inference, LogIds(settings))
+    tasks = app.topic(
+        settings.names.tasks, value_type=bytes, value_serializer="raw", key_serializer="raw"
+    )
 
     @app.agent(tasks, name="infer", concurrency=1)
     async def infer(stream: Any) -> None:

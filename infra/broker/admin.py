@@ -31,6 +31,7 @@ CHECKS, CHECK_SECONDS = 50, 0.1
 def pipeline_topics(settings: Settings) -> tuple[Topic, Topic, Topic]:
     """The topics as the settings want them."""
     return topics.topics(
+        settings.names,
         settings.partitions,
         settings.tasks_retention_days,
         settings.results_retention_days,

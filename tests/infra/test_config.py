@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "embedded_port": ("19092", 19092),
     "broker_wait": ("5", 5.0),
     "idempotence": ("on", True),
+    "prefix": ("team.a", "team.a"),
     "partitions": ("8", 8),
     "replication": ("3", 3),
     "tasks_retention_days": ("0.5", 0.5),
@@ -64,10 +65,14 @@ VALUES: dict[str, tuple[str, object]] = {
 }
 
 
+# A default that another setting changes.
+FOLLOWING: dict[str, dict[str, object]] = {"prefix": {"database": config.VAR / "team.a.sqlite"}}
+
+
 def test_every_setting_is_read_from_its_variable_and_from_no_other() -> None:
     assert list(VALUES) == list(Settings.__struct_fields__)
     for name, (text, value) in VALUES.items():
-        changed = msgspec.structs.replace(Settings(), **{name: value})
+        changed = msgspec.structs.replace(Settings(), **{name: value, **FOLLOWING.get(name, {})})
         assert changed != Settings(), name
         assert config.load({f"PETAL_{name.upper()}": text}) == changed, name
 
