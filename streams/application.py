@@ -94,7 +94,6 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-            fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
             logs=logs,
             projection=projection,
@@ -140,7 +139,7 @@ class Application(faust.App):  # type: ignore[misc]
         )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
-        self.add_future(collect_regularly())
+        self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         if self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
