@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from infra.config import Settings
-from infra.kafka.__main__ import PROPERTIES
+from infra.kafka.node import ALONE, COMMON
 from tests.infra import dockerfile
 from tests.infra.runs import check_run
 from tests.processes import ROOT
@@ -77,7 +77,7 @@ def test_each_broker_address_is_one_that_kafka_advertises() -> None:
 
 def test_kafka_has_the_properties_that_the_tests_run_with() -> None:
     properties = dict(
-        line.split("=", 1) for line in PROPERTIES.splitlines() if not line.startswith("#")
+        line.split("=", 1) for line in f"{COMMON}{ALONE}".splitlines() if line[0] != "#"
     )
     environment = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): str(value)
