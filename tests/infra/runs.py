@@ -6,7 +6,8 @@ import click
 
 from api.__main__ import GRACE_SECONDS
 from cli.__main__ import petal
-from infra.config import PREFIX, Settings, load
+from infra.config import Settings, load
+from infra.variables import PREFIX
 from streams.application import STOP_SECONDS
 
 DRAIN_SECONDS = {"api": GRACE_SECONDS, "worker": STOP_SECONDS, "sink": STOP_SECONDS}
