@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from infra.config import Settings
 from infra.process.gc import renew_frozen
+from infra.process.reloading import Reloading
 from model import card as cards
 from model.errors import ArtifactError, CardError, describe
 from model.versions import Promotions
@@ -23,7 +24,7 @@ from streams.processing.isolation import Isolation
 from streams.processing.models import Models, load_models
 from streams.processing.router import Router
 
-WATCH_SECONDS = 1.0
+RELEASE_SECONDS = 1.0
 
 logger = logging.getLogger("petalstream")
 
@@ -62,27 +63,21 @@ class LiveModels:
         self._on_change = on_change
         self._earlier: list[ModelSet] = []  # with chunks in progress
         self._failure: str | None = None
-        self._wanted = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._is_open = False
+        # It looks for promotions first: one that comes later is noticed.
+        self._reloading = Reloading(self._load, Promotions(settings.model).is_new)
 
     def open(self) -> None:
         """Load the models; raises ArtifactError."""
-        promotions = Promotions(self._settings.model)  # first: one that comes later is noticed
         models = load_models(self._settings.model, self._settings.models)
         self._current = ModelSet(models, self._worker, self._settings)
         self._is_open = True
         self.since = time.time()
-        self._tasks = [
-            asyncio.create_task(self._watch(promotions)),
-            asyncio.create_task(self._load_when_wanted()),
-        ]
+        self._reloading.open()
 
     async def close(self) -> None:
         """Stop watching, and end child processes."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reloading.close()
         if self._is_open:
             for each in (*self._earlier, self._current):
                 await each.isolation.close()
@@ -120,24 +115,11 @@ class LiveModels:
     async def _release(self, used: ModelSet) -> None:
         await used.isolation.close()
         # Callers still hold it.
-        asyncio.get_running_loop().call_later(WATCH_SECONDS, renew_frozen)
+        asyncio.get_running_loop().call_later(RELEASE_SECONDS, renew_frozen)
 
     def reload(self) -> None:
         """Load what changed, after a load that is in progress."""
-        self._wanted.set()
-
-    async def _watch(self, promotions: Promotions) -> None:
-        """Reload after a promotion. A file system that does not answer must not stop the loop."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(promotions.is_new):
-                self.reload()
-
-    async def _load_when_wanted(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            await self._load()
+        self._reloading.request()
 
     async def _load(self) -> None:
         try:

@@ -97,7 +97,6 @@ def test_without_a_promotion_files_are_loaded_when_it_is_told(path: Path) -> Non
     async def work(models: LiveModels) -> None:
         before, since = models.begin(), models.since
         models.reload()
-        await until(lambda: not models._wanted.is_set())
         save_constant(path, "line", 2.0)
         models.reload()
         await until(lambda: models.default == cards.read(path).id)
