@@ -24,6 +24,7 @@ from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
 from infra.process.gc import collect_regularly, relax_garbage_collector
+from infra.process.hangup import on_hangup
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
@@ -46,9 +47,29 @@ class Resource(Protocol):
 
     state: State  # "ready" once it is open
     reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
-    model: str | None  # the default of a worker
-    models: list[str]  # all that it serves, and
-    unavailable: list[str]  # why others are not served
+
+    @property
+    def model(self) -> str | None:
+        """The default of a worker."""
+
+    @property
+    def models(self) -> list[str]:
+        """All that a worker answers with."""
+
+    @property
+    def model_since(self) -> float:
+        """When it began to answer with the default, in seconds since the epoch."""
+
+    @property
+    def loading(self) -> str | None:
+        """The default that it loads in place of the present one."""
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Why it does not serve other models."""
+
+    def reload(self) -> None:
+        """Load what has changed; the process was told by SIGHUP."""
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
@@ -102,6 +123,7 @@ class Application(faust.App):  # type: ignore[misc]
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
+        on_hangup(self.resource.reload)
         try:
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
@@ -254,6 +276,8 @@ class StatusReporter:
             reason=app.resource.reason,
             model=app.resource.model,
             models=app.resource.models,
+            model_since=app.resource.model_since,
+            loading=app.resource.loading,
             unavailable=app.resource.unavailable,
             at=now,
         )
@@ -302,6 +326,11 @@ class RepeatFilter(logging.Filter):
             self._logged.clear()
         self._logged[message] = now
         return True
+
+
+def announce(sentence: str) -> None:
+    """Print a line on standard output, whatever the level of the log."""
+    print(f"petalstream: {sentence}", file=sys.__stdout__, flush=True)  # Faust logs the other one
 
 
 def end(reason: str, code: int) -> NoReturn:
