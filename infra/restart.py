@@ -5,6 +5,7 @@ whenever the command ends. It ends itself on SIGTERM and SIGINT, or when the com
 reports a configuration that cannot work (78).
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ import sys
 import threading
 import time
 from types import FrameType
+
+from infra import config
+from infra.log import report, use_json
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 10.0  # seconds
 HEALTHY_SECONDS = 30.0  # a run of this length resets the backoff
@@ -47,11 +51,8 @@ class Restarter:
                 return code
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF
-            print(
-                f"petalstream: {self._name} ended with {code}; restarting in {backoff:g} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            sentence = f"{self._name} ended with {code}; restarting in {backoff:g} s"
+            report(sentence, logging.WARNING)
             if self._stop.wait(backoff):
                 return 0
             backoff = min(MAX_BACKOFF, backoff * 2)
@@ -59,6 +60,8 @@ class Restarter:
 
 def run(command: list[str], name: str) -> int:
     """Run until a signal; returns the exit code. `name` is that of the process, for people."""
+    if config.logs_json():
+        use_json(name)
     restarter = Restarter(command, name)
     signal.signal(signal.SIGTERM, restarter.stop)
     signal.signal(signal.SIGINT, restarter.stop)
