@@ -23,6 +23,7 @@ from infra.broker.log_id import LogIds
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
+from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.hangup import on_hangup
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
@@ -107,7 +108,9 @@ class Application(faust.App):  # type: ignore[misc]
         projection: Projection | None = None,
     ) -> None:
         self.Settings = _NoWeb  # read by the next line
-        super().__init__(group, **_faust_settings(settings))
+        if settings.log_json and not is_json():
+            use_json("worker" if projection is None else "sink")
+        super().__init__(group, **_faust_settings(settings), **_logging_settings())
         self.logs = logs
         self.settings = settings
         self.resource = resource
@@ -330,12 +333,12 @@ class RepeatFilter(logging.Filter):
 
 def announce(sentence: str) -> None:
     """Print a line on standard output, whatever the level of the log."""
-    print(f"petalstream: {sentence}", file=sys.__stdout__, flush=True)  # Faust logs the other one
+    report(sentence, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
 
 
 def end(reason: str, code: int) -> NoReturn:
     """End the process at once, with one last line; nothing is acknowledged any more."""
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     os._exit(code)
 
 
@@ -343,6 +346,14 @@ def fail(what: str, error: BaseException) -> NoReturn:
     """End the process because of an unexpected error; the next one rereads its open chunks."""
     logger.critical("%s failed", what, exc_info=error)
     end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
+
+
+def _logging_settings() -> dict[str, Any]:
+    """Faust replaces all handlers by those of its own configuration, into which this is merged."""
+    if not is_json():
+        return {}
+    handlers = {"default": {"()": json_handler}}
+    return {"logging_config": {"version": 1, "merge": True, "handlers": handlers}}
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:
