@@ -17,14 +17,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from infra.broker import admin, connection
+from infra.broker.access import CLIENT
 from infra.config import Settings
-from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.errors import AccessRefused, BrokerUnavailable, TopicMismatch
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TRACE_HEADER
 from infra.tracing import TRACEPARENT
 from model.errors import InvalidRow
 from streams import codec
 from streams.errors import (
     IdConflict,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     TaskTooLarge,
@@ -91,13 +93,20 @@ class Client:
     async def start(self, wait: float | None = None) -> None:
         """Connect the producer.
 
-        Raises PipelineUnavailable after `wait` seconds without a broker.
+        Raises PipelineUnavailable after `wait` seconds without a broker, and PipelineRefused.
         """
         try:
-            self._policy.learn(await admin.prepare(self._settings, wait))
+            self._policy.learn(await admin.prepare(self._settings, wait, CLIENT))
             self._producer = await self._new_producer()
-        except (BrokerUnavailable, TopicMismatch, KafkaError, OSError) as e:
-            raise PipelineUnavailable(str(e)) from e
+        except AccessRefused as e:
+            raise PipelineRefused(str(e)) from e
+        except (BrokerUnavailable, TopicMismatch, KafkaError, OSError, TimeoutError) as e:
+            raise self._refused(e) or PipelineUnavailable(str(e)) from e
+
+    def _refused(self, error: Exception) -> PipelineRefused | None:
+        """The error to raise if the broker refuses the settings or rights of this client."""
+        refusal = connection.refused(error, self._settings, CLIENT)
+        return None if refusal is None else PipelineRefused(str(refusal))
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = connection.new_producer(self._settings, MAX_TASK_BYTES + OVERHEAD_BYTES)
@@ -149,6 +158,8 @@ class Client:
         except MessageSizeTooLargeError as e:
             raise TaskTooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
+            if refusal := self._refused(e):
+                raise refusal from e
             kind = UnknownOutcome if sent else PipelineUnavailable
             done = "confirm" if sent else "take"
             raise kind(f"the broker did not {done} task {task_id} ({type(e).__name__})") from e
@@ -232,8 +243,9 @@ class Client:
         async with self._starting:
             try:
                 await self._listener.open(from_beginning)
-            except (KafkaError, OSError, TimeoutError) as e:
-                raise PipelineUnavailable(f"cannot read results: {e!r}") from e
+            except (KafkaError, OSError, TimeoutError, AccessRefused) as e:
+                refusal = self._refused(e)
+                raise refusal or PipelineUnavailable(f"cannot read results: {e!r}") from e
 
 
 async def _within(timeout: float, future: asyncio.Future[Result | None], task_id: str) -> Result:

@@ -28,7 +28,6 @@ from infra.topics import (
 )
 from infra.tracing import Tracing
 from model.errors import describe
-from streams import application
 from streams.application import Application
 from streams.processing import isolation
 from streams.processing.child import Job, Order, sources_of
@@ -126,7 +125,7 @@ class Inference:
             await self._finish(event, deliveries, spans)
             self.reason = None
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("answering tasks one by one", e)
+            event.app.fail("answering tasks one by one", e)
 
     async def _process_alone(self, event: Any, record: Any) -> Processed:
         chunk: Chunk = event.value
@@ -188,7 +187,7 @@ class Inference:
                 for delivery in deliveries:
                     await delivery
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("publishing results", e)
+            event.app.fail("publishing results", e)
         for span in spans:
             span.end()
         event.ack()
@@ -284,7 +283,7 @@ def create_app(settings: Settings) -> Application:
             try:
                 await inference.handle(event, app.producer)
             except Exception as e:  # Faust would skip the chunk, which must be reread
-                application.fail("answering tasks", e)
+                app.fail("answering tasks", e)
 
     @app.on_before_shutdown.connect
     async def close(_app: Any, **_: Any) -> None:

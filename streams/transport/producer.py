@@ -18,6 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from typing_extensions import override
 
 from infra.broker import connection
+from infra.broker.login import secure
 
 BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 NO_TIMESTAMP = -1  # Kafka takes it whatever the topic's limits are
@@ -76,6 +77,13 @@ class Producer(driver.Producer):  # type: ignore[misc]
     def _settings_extra(self) -> Mapping[str, Any]:
         """Add idempotence, for which Faust has no setting."""
         return connection.durability(self.transport.idempotence)
+
+    @override
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        """A producer whose connections are those of the settings, not of Faust's credentials."""
+        producer = super()._new_producer(transactional_id)
+        secure(producer.client, self.app.settings)
+        return producer
 
     @override
     async def flush(self) -> None:
