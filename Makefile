@@ -26,7 +26,7 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py \
-		tests/infra/broker/test_topic_configs.py tests/chaos/test_runs.py
+		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
@@ -41,8 +41,8 @@ mutants: .venv/ready ## build in 15 defects; the chaos run must find each (about
 	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
 
 .PHONY: kafka
-kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
-	python -m infra.kafka
+kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker; BROKERS=3 for three brokers
+	@python -m infra.kafka --brokers $(or $(BROKERS),1)
 
 .PHONY: check
 check: .venv/ready ## format, lint, rules of imports and types, without changing anything
@@ -87,6 +87,7 @@ wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
 clean: ## remove .venv, var, dist, the trained model and caches
 	rm -rf .venv var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f model/iris.joblib model/iris.json
+	rm -rf model/.iris.joblib.versions
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

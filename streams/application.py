@@ -173,6 +173,20 @@ class Application(faust.App):  # type: ignore[misc]
         )
 
     @override
+    async def _on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Also end the process if its topic has got more partitions than the settings want.
+
+        The answers of a new partition of `tasks` may have no place in `results` yet.
+        """
+        wanted, last = (
+            self.settings.partitions,
+            max(assigned, key=lambda tp: tp.partition, default=None),
+        )
+        if last is not None and last.partition >= wanted:
+            end(str(admin.mismatch(last.topic, last.partition + 1, wanted)), os.EX_CONFIG)
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+    @override
     def _crash(self, reason: BaseException) -> None:
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
