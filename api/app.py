@@ -85,7 +85,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     connection = Connection(settings)
     feed = Feed(settings.database)
     tasks = Tasks(repository, connection, feed, settings)
-    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
+    models = Models(repository, endpoint, lambda: connection.refusal)
+    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
@@ -96,6 +97,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
         exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
         with exporting as tracing, executor:
             await repository.open()
+            if settings.broker:
+                connection.begin()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
             repository.close()

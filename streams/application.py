@@ -21,7 +21,7 @@ from infra import config
 from infra.broker import access, admin, connection, embedded
 from infra.broker.access import SINK, WORKER
 from infra.broker.log_id import LogIds
-from infra.broker.login import login_of
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
@@ -98,7 +98,8 @@ class Application(faust.App):  # type: ignore[misc]
         self.transport = Transport(
             self,
             fetch_wait_ms=settings.fetch_wait_ms,
-            idempotence=settings.producer_idempotence,
+            # The sink writes nothing, and an idempotent producer needs a right to write.
+            idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
         )
@@ -203,9 +204,13 @@ class Application(faust.App):  # type: ignore[misc]
 
     def fail(self, what: str, error: BaseException) -> NoReturn:
         """End the process because of an error; a refusal of the broker is one line, with 78."""
+        self.end_if_refused(error)
+        fail(what, error)
+
+    def end_if_refused(self, error: BaseException) -> None:
+        """End the process if the broker refuses its settings or rights."""
         if refusal := access.explain(error, self.settings, self.needs):
             end(str(refusal), os.EX_CONFIG)
-        fail(what, error)
 
     @override
     async def stop(self) -> None:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from infra.broker import admin, connection
+from infra.broker import access, admin, connection
 from infra.broker.access import CLIENT
+from infra.broker.security.login import login_of
 from infra.config import Settings
 from infra.errors import AccessRefused, BrokerUnavailable, TopicMismatch
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TRACE_HEADER
@@ -25,6 +26,7 @@ from infra.tracing import TRACEPARENT
 from model.errors import InvalidRow
 from streams import codec
 from streams.errors import (
+    ClientError,
     IdConflict,
     PipelineRefused,
     PipelineUnavailable,
@@ -103,6 +105,11 @@ class Client:
         except (BrokerUnavailable, TopicMismatch, KafkaError, OSError, TimeoutError) as e:
             raise self._refused(e) or PipelineUnavailable(str(e)) from e
 
+    def lasting_refusal(self) -> PipelineRefused | None:
+        """Why the broker has not let this client in for some seconds; None if it does."""
+        refusal = login_of(self._settings).lasting_refusal()
+        return None if refusal is None else PipelineRefused(str(refusal))
+
     def _refused(self, error: Exception) -> PipelineRefused | None:
         """The error to raise if the broker refuses the settings or rights of this client."""
         refusal = connection.refused(error, self._settings, CLIENT)
@@ -158,12 +165,17 @@ class Client:
         except MessageSizeTooLargeError as e:
             raise TaskTooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
-            if refusal := self._refused(e):
-                raise refusal from e
-            kind = UnknownOutcome if sent else PipelineUnavailable
-            done = "confirm" if sent else "take"
-            raise kind(f"the broker did not {done} task {task_id} ({type(e).__name__})") from e
+            raise self._failed(e, task_id, sent) from e
         return Submitted(task_id, place.partition, place.offset)
+
+    def _failed(self, error: Exception, task_id: str, sent: bool) -> ClientError:
+        refusal = self._refused(error)
+        if refusal and (not sent or access.explain(error, self._settings, CLIENT)):
+            return refusal
+        reason = str(refusal or type(error).__name__)
+        if sent:  # a login may be refused after the task was written
+            return UnknownOutcome(f"the broker did not confirm task {task_id} ({reason})")
+        return PipelineUnavailable(f"the broker did not take task {task_id} ({reason})")
 
     async def _send(
         self, producer: AIOKafkaProducer, key: bytes, value: bytes, on_sent: OnSent

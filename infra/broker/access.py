@@ -20,7 +20,7 @@ from aiokafka.errors import (
 )
 
 from infra.broker.metadata import TopicIdsRequest
-from infra.broker.oauth import Tokens
+from infra.broker.security.oauth import Tokens
 from infra.config import Settings, variable
 from infra.errors import AccessRefused, ConfigError
 
@@ -114,10 +114,9 @@ def explain(error: BaseException | None, settings: Settings, needs: Needs) -> Ac
             rights = [right for right in rights if right.kind == "group"]
             return AccessRefused(sentence(settings, rights))
         if isinstance(error, TopicAuthorizationFailedError):
-            named = [r for r in rights if r.kind == "topic" and r.name in _words(error)]
-            return AccessRefused(
-                sentence(settings, named or [r for r in rights if r.kind == "topic"])
-            )
+            rights = [right for right in rights if right.kind == "topic"]
+            named = [right for right in rights if right.name in _words(error)]
+            return AccessRefused(sentence(settings, named or rights))
         if isinstance(error, ClusterAuthorizationFailedError):
             right = Right("IdempotentWrite", "cluster", CLUSTER)
             return AccessRefused(
@@ -145,14 +144,18 @@ def sentence(settings: Settings, rights: Sequence[Right]) -> str:
 
 
 def _commands(settings: Settings, rights: Sequence[Right]) -> list[str]:
-    options: dict[str, list[str]] = {}
+    """One command for each set of operations: it grants all of them on all of its resources."""
+    operations: dict[str, list[str]] = {}
     for right in dict.fromkeys(rights):
         resource = "--cluster" if right.kind == "cluster" else f"--{right.kind} {right.name}"
-        options.setdefault(resource, []).append(f"--operation {right.operation}")
+        operations.setdefault(resource, []).append(f"--operation {right.operation}")
+    resources: dict[str, list[str]] = {}
+    for resource, names in operations.items():
+        resources.setdefault(" ".join(names), []).append(resource)
     return [
         f"kafka-acls.sh --bootstrap-server {settings.bootstrap} --command-config admin.properties "
-        f"--add --allow-principal {_principal(settings)} {' '.join(operations)} {resource}"
-        for resource, operations in options.items()
+        f"--add --allow-principal {_principal(settings)} {names} {' '.join(on)}"
+        for names, on in resources.items()
     ]
 
 

@@ -23,7 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 from infra import topics
 from infra.broker import access, connection, embedded, topic_configs
 from infra.broker.access import OWNER, Needs
-from infra.broker.login import login_of
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.topics import Topic
@@ -77,8 +77,9 @@ async def prepare(settings: Settings, wait: float | None = None, needs: Needs = 
     """Wait for the broker, create missing topics, check the others; returns the cluster id.
 
     Only the topics among `needs` are looked at. `wait` is in seconds; the default is the setting
-    `broker_wait`. Raises BrokerUnavailable after that time, AccessRefused, or TopicMismatch. Call it before any consumer or producer starts: the embedded
-    broker creates a topic, with its own partition count, when a client requests its metadata.
+    `broker_wait`. Raises BrokerUnavailable after that time, AccessRefused, or TopicMismatch. Call
+    it before any consumer or producer starts: the embedded broker creates a topic, with its own
+    partition count, when a client requests its metadata.
     """
     # aiokafka logs every refused connection. Here they are expected, and reported once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from infra.broker import access
 from infra.broker.access import Needs
 from infra.broker.fetcher import Consumer, isolation_level
-from infra.broker.login import login_of, secure
+from infra.broker.security.login import login_of, secure
 from infra.config import Settings
 from infra.errors import AccessRefused
 from infra.topics import MAX_RESULT_BYTES

@@ -13,7 +13,8 @@ from mode.utils.futures import maybe_async
 from typing_extensions import override
 
 from infra.broker.fetcher import LeanConsumer, isolation_level
-from infra.broker.login import secure
+from infra.broker.security.login import secure
+from infra.errors import AccessRefused
 
 GROUP_CHECK_SECONDS = 1.0
 
@@ -35,6 +36,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Start as a service of the application's loop, not as a thread."""
         self._thread_started.set()
         await self._default_start()
+
+    @override
+    async def on_start(self) -> None:
+        """Connect; Faust would log a traceback where the broker refuses it."""
+        try:
+            await super().on_start()
+        except (errors.KafkaError, AccessRefused) as e:
+            self.app.end_if_refused(e)
+            raise
 
     @override
     async def stop(self) -> None:

@@ -5,14 +5,16 @@ from typing import Any
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
 from infra.broker.log_id import (
-    NO_ID,
     LogIds,
-    MetadataRequestV10,
-    MetadataResponseV10,
-    TopicIdsRequest,
     ids_in,
     is_same_log,
     name_of,
+)
+from infra.broker.metadata import (
+    NO_ID,
+    MetadataRequestV10,
+    MetadataResponseV10,
+    TopicIdsRequest,
 )
 from infra.config import Settings
 from tests.processes import Pipeline

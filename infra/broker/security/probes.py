@@ -10,8 +10,8 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import IllegalSaslStateError, KafkaError
 from aiokafka.protocol.admin import SaslHandShakeRequest
 
-from infra.broker import refusals
-from infra.broker.credentials import uses_sasl, uses_tls
+from infra.broker.security import refusals
+from infra.broker.security.credentials import uses_sasl, uses_tls
 from infra.config import Settings
 
 SECONDS = 2.0  # for each probe

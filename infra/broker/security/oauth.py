@@ -14,7 +14,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from typing_extensions import override
 
-from infra.broker.credentials import access_token, read_secret, secret, trusting
+from infra.broker.security.credentials import access_token, read_secret, secret, trusting
 from infra.config import Settings, variable
 from infra.errors import ConfigError
 

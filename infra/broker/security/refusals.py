@@ -9,7 +9,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from infra.broker.credentials import uses_sasl
+from infra.broker.security.credentials import uses_sasl
 from infra.config import Settings, variable
 from infra.errors import ConfigError
 

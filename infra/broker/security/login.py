@@ -31,9 +31,9 @@ from aiokafka.protocol.admin import (
 from aiokafka.protocol.api import Request
 from typing_extensions import override
 
-from infra.broker import credentials, probes, refusals
 from infra.broker.fetcher import rebound
-from infra.broker.oauth import EndpointAway, Tokens
+from infra.broker.security import credentials, probes, refusals
+from infra.broker.security.oauth import EndpointAway, Tokens
 from infra.config import Settings
 from infra.errors import AccessRefused, ConfigError
 
@@ -165,7 +165,7 @@ class Login(AbstractTokenProvider):  # type: ignore[misc]
     def extensions(self) -> dict[str, str]:
         """The SASL extensions of the settings."""
         pairs = filter(None, self._settings.broker_oauth_extensions.split(","))
-        return dict((pair.strip().split("=", 1)) for pair in pairs)  # type: ignore[misc]
+        return dict(pair.strip().split("=", 1) for pair in pairs)
 
     async def connect(self, host: str, port: int, **options: Any) -> Connection:
         """A connection that is logged in; raises KafkaError, OSError or TimeoutError.
