@@ -214,7 +214,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(
             ge=1,
             le=5000,
-            description="most milliseconds that the broker holds a fetch without records",
+            description="milliseconds that the broker holds a fetch without records; "
+            "when idle up to 500, embedded 40",
         ),
     ] = 20
     commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (

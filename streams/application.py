@@ -97,9 +97,13 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
+<<<<<<< HEAD
             fetch_wait_ms=settings.fetch_wait_ms,
             # The sink writes nothing, and an idempotent producer needs a right to write.
             idempotence=settings.producer_idempotence and projection is None,
+=======
+            idempotence=settings.producer_idempotence,
+>>>>>>> main
             logs=logs,
             projection=projection,
         )
@@ -144,7 +148,7 @@ class Application(faust.App):  # type: ignore[misc]
         )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
-        self.add_future(collect_regularly())
+        self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         self.add_future(self._end_if_refused())
         if self.transport.projection is not None:

@@ -12,7 +12,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
 
-from infra.broker.fetcher import LeanConsumer, isolation_level
+from infra.broker.fetcher import LeanConsumer, fetch_wait, isolation_level
 from infra.broker.security.login import secure
 from infra.errors import AccessRefused
 
@@ -64,7 +64,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer.__class__ = LeanConsumer  # of an aiokafka consumer that is not started yet
         secure(consumer._client, transport.app.settings)
-        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._fetch_max_wait_ms = fetch_wait(transport.app.settings)
         consumer._isolation_level = isolation_level(transport.app.settings)
         return consumer
 
