@@ -97,13 +97,8 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-<<<<<<< HEAD
-            fetch_wait_ms=settings.fetch_wait_ms,
             # The sink writes nothing, and an idempotent producer needs a right to write.
             idempotence=settings.producer_idempotence and projection is None,
-=======
-            idempotence=settings.producer_idempotence,
->>>>>>> main
             logs=logs,
             projection=projection,
         )

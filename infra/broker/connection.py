@@ -12,14 +12,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-<<<<<<< HEAD
 from infra.broker import access
 from infra.broker.access import Needs
-from infra.broker.fetcher import Consumer, isolation_level
-from infra.broker.security.login import login_of, secure
-=======
 from infra.broker.fetcher import Consumer, fetch_wait, isolation_level
->>>>>>> main
+from infra.broker.security.login import login_of, secure
 from infra.config import Settings
 from infra.errors import AccessRefused
 from infra.topics import MAX_RESULT_BYTES

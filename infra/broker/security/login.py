@@ -38,6 +38,7 @@ from infra.config import Settings
 from infra.errors import AccessRefused, ConfigError
 
 RENEW_AT = 0.8  # of a session
+CLOSE_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0  # for a running process, while a password is changed
 
 
@@ -172,10 +173,12 @@ class Login(AbstractTokenProvider):  # type: ignore[misc]
 
         `options` are those of aiokafka; the credentials among them are read anew.
         """
+        connection = None
         try:
             connection = Connection(host, port, **{**options, **self.arguments()})
             await connection.connect()
         except (ConfigError, KafkaError, OSError, TimeoutError, ValueError) as e:
+            await _closed(connection)
             self._note(refusals.explain(e, f"{host}:{port}", self._settings), e)
             if isinstance(e, KafkaError | OSError | TimeoutError) and not _is_tls(e):
                 raise
@@ -196,11 +199,19 @@ class Login(AbstractTokenProvider):  # type: ignore[misc]
 
     async def diagnose(self, servers: list[tuple[str, int, Any]]) -> AccessRefused | None:
         """Why none of the servers answers, if that can be found out."""
+        if not self._settings.broker:  # the embedded one takes every client
+            return None
         for host, port, _ in servers:
             sentence = await probes.diagnose(self._settings, self.arguments(), host, port)
             if sentence is not None:
                 return AccessRefused(sentence)
         return None
+
+
+async def _closed(connection: Connection | None) -> None:
+    """Let a connection that failed close its socket, as far as it has one."""
+    if connection is not None and connection._closed_fut is not None:
+        await asyncio.wait([connection._closed_fut], timeout=CLOSE_SECONDS)
 
 
 def _is_tls(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import IllegalSaslStateError, KafkaError
+from aiokafka.errors import KafkaError, UnsupportedSaslMechanismError
 from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from infra.broker.security import refusals
@@ -15,6 +15,7 @@ from infra.broker.security.credentials import uses_sasl, uses_tls
 from infra.config import Settings
 
 SECONDS = 2.0  # for each probe
+CLOSE_SECONDS = 0.1
 AWAY = (KafkaError, OSError, TimeoutError)
 NO_MECHANISM = "NONE"  # to which a broker answers with those that it has
 PLAIN = {"security_protocol": "PLAINTEXT"}
@@ -43,10 +44,17 @@ async def _listens(host: str, port: int) -> bool:
     try:
         async with asyncio.timeout(SECONDS):
             _, writer = await asyncio.open_connection(host, port)
+            await _close(writer)
     except AWAY:
         return False
-    writer.close()
     return True
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(*AWAY):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
@@ -56,11 +64,11 @@ async def _speaks_tls(host: str, port: int) -> bool:
     try:
         async with asyncio.timeout(SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
+            await _close(writer)
     except ssl.SSLError as e:
         return "ALERT" in (e.reason or "")
     except AWAY:
         return False
-    writer.close()
     return True
 
 
@@ -76,6 +84,6 @@ async def _mechanisms(host: str, port: int, arguments: Mapping[str, Any]) -> Seq
     finally:
         with suppress(*AWAY):
             await connection.close()
-    if response.error_code == IllegalSaslStateError.errno:
+    if response.error_code != UnsupportedSaslMechanismError.errno:
         return ()
     return list(response.enabled_mechanisms)
