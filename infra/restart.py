@@ -6,6 +6,7 @@ when the command's exit code reports a configuration that cannot work (78). Anot
 forwarded: it tells a worker to load a new model.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import threading
 import time
 from types import FrameType
 
+from infra import config
+from infra.log import report, use_json
 from infra.process.hangup import Hangup, ignore_hangup
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 10.0  # seconds
@@ -60,11 +63,8 @@ class Restarter:
                 return code
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF
-            print(
-                f"petalstream: {self._name} ended with {code}; restarting in {backoff:g} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            sentence = f"{self._name} ended with {code}; restarting in {backoff:g} s"
+            report(sentence, logging.WARNING)
             if self._stop.wait(backoff):
                 return 0
             backoff = min(MAX_BACKOFF, backoff * 2)
@@ -72,6 +72,8 @@ class Restarter:
 
 def run(command: list[str], name: str) -> int:
     """Run until a signal; returns the exit code. `name` is that of the process, for people."""
+    if config.logs_json():
+        use_json(name)
     restarter = Restarter(command, name)
     signal.signal(signal.SIGTERM, restarter.stop)
     signal.signal(signal.SIGINT, restarter.stop)

@@ -18,11 +18,14 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra import config
-from infra.broker import admin, connection, embedded
+from infra.broker import access, admin, connection, embedded
+from infra.broker.access import SINK, WORKER
 from infra.broker.log_id import LogIds
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
+from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.hangup import on_hangup
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
@@ -107,16 +110,19 @@ class Application(faust.App):  # type: ignore[misc]
         projection: Projection | None = None,
     ) -> None:
         self.Settings = _NoWeb  # read by the next line
-        super().__init__(group, **_faust_settings(settings))
+        if settings.log_json and not is_json():
+            use_json("worker" if projection is None else "sink")
+        super().__init__(group, **_faust_settings(settings), **_logging_settings())
         self.logs = logs
         self.settings = settings
         self.resource = resource
+        self.needs = WORKER if projection is None else SINK
         self.consuming = False
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-            fetch_wait_ms=settings.fetch_wait_ms,
-            idempotence=settings.producer_idempotence,
+            # The sink writes nothing, and an idempotent producer needs a right to write.
+            idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
         )
@@ -127,7 +133,7 @@ class Application(faust.App):  # type: ignore[misc]
         on_hangup(self.resource.reload)
         try:
             self._reporter = StatusReporter(self)
-            cluster = await admin.prepare(self.settings)
+            cluster = await admin.prepare(self.settings, needs=self.needs)
             self.transport.offset_policy.learn(cluster)
             self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
@@ -162,12 +168,19 @@ class Application(faust.App):  # type: ignore[misc]
         )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
-        self.add_future(collect_regularly())
+        self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
+        self.add_future(self._end_if_refused())
         if self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _end_if_refused(self) -> None:
+        """End the process if the broker does not let it in any more."""
+        while (refusal := login_of(self.settings).lasting_refusal()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(REPORT_SECONDS)
+        end(str(refusal), os.EX_CONFIG)
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -211,7 +224,17 @@ class Application(faust.App):  # type: ignore[misc]
                 os.EX_CONFIG,
             )
         else:
-            fail("the Kafka client", reason)
+            self.fail("the Kafka client", reason)
+
+    def fail(self, what: str, error: BaseException) -> NoReturn:
+        """End the process because of an error; a refusal of the broker is one line, with 78."""
+        self.end_if_refused(error)
+        fail(what, error)
+
+    def end_if_refused(self, error: BaseException) -> None:
+        """End the process if the broker refuses its settings or rights."""
+        if refusal := access.explain(error, self.settings, self.needs):
+            end(str(refusal), os.EX_CONFIG)
 
     @override
     async def stop(self) -> None:
@@ -331,12 +354,12 @@ class RepeatFilter(logging.Filter):
 
 def announce(sentence: str) -> None:
     """Print a line on standard output, whatever the level of the log."""
-    print(f"petalstream: {sentence}", file=sys.__stdout__, flush=True)  # Faust logs the other one
+    report(sentence, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
 
 
 def end(reason: str, code: int) -> NoReturn:
     """End the process at once, with one last line; nothing is acknowledged any more."""
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     os._exit(code)
 
 
@@ -344,6 +367,14 @@ def fail(what: str, error: BaseException) -> NoReturn:
     """End the process because of an unexpected error; the next one rereads its open chunks."""
     logger.critical("%s failed", what, exc_info=error)
     end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
+
+
+def _logging_settings() -> dict[str, Any]:
+    """Faust replaces all handlers by those of its own configuration, into which this is merged."""
+    if not is_json():
+        return {}
+    handlers = {"default": {"()": json_handler}}
+    return {"logging_config": {"version": 1, "merge": True, "handlers": handlers}}
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:

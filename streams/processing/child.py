@@ -9,7 +9,6 @@ that the model can predict) and Done on what was standard output.
 import os
 import resource
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -18,6 +17,8 @@ import msgspec
 from msgspec import Struct
 from threadpoolctl import threadpool_limits
 
+from infra import config
+from infra.log import report, use_json
 from infra.process.memory import end_first
 from infra.process.parent import end_with_parent
 from model import artifact
@@ -162,7 +163,7 @@ def _loaded(source: Source) -> Loaded:
 
 
 def _end(reason: str) -> NoReturn:
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     raise SystemExit(os.EX_CONFIG)
 
 
@@ -179,6 +180,8 @@ def main() -> None:
     """Process orders until the parent closes the pipe."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # a signal to the whole group is the parent's
+    if config.logs_json():
+        use_json("worker's child")
     pipe = _take_pipes()
     job = _decode_job(pipe.receive())
     end_with_parent(signal.SIGKILL, job.parent)
