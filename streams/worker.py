@@ -34,6 +34,7 @@ from infra.tracing import Tracing
 from model.errors import describe
 from streams import application
 from streams.application import Application
+from streams.monitoring.worker_metrics import WorkerMetrics
 from streams.processing import isolation
 from streams.processing.child import Job, Order, sources_of
 from streams.processing.cut import KEPT_BYTES, cut, is_too_large
@@ -66,6 +67,7 @@ class Inference:
         self.models: list[str] = []
         self.unavailable: list[str] = []
         self.reason: str | None = None
+        self.metrics = WorkerMetrics()
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
         self._finishing: set[asyncio.Task[None]] = set()
@@ -164,6 +166,7 @@ class Inference:
         await self._slots.acquire()
         chunk, batches = chunk.decoded()
         letters = processed.dead_letters
+        self.metrics.count(processed, len(batches))
         traces = trace_headers(chunk, letters)
         spans = self._start_spans(begun, chunk.partition, processed, traces)
         time_ms = chunk.records[-1].timestamp if chunk.records else time.time_ns() // 1_000_000
