@@ -34,8 +34,10 @@ from api.tasks.routes import Tasks
 from infra.access import read_keys
 from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
+from infra.process.reloading import Reloading
 from infra.tracing import Tracing
 from model.artifact import Loaded
+from model.versions import Promotions
 
 Application = MiddlewareStack | TracingMiddleware | CORSMiddleware
 
@@ -95,10 +97,14 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
             log_json()
         state = {"metrics": metrics, "keys": read_keys(settings)}
         exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
+        reloading = Reloading(repository.reload, Promotions(settings.model).is_new)
+        reloading.listen()
         with exporting as tracing, executor:
             await repository.open()
+            reloading.open()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
+            await reloading.close()
             repository.close()
             await connection.close()
 

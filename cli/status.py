@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 BROKER_SECONDS = 2.0
 POLL_SECONDS = 0.5
-PARTS = {"worker": "petal-worker", "sink": "petal-sink"}
+PARTS = ["worker", "sink"]
 
 
 @click.command(
     short_help="Report whether workers and sink are ready.",
     epilog="Example:  petal status --wait 30",
 )
-@click.option("--only", type=click.Choice(list(PARTS)), help="Check only one of them, for a probe.")
+@click.option("--only", type=click.Choice(PARTS), help="Check only one of them, for a probe.")
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait until ready."
 )
@@ -88,7 +88,8 @@ def _read(only: str | None) -> "tuple[list[Status], list[str]]":
         asyncio.run(admin.prepare(settings, BROKER_SECONDS))
     except BrokerUnavailable as e:
         faults.append(str(e))
-    groups = list(PARTS.values()) if only is None else [PARTS[only]]
+    parts = dict(zip(PARTS, settings.names[3:], strict=True))
+    groups = list(parts.values()) if only is None else [parts[only]]
     statuses = [s for s in status.read_all(settings.status) if s.group in groups]
     for group in groups:
         found = status.faults(statuses, group, time.time())
@@ -105,7 +106,9 @@ def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
     models = [process.model, *(model for model in process.models if model != process.model)]
     served = " ".join(filter(None, models))
-    ends = "".join(f"\t{output.plain(text)}" for text in (served, process.reason) if text)
+    loading = process.loading and f"loads {process.loading}"
+    texts = (served, loading, process.reason)
+    ends = "".join(f"\t{output.plain(text)}" for text in texts if text)
     name = output.plain(process.name)
     return f"{name}\t{process.state}\tpartitions {partitions}\t{_lag(process)}{ends}"
 

@@ -1,10 +1,13 @@
-"""The three topics: names, partition counts, retention."""
+"""The three topics and the two consumer groups: names, partition counts, retention."""
 
 from typing import NamedTuple
 
+# The names without a prefix; `Names` has those of a pipeline.
 TASKS = "tasks"
 RESULTS = "results"
 DEAD_LETTERS = "dead-letters"
+WORKER_GROUP = "petal-worker"
+SINK_GROUP = "petal-sink"
 
 TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its result's
 
@@ -13,9 +16,6 @@ TRACE_HEADER = "traceparent"  # W3C Trace Context, on a task's record and on its
 FULL_BYTES = "petal-full-bytes"
 SHA256 = "petal-sha256"
 LAST_OFFSET, DETAIL = "petal-last-offset", "petal-detail"  # of a batch that cannot be decoded
-
-WORKER_GROUP = "petal-worker"
-SINK_GROUP = "petal-sink"
 
 # A result may be longer than its task, and a dead letter adds headers to the unchanged bytes.
 # Each task must fit into both topics, or one record would block its partition.
@@ -37,6 +37,22 @@ MAX_BYTES_CONFIG = "max.message.bytes"
 TIMESTAMP_CONFIG = "message.timestamp.type"
 
 
+class Names(NamedTuple):
+    """What the topics and consumer groups of one pipeline are called on its broker."""
+
+    tasks: str
+    results: str
+    dead_letters: str
+    worker_group: str
+    sink_group: str
+
+
+def names(prefix: str) -> Names:
+    """`tasks` and so on, or with a prefix `PREFIX.tasks`."""
+    start = f"{prefix}." if prefix else ""
+    return Names(*(start + n for n in (TASKS, RESULTS, DEAD_LETTERS, WORKER_GROUP, SINK_GROUP)))
+
+
 class Topic(NamedTuple):
     """A topic as it must exist on the broker; `config` holds Kafka's topic configs."""
 
@@ -56,7 +72,11 @@ def _config(days: float, max_bytes: int) -> dict[str, str]:
 
 
 def topics(
-    partitions: int, tasks_days: float, results_days: float, dead_letters_days: float
+    called: Names,
+    partitions: int,
+    tasks_days: float,
+    results_days: float,
+    dead_letters_days: float,
 ) -> tuple[Topic, Topic, Topic]:
     """The topics of one pipeline; a retention of -1 days keeps records for ever.
 
@@ -64,7 +84,7 @@ def topics(
     its task, which keeps the order in each partition.
     """
     return (
-        Topic(TASKS, partitions, _config(tasks_days, MAX_TASK_BYTES)),
-        Topic(RESULTS, partitions, _config(results_days, MAX_RESULT_BYTES)),
-        Topic(DEAD_LETTERS, 1, _config(dead_letters_days, MAX_RESULT_BYTES)),
+        Topic(called.tasks, partitions, _config(tasks_days, MAX_TASK_BYTES)),
+        Topic(called.results, partitions, _config(results_days, MAX_RESULT_BYTES)),
+        Topic(called.dead_letters, 1, _config(dead_letters_days, MAX_RESULT_BYTES)),
     )

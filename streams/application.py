@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -24,9 +25,10 @@ from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
 from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
+from infra.process.hangup import on_hangup
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
-from infra.topics import MAX_RESULT_BYTES, RESULTS
+from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.monitoring.monitor import Collector, Monitor, Role
@@ -48,9 +50,29 @@ class Resource(Protocol):
 
     state: State  # "ready" once it is open
     reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
-    model: str | None  # the default of a worker
-    models: list[str]  # all that it serves, and
-    unavailable: list[str]  # why others are not served
+
+    @property
+    def model(self) -> str | None:
+        """The default of a worker."""
+
+    @property
+    def models(self) -> list[str]:
+        """All that a worker answers with."""
+
+    @property
+    def model_since(self) -> float:
+        """When it began to answer with the default, in seconds since the epoch."""
+
+    @property
+    def loading(self) -> str | None:
+        """The default that it loads in place of the present one."""
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Why it does not serve other models."""
+
+    def reload(self) -> None:
+        """Load what has changed; the process was told by SIGHUP."""
 
     @property
     def metrics(self) -> Collector:
@@ -106,7 +128,6 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-            fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
             logs=logs,
             projection=projection,
@@ -118,6 +139,7 @@ class Application(faust.App):  # type: ignore[misc]
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
+        on_hangup(self.resource.reload)
         try:
             self.own_monitor.open()
             self._reporter = StatusReporter(self)
@@ -156,7 +178,7 @@ class Application(faust.App):  # type: ignore[misc]
         )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
-        self.add_future(collect_regularly())
+        self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         if self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
@@ -166,7 +188,9 @@ class Application(faust.App):  # type: ignore[misc]
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
         session = self.settings.session_timeout
-        foreign = await exclusive.wait_until_refused(self.consumer, RESULTS, session)
+        foreign = await exclusive.wait_until_refused(
+            self.consumer, self.settings.names.results, session
+        )
         with suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self.consumer.leave(), REPEAT_SECONDS)
         end(
@@ -175,6 +199,20 @@ class Application(faust.App):  # type: ignore[misc]
             "stop one of the two sinks",
             os.EX_CONFIG,
         )
+
+    @override
+    async def _on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Also end the process if its topic has got more partitions than the settings want.
+
+        The answers of a new partition of `tasks` may have no place in `results` yet.
+        """
+        wanted, last = (
+            self.settings.partitions,
+            max(assigned, key=lambda tp: tp.partition, default=None),
+        )
+        if last is not None and last.partition >= wanted:
+            end(str(admin.mismatch(last.topic, last.partition + 1, wanted)), os.EX_CONFIG)
+        await super()._on_partitions_assigned(assigned, generation_id)
 
     @override
     def _crash(self, reason: BaseException) -> None:
@@ -262,6 +300,8 @@ class StatusReporter:
             reason=app.resource.reason,
             model=app.resource.model,
             models=app.resource.models,
+            model_since=app.resource.model_since,
+            loading=app.resource.loading,
             unavailable=app.resource.unavailable,
             at=now,
             metrics=app.own_monitor.address,
@@ -278,7 +318,9 @@ class StatusReporter:
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
-            foreign=consumer.foreign_partitions(RESULTS) or [] if app.transport.projection else [],
+            foreign=consumer.foreign_partitions(app.settings.names.results) or []
+            if app.transport.projection
+            else [],
         )
         return replace(status, trend=self._trend.note(status.seconds_behind, now))
 
@@ -310,6 +352,11 @@ class RepeatFilter(logging.Filter):
             self._logged.clear()
         self._logged[message] = now
         return True
+
+
+def announce(sentence: str) -> None:
+    """Print a line on standard output, whatever the level of the log."""
+    report(sentence, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
 
 
 def end(reason: str, code: int) -> NoReturn:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequ
 from infra.broker import admin, connection
 from infra.config import Settings
 from infra.errors import BrokerUnavailable, TopicMismatch
-from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TASKS, TRACE_HEADER
+from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TRACE_HEADER
 from infra.tracing import TRACEPARENT
 from model.errors import InvalidRow
 from streams import codec
@@ -167,7 +167,7 @@ class Client:
 
         async def send(by: AIOKafkaProducer) -> Any:
             # Nothing is sent if this is cancelled; what is sent goes on if its wait is cancelled.
-            delivery = await by.send(TASKS, value, key=key, headers=headers)
+            delivery = await by.send(self._settings.names.tasks, value, key=key, headers=headers)
             on_sent(delivery)
             return await asyncio.shield(delivery)
 

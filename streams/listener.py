@@ -12,7 +12,6 @@ from aiokafka.errors import KafkaError
 from infra.broker import connection
 from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
-from infra.topics import RESULTS
 from streams.codec import DECODE_ERRORS, decode_result
 from streams.errors import UnreadableResult
 from streams.events import Result
@@ -27,6 +26,7 @@ class Listener:
 
     def __init__(self, settings: Settings, policy: OffsetPolicy) -> None:
         self._settings = settings
+        self._topic = settings.names.results
         self._policy = policy
         self._consumer: AIOKafkaConsumer | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -100,7 +100,9 @@ class Listener:
         consumer = connection.new_consumer(self._settings)
         await connection.start(consumer)
         try:
-            consumer.assign([TopicPartition(RESULTS, p) for p in range(self._settings.partitions)])
+            consumer.assign(
+                [TopicPartition(self._topic, p) for p in range(self._settings.partitions)]
+            )
             await self._seek(consumer, from_beginning)
         except BaseException:  # half a reader would look like a pipeline that does not answer
             await connection.stop(consumer)
@@ -116,7 +118,7 @@ class Listener:
         self._next.clear()
         seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
         async with asyncio.timeout(connection.REQUEST_SECONDS):
-            self._log = await self._logs.confirm(RESULTS)
+            self._log = await self._logs.confirm(self._topic)
             await seek()
             for partition in consumer.assignment():
                 self._next[partition] = await consumer.position(partition)
@@ -156,7 +158,7 @@ class Listener:
 
     async def _read_new_log(self, consumer: AIOKafkaConsumer) -> None:
         """Read the topic from its beginning if it was recreated since the last look."""
-        known = self._logs.known(RESULTS)
+        known = self._logs.known(self._topic)
         if is_same_log(known, self._log):
             return
         await consumer._client.force_metadata_update()

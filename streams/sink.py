@@ -15,7 +15,6 @@ from infra import config
 from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from infra.process.status import State
-from infra.topics import RESULTS, SINK_GROUP
 from streams import application
 from streams.application import Application
 from streams.errors import StoreBusy, StoreError
@@ -50,6 +49,8 @@ class Projection:
         self.state: State = "starting"
         self.model: str | None = None
         self.models: list[str] = []
+        self.model_since = 0.0
+        self.loading: str | None = None
         self.unavailable: list[str] = []
         self.reason: str | None = None  # why it waits, or what a person should know
         self.metrics = SinkMetrics(settings.database)
@@ -80,13 +81,16 @@ class Projection:
                 "SQLite %s can corrupt a database that two processes write (fixed in 3.51.3); "
                 "only the sink may write %s", sqlite3.sqlite_version, self._settings.database
             )  # fmt: skip
-        log = await self._logs.confirm(RESULTS)
+        log = await self._logs.confirm(self._settings.names.results)
         self._store = await self._when_possible(
             lambda: Store(self._settings.database, log), "waiting"
         )
         self._watching = asyncio.create_task(self._watch())
         self._adding = asyncio.create_task(self._add_rows())
         self.state = "ready"
+
+    def reload(self) -> None:
+        """Do nothing: a sink has no model."""
 
     async def close(self) -> None:
         """Fold the write-ahead log into the file, after all chunks are acknowledged."""
@@ -179,7 +183,7 @@ class Projection:
         A log may have been replaced since the last look, and what was read then may be of the new
         one; it is read again from its beginning.
         """
-        log = await self._logs.confirm(RESULTS)
+        log = await self._logs.confirm(self._settings.names.results)
         return [c for chunk in chunks if is_same_log((c := chunk.contents).log.split("#")[0], log)]
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
@@ -225,8 +229,10 @@ def create_app(settings: Settings) -> Application:
     """The sink's Faust app; connects to nothing and opens no file."""
     logs = LogIds(settings)
     projection = Projection(settings, logs)
-    app = Application(SINK_GROUP, settings, projection, logs, projection)
-    results = app.topic(RESULTS, value_type=bytes, value_serializer="raw", key_serializer="raw")
+    app = Application(settings.names.sink_group, settings, projection, logs, projection)
+    results = app.topic(
+        settings.names.results, value_type=bytes, value_serializer="raw", key_serializer="raw"
+    )
 
     @app.agent(results, name="project", concurrency=1)
     async def project(stream: Any) -> None:

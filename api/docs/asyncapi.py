@@ -36,7 +36,7 @@ class TraceHeaders(Struct, omit_defaults=True):
 
 
 class Channel(NamedTuple):
-    """A topic; `action` is the pipeline's."""
+    """A topic, by its name without a prefix; `action` is the pipeline's."""
 
     topic: str
     about: str
@@ -74,6 +74,9 @@ CHANNELS = (
 )
 
 
+TOPICS = [channel.topic for channel in CHANNELS]
+
+
 def document(settings: Settings, version: str) -> Document:
     """The document of the topics, with the partitions and replicas of the settings."""
     types = [Task, TableTask, BooleanTask, Result, DeadLetterHeaders, TraceHeaders]
@@ -108,15 +111,16 @@ def document(settings: Settings, version: str) -> Document:
 
 
 def _channel(channel: Channel, settings: Settings) -> Document:
+    address = settings.names[TOPICS.index(channel.topic)]
     partitions = 1 if channel.topic == DEAD_LETTERS else settings.partitions
     names = [_name(kind, channel) for kind in channel.messages]
     return {
-        "address": channel.topic,
+        "address": address,
         "description": channel.about,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": {
             "kafka": {
-                "topic": channel.topic,
+                "topic": address,
                 "partitions": partitions,
                 "replicas": settings.replication,
                 "bindingVersion": KAFKA_BINDINGS,

@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
+import threading
 from contextlib import suppress
 
 from infra import config
@@ -22,8 +24,9 @@ from infra.process import ports
 
 async def _serve(settings: Settings, advertised: str | None) -> int:
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, stop.set)
     if not settings.broker and ports.is_taken(settings.embedded_port):
         report(embedded.taken(settings.embedded_port))
         return os.EX_UNAVAILABLE
@@ -31,16 +34,24 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
     try:
         cluster = await prepare(settings)
         report(f"broker ready at {settings.bootstrap} ({cluster})", logging.INFO, sys.stdout)
-        while not stop.is_set():
-            if process is not None and process.poll() is not None:
-                report(f"the broker ended ({process.returncode})")
-                return os.EX_UNAVAILABLE
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.2)
+        if process is not None:
+            threading.Thread(target=_watch, args=(process, loop, stop), daemon=True).start()
+        await stop.wait()
+        if process is not None and process.poll() is not None:
+            report(f"the broker ended ({process.returncode})")
+            return os.EX_UNAVAILABLE
         return 0
     finally:
         if process is not None:
             embedded.stop(process)
+
+
+def _watch(
+    process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, ended: asyncio.Event
+) -> None:
+    process.wait()
+    with suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(ended.set)
 
 
 def main() -> int:

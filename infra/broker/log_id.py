@@ -30,7 +30,6 @@ from typing_extensions import override
 
 from infra.broker import connection
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS
 
 CHECK_SECONDS = 1.0
 RETRY_SECONDS = 0.2
@@ -237,4 +236,4 @@ class LogIds:
                     await admin.close()
                 raise
             self._admin = admin
-        return await self._admin._send_request(TopicIdsRequest((TASKS, RESULTS, DEAD_LETTERS)))
+        return await self._admin._send_request(TopicIdsRequest(self._settings.names[:3]))

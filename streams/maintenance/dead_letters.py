@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from infra.broker import connection
 from infra.broker.batches import UNDECODABLE, UndecodableBatch
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, DETAIL, FULL_BYTES, LAST_OFFSET, SHA256, TASKS
+from infra.topics import DETAIL, FULL_BYTES, LAST_OFFSET, SHA256
 from streams.maintenance.scan import open_log
 
 FETCH_SECONDS = 5.0  # within which a broker gives a record that it has
@@ -38,7 +38,7 @@ class Letter(NamedTuple):
 
 async def dead_letters(settings: Settings) -> Sequence[Letter]:
     """All dead letters, the oldest first."""
-    async with open_log(settings, DEAD_LETTERS) as log:
+    async with open_log(settings, settings.names.dead_letters) as log:
         return [_letter(r, dict(r.headers)) async for part in log.chunks() for r in part.records]
 
 
@@ -76,17 +76,17 @@ async def whole(settings: Settings, letters: Sequence[Letter]) -> list[Letter]:
     """
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
     async with connection.connected(consumer):
-        found = [await _whole(consumer, letter) for letter in letters]
+        found = [await _whole(consumer, settings.names.tasks, letter) for letter in letters]
     return [letter for letter in found if letter is not None]
 
 
-async def _whole(consumer: AIOKafkaConsumer, letter: Letter) -> Letter | None:
+async def _whole(consumer: AIOKafkaConsumer, topic: str, letter: Letter) -> Letter | None:
     if letter.sha256 is None:
         return letter
     if letter.source is None:
         return None
     partition, offset = letter.source
-    tp = TopicPartition(TASKS, partition)
+    tp = TopicPartition(topic, partition)
     consumer.assign([tp])
     if (await consumer.beginning_offsets([tp]))[tp] > offset:
         return None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infra.config import Settings
-from infra.topics import RESULTS
 from streams.maintenance.scan import Progress, open_log
 from streams.projection.blocks import read
 from streams.projection.faults import explained
@@ -48,7 +47,7 @@ async def _replay(settings: Settings, part: Path, progress: Progress) -> Rebuilt
     total = Applied()
     done = kept = 0
     old = settings.database
-    async with open_log(settings, RESULTS) as log:
+    async with open_log(settings, settings.names.results) as log:
         with closing(Store(part, log.id)) as store:
             if old.exists():
                 with Reader(old):  # refuses a file that is not a projection

@@ -8,7 +8,7 @@ import msgspec
 
 from infra.broker import connection
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, MAX_TASK_BYTES, OVERHEAD_BYTES, RESULTS, TASKS
+from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES
 from streams.codec import decode_result, decode_results, is_result
 from streams.maintenance.dead_letters import source_of
 from streams.maintenance.scan import open_log
@@ -36,13 +36,13 @@ class Found(NamedTuple):
 async def unanswered(settings: Settings, older_than: float) -> Found:
     """Tasks whose records are older than `older_than` seconds and have no result or dead letter."""
     before_ms = (time.time() - older_than) * 1000
-    async with open_log(settings, RESULTS) as log:
+    async with open_log(settings, settings.names.results) as log:
         answered = {task_id async for part in log.chunks() for task_id in _answered(part.records)}
         undecodable = log.undecodable
-    async with open_log(settings, DEAD_LETTERS) as log:
+    async with open_log(settings, settings.names.dead_letters) as log:
         dead = {source_of(r) async for part in log.chunks() for r in part.records}
     found = []
-    async with open_log(settings, TASKS) as log:
+    async with open_log(settings, settings.names.tasks) as log:
         async for part in log.chunks():
             for r in part.decoded()[0].records:
                 task_id = _task_id(r)
@@ -95,6 +95,6 @@ async def publish_again(
     )
     async with connection.connected(producer):
         for partition, key, value in listed:
-            await producer.send_and_wait(TASKS, value, key=key, partition=partition)
+            await producer.send_and_wait(settings.names.tasks, value, key=key, partition=partition)
             count += 1
     return count

@@ -7,7 +7,6 @@ from aiokafka.errors import KafkaError
 
 from infra.broker.admin import committed, pipeline_topics
 from infra.config import Settings
-from infra.topics import RESULTS, SINK_GROUP
 from streams.codec import DECODE_ERRORS, decode_result, decode_results, is_result
 from streams.commit_metadata import is_of_log
 from streams.errors import StoreError
@@ -62,7 +61,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
     extra: list[str] = []
     doubtful: set[str] = set()
     with Reader(settings.database) as reader:
-        async with open_log(settings, RESULTS) as log:
+        async with open_log(settings, settings.names.results) as log:
             log_id = reader.log_id(log.id)
             if log_id is None:
                 raise StoreError(
@@ -101,9 +100,9 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
 
 async def _committed(settings: Settings, log: str) -> dict[int, int]:
     """The offsets of this log that the sinks' group has committed; none if it may not be asked."""
-    [topic] = [t for t in pipeline_topics(settings) if t.name == RESULTS]
+    [topic] = [t for t in pipeline_topics(settings) if t.name == settings.names.results]
     try:
-        found = await committed(settings, SINK_GROUP, topic)
+        found = await committed(settings, settings.names.sink_group, topic)
     except (KafkaError, OSError):
         return {}
     return {p: c.offset for p, c in found.items() if is_of_log(c.metadata, log)}

@@ -22,8 +22,9 @@ from infra.log import report, use_json
 from infra.process.memory import end_first
 from infra.process.parent import end_with_parent
 from model import artifact
+from model import card as cards
 from model.artifact import Loaded
-from model.errors import ArtifactError
+from model.errors import ArtifactError, CardError
 from streams.codec import input_digest
 from streams.events import Failure
 from streams.processing.decoder import DeadLetter
@@ -148,9 +149,13 @@ def _load(job: Job) -> Router:
 
 
 def _loaded(source: Source) -> Loaded:
+    """The model as the parent has it, also if another one was promoted since."""
+    path = Path(source.path)
     try:
-        loaded = artifact.load(Path(source.path))
-    except ArtifactError as e:
+        if cards.read(path).sha256 != source.sha256:
+            path = cards.kept_path(path, source.sha256)
+        loaded = artifact.load(path)
+    except (ArtifactError, CardError) as e:
         _end(str(e))
     if loaded.card.sha256 != source.sha256:
         _end(f"{source.path} was replaced")

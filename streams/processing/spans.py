@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
-from infra.topics import TASKS, TRACE_HEADER, WORKER_GROUP
+from infra.topics import TRACE_HEADER, Names
 from infra.tracing import Tracing, is_sampled, traceparent
 from streams.codec import decode_result
 from streams.events import Failure
@@ -16,13 +16,10 @@ from streams.processing.processor import Processed
 from streams.records import Chunk
 
 Header = tuple[str, bytes]
-SPAN_NAME = f"process {TASKS}"
 ATTRIBUTES = {
     "messaging.system": "kafka",
     "messaging.operation.name": "process",
     "messaging.operation.type": "process",
-    "messaging.consumer.group.name": WORKER_GROUP,
-    "messaging.destination.name": TASKS,
 }
 
 
@@ -41,10 +38,13 @@ def trace_headers(chunk: Chunk, dead_letters: Iterable[DeadLetter]) -> list[list
 class ChunkSpans:
     """Starts the spans of the tasks of one chunk, at `begun` (ns since 1970)."""
 
-    def __init__(self, tracing: Tracing, partition: int, begun: int) -> None:
+    def __init__(self, tracing: Tracing, names: Names, partition: int, begun: int) -> None:
         self._tracing = tracing
+        self._name = f"process {names.tasks}"
         self._attributes: dict[str, str | int] = {
             **ATTRIBUTES,
+            "messaging.consumer.group.name": names.worker_group,
+            "messaging.destination.name": names.tasks,
             "messaging.destination.partition.id": str(partition),
         }
         self._begun = begun
@@ -69,7 +69,7 @@ class ChunkSpans:
             "messaging.kafka.offset": offset,
             "messaging.message.id": task_id,
         }
-        return self._tracing.start(SPAN_NAME, SpanKind.CONSUMER, parent, attributes, self._begun)
+        return self._tracing.start(self._name, SpanKind.CONSUMER, parent, attributes, self._begun)
 
 
 def _set_outcome(span: Span, failure: Failure | None) -> None:

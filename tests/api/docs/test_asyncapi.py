@@ -5,7 +5,8 @@ import json
 
 import jsonschema
 
-from api.docs.asyncapi import DeadLetterHeaders
+from api.docs.asyncapi import DeadLetterHeaders, document
+from infra.config import Settings
 from streams.records import Chunk
 from tests.processes import ROOT
 from tests.service import Service
@@ -20,6 +21,16 @@ def test_the_document_of_the_topics_is_valid_asyncapi(service: Service) -> None:
     assert list(validator.iter_errors(told)) == []
     assert list(told["channels"]) == ["tasks", "results", "dead-letters"]
     assert list(validator.iter_errors({**told, "operations": {"x": {"action": "emit"}}})) != []
+
+
+def test_the_addresses_are_the_names_of_the_topics_on_the_broker() -> None:
+    told = document(Settings(prefix="team"), "1")["channels"]
+    assert {name: channel["address"] for name, channel in told.items()} == {
+        "tasks": "team.tasks",
+        "results": "team.results",
+        "dead-letters": "team.dead-letters",
+    }
+    assert told["tasks"]["bindings"]["kafka"]["topic"] == "team.tasks"
 
 
 def test_the_headers_of_a_dead_letter_are_those_that_the_worker_sends() -> None:

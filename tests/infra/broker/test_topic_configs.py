@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 from infra import config
 from infra.broker.topic_configs import IncrementalAlter, deviations
 from infra.config import Settings
-from infra.topics import DEAD_LETTERS, RESULTS, TASKS, topics
+from infra.topics import DEAD_LETTERS, RESULTS, TASKS, names, topics
 from streams.client import encode_task
 from streams.events import new_id
 from tests.processes import Pipeline, settings_for
@@ -30,7 +30,7 @@ from tests.streams.test_recreated_logs import read_answers, wait_for_rows
 kafka_only = pytest.mark.skipif(
     os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker has no topic configs"
 )
-WANTED = topics(4, 7, -1, 30)[0].config
+WANTED = topics(names(""), 4, 7, -1, 30)[0].config
 AS_OF_1970_MS = 5
 
 
