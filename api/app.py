@@ -79,7 +79,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
 
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
     """
-    metrics = Metrics()
+    metrics = Metrics(settings.status)
     # One thread: a second prediction at once would only add contention for the CPU.
     executor = ThreadPoolExecutor(1, "predict")
     serve = serving(settings, executor, metrics, cpu_bound_ms)

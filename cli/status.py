@@ -37,6 +37,8 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
     sink its database, that each partition is assigned, and that waiting work makes progress. With
     --only, partitions may be assigned to other machines. A warning says which workers lack a model
     that others serve, as in a rolling restart, and which files of PETAL_MODELS cannot be loaded.
+    Where records wait, their number is followed by the age of the oldest and its trend over the
+    last minute.
     """
     from infra.process.status import warnings
 
@@ -51,7 +53,10 @@ def _show(statuses: "list[Status]", faults: list[str], warnings: list[str], as_j
         import msgspec
         from msgspec import structs
 
-        processes = msgspec.to_builtins([{**structs.asdict(s), "lag": s.lag} for s in statuses])
+        computed = ("lag", "seconds_behind")
+        processes = msgspec.to_builtins(
+            [{**structs.asdict(s), **{n: getattr(s, n) for n in computed}} for s in statuses]
+        )
         report = {"ready": not faults, "faults": faults, "warnings": warnings}
         click.echo(output.to_json({**report, "processes": processes}))
         return
@@ -105,4 +110,13 @@ def _line(process: "Status") -> str:
     texts = (served, loading, process.reason)
     ends = "".join(f"\t{output.plain(text)}" for text in texts if text)
     name = output.plain(process.name)
-    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"
+    return f"{name}\t{process.state}\tpartitions {partitions}\t{_lag(process)}{ends}"
+
+
+def _lag(process: "Status") -> str:
+    """The records that wait, for how long the oldest does, and whether that grows."""
+    parts = [f"lag {process.lag}"]
+    seconds, trend = process.seconds_behind, process.trend
+    if seconds and (seconds >= 1 or trend == "growing"):
+        parts += [f"{seconds:.0f} s behind", *([trend] if trend else [])]
+    return ", ".join(parts)

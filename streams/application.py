@@ -33,6 +33,8 @@ from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
+from streams.monitoring.monitor import Collector, Monitor, Role
+from streams.monitoring.trend import AgeTrend
 from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
@@ -74,6 +76,10 @@ class Resource(Protocol):
     def reload(self) -> None:
         """Load what has changed; the process was told by SIGHUP."""
 
+    @property
+    def metrics(self) -> Collector:
+        """The metrics of its kind."""
+
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
 
@@ -110,13 +116,17 @@ class Application(faust.App):  # type: ignore[misc]
         projection: Projection | None = None,
     ) -> None:
         self.Settings = _NoWeb  # read by the next line
+        role: Role = "worker" if projection is None else "sink"
         if settings.log_json and not is_json():
-            use_json("worker" if projection is None else "sink")
+            use_json(role)
         super().__init__(group, **_faust_settings(settings), **_logging_settings())
         self.logs = logs
         self.settings = settings
         self.resource = resource
         self.needs = WORKER if projection is None else SINK
+        # Faust has a `monitor`, which counts single events.
+        self.own_monitor = Monitor(role, settings, resource.metrics)
+        self.on_partitions_assigned.connect(self._count_rebalance)
         self.consuming = False
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
@@ -127,11 +137,15 @@ class Application(faust.App):  # type: ignore[misc]
             projection=projection,
         )
 
+    async def _count_rebalance(self, *_: Any, **__: Any) -> None:
+        self.own_monitor.rebalances += 1
+
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
         on_hangup(self.resource.reload)
         try:
+            self.own_monitor.open()
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings, needs=self.needs)
             self.transport.offset_policy.learn(cluster)
@@ -248,6 +262,7 @@ class Application(faust.App):  # type: ignore[misc]
         await super().stop()
         await self.logs.aclose()
         alarm.cancel()
+        self.own_monitor.close()
         if self._reporter is not None:
             self._reporter.stop()
 
@@ -261,16 +276,22 @@ class StatusReporter:
         self._file: StatusFile | None = None
         self._is_silent = False
         self._progress, self._since = -1, time.time()
-        self._write(self._status(time.time()))
+        self._trend = AgeTrend()
+        self._report_once()
         self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             try:
-                self._write(self._status(time.time()))
+                self._report_once()
             except ConfigError as e:
                 end(str(e), os.EX_CONFIG)
+
+    def _report_once(self) -> None:
+        app, status = self._app, self._status(time.time())
+        self._write(status)
+        app.own_monitor.note(status, app.consumer if app.consuming else None)
 
     def _write(self, status: Status) -> None:
         folder = self._app.settings.status
@@ -304,6 +325,7 @@ class StatusReporter:
             loading=app.resource.loading,
             unavailable=app.resource.unavailable,
             at=now,
+            metrics=app.own_monitor.address,
         )
         if not app.consuming:
             return status if status.state != "ready" else replace(status, state="starting")
@@ -311,7 +333,7 @@ class StatusReporter:
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
         rebalancing = status.state == "ready" and app.rebalancing
-        return replace(
+        status = replace(
             status,
             state="rebalancing" if rebalancing else status.state,
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
@@ -321,6 +343,7 @@ class StatusReporter:
             if app.transport.projection
             else [],
         )
+        return replace(status, trend=self._trend.note(status.seconds_behind, now))
 
     def stop(self) -> None:
         """Stop, and remove the file."""

@@ -18,10 +18,11 @@ from infra.process.status import State
 from streams import application
 from streams.application import Application
 from streams.errors import StoreBusy, StoreError
+from streams.monitoring.sink_metrics import SinkMetrics
 from streams.projection.blocks import Contents
 from streams.projection.buffer import Buffer, BufferedChunk
 from streams.projection.lock import WriterLock
-from streams.projection.store import Store
+from streams.projection.store import Applied, Store
 from streams.projection.typed_rows import SHORT_STEP_BLOCKS, STEP_BLOCKS
 
 STANDBY_POLL_SECONDS = 0.5
@@ -52,6 +53,7 @@ class Projection:
         self.loading: str | None = None
         self.unavailable: list[str] = []
         self.reason: str | None = None  # why it waits, or what a person should know
+        self.metrics = SinkMetrics(settings.database)
         self._obstacle: str | None = None  # why it waits
         self._settings = settings
         self._logs = logs
@@ -186,11 +188,17 @@ class Projection:
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
         """One transaction. The transport stops fetching while it waits."""
-        applied = await self._when_possible(lambda: self._store.apply_all(parts), "paused")
+        applied = await self._when_possible(lambda: self._apply(parts), "paused")
         self.state, self._stored_at = "ready", time.monotonic()
         self._has_unreadable |= applied.unreadable > 0
         if applied.conflicts:
             logger.warning("id_conflict: %d results for ids of other tasks", applied.conflicts)
+
+    def _apply(self, parts: Sequence[Contents]) -> Applied:
+        begun = time.perf_counter()
+        applied = self._store.apply_all(parts)
+        self.metrics.count(applied, time.perf_counter() - begun)
+        return applied
 
     async def _when_possible(self, attempt: Callable[[], T], waiting: State) -> T:
         """The value of `attempt`, repeated while the database is locked or the disk is full.

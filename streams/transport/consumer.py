@@ -38,6 +38,7 @@ from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
 from streams.records import Chunk, OffsetPolicy, Reading
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.ages import Ages
 from streams.transport.attempts import Attempts
 from streams.transport.thread import ConsumerThread
 
@@ -52,6 +53,7 @@ logger = logging.getLogger("petalstream")
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers chunks, by the rules in the module's text."""
 
+    commits: int  # that the broker took
     _n_acked: int
     _progress: int
     _marks: dict[TP, Watermark]
@@ -67,7 +69,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def on_init(self) -> None:
         """Add the state of this class."""
         super().on_init()
-        self._progress = 0
+        self._progress = self.commits = 0
+        self._ages = Ages()
         self._marks = {}
         self._policy = self.transport.offset_policy
         self._attempts: Attempts | None = None
@@ -90,6 +93,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._n_acked += message.last - message.first + 1
             self._unacked_messages.discard(message)
             self._progress += 1
+            self._ages.handle(message)
             notify(self._waiting_for_ack)
         if message.alone:
             self._finish_alone(message)
@@ -153,6 +157,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         while (committed := await self._try_commit(log, named)) is None:  # noqa: ASYNC110
             await asyncio.sleep(COMMIT_RETRY_SECONDS)
         if committed:
+            self.commits += 1
             for tp, mark in marks.items():
                 mark.base = offsets[tp]
         return committed
@@ -186,6 +191,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await self._reset_attempts(tp)
             self._marks.pop(tp, None)
             self._passed.pop(tp, None)
+            self._ages.forget(tp)
 
     @override
     async def on_stop(self) -> None:
@@ -217,12 +223,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         assigned = self.assignment()
         return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
 
-    def positions(self) -> dict[TP, tuple[int | None, int | None]]:
-        """The next offset to commit and the log's end, if known, of each assigned partition.
+    def positions(self) -> dict[TP, tuple[int | None, int | None, float | None]]:
+        """The next offset to commit, the log's end, and the seconds that the oldest record between
+        them waits, as far as they are known, of each assigned partition.
 
         Records of an open transaction are beyond the end.
         """
-        return {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
+        ends = {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
+        return {tp: (*known, self._ages.seconds(tp, *known)) for tp, known in ends.items()}
+
+    def uncommitted(self) -> bool:
+        """Whether records are handled and their offsets not committed yet."""
+        return any(mark.next > mark.base for mark in self._marks.values())
+
+    def is_connected(self) -> bool:
+        """Whether the coordinator of the group is known: a broker that is away has none."""
+        return bool(self._thread.has_coordinator())
 
     def _end(self, tp: TP) -> int | None:
         return readable_end(self._thread._ensure_consumer(), tp)
@@ -412,6 +428,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Offsets of the old log mean nothing in the new one."""
         self._marks.pop(tp, None)
         self._passed.pop(tp, None)
+        self._ages.forget(tp)
         self._committed_offset[tp] = None
         if self._attempts is not None:
             self._attempts.forget(tp)
@@ -507,6 +524,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if message.alone:  # its chunks stay in order although the agent does not wait for them
             self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
+        self._ages.deliver(message, records, self.highwater(tp))
         chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name, message.alone)
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
