@@ -77,6 +77,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
     replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
+    min_insync: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(
+            description="replicas that have a record before it is acknowledged; unset: "
+            "`PETAL_REPLICATION` less one",
+        ),
+    ] = None
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -220,6 +227,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
 
     @property
+    def in_sync(self) -> int:
+        """The replicas that must have a record before the broker acknowledges it."""
+        return max(1, self.replication - 1) if self.min_insync is None else self.min_insync
+
+    @property
     def producer_idempotence(self) -> bool:
         """Whether producers are idempotent; the embedded broker refuses such producers."""
         return bool(self.broker) if self.idempotence is None else self.idempotence
@@ -254,6 +266,14 @@ def _check_broker(broker: str) -> None:
         host, _, port = server.strip().rpartition(":")
         if not host or "/" in host or not port.isdigit() or not 1 <= int(port) <= 65535:
             raise ConfigError(f"{variable('broker')} must be host:port[,host:port…]")
+
+
+def _check_replicas(settings: Settings) -> None:
+    if settings.in_sync > settings.replication:
+        raise ConfigError(
+            f"{variable('min_insync')}={settings.min_insync} cannot be used: with "
+            f"{variable('replication')}={settings.replication} the broker would refuse every task"
+        )
 
 
 def _check_origins(origins: Iterable[str]) -> None:
@@ -298,6 +318,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
     _check_broker(settings.broker)
+    _check_replicas(settings)
     _check_origins(settings.allowed_origins)
     _check_days(settings)
     return settings
