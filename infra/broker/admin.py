@@ -111,6 +111,14 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
 
+def mismatch(topic: str, found: int, wanted: int) -> TopicMismatch:
+    """The error of a topic that has another number of partitions than the settings want."""
+    return TopicMismatch(
+        f"topic {topic!r} has {found} partitions, the settings want {wanted}; "
+        f"set {variable('partitions')}={found} or use another broker"
+    )
+
+
 async def committed(
     settings: Settings, group: str, topic: Topic
 ) -> Mapping[int, OffsetAndMetadata]:
@@ -131,7 +139,8 @@ async def _create_when_possible(
     """Create what is missing. The brokers of a cluster that starts come one after the other."""
     for attempt in count():
         try:
-            return await _create(admin, wanted, replication)
+            await _create(admin, wanted, replication)
+            return
         except TooFewBrokers as e:
             if _until(deadline) <= BROKERS_SECONDS:
                 raise
@@ -185,10 +194,7 @@ async def _check(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replicatio
         partitions = found[topic.name]["partitions"]
         count = len(partitions)
         if count != topic.partitions:
-            raise TopicMismatch(
-                f"topic {topic.name!r} has {count} partitions, the settings want "
-                f"{topic.partitions}; set PETAL_PARTITIONS={count} or use another broker"
-            )
+            raise mismatch(topic.name, count, topic.partitions)
         replicas = min(len(partition["replicas"]) for partition in partitions)
         if replicas < replication:
             raise TopicMismatch(
