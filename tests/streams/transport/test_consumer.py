@@ -27,6 +27,7 @@ from infra.config import Settings
 from infra.process.gc import collect_regularly
 from infra.process.status import State
 from streams import application
+from streams.monitoring.monitor import Collector
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.attempts import Attempts, AttemptSettings, FileCounter
 from streams.transport.consumer import Consumer
@@ -116,7 +117,7 @@ class Nothing:
     model: str | None = None
     model_since: float = 0.0
     loading: str | None = None
-    metrics = CollectorRegistry()
+    metrics: Collector = CollectorRegistry()
 
     def __init__(self) -> None:
         self.models: list[str] = []
