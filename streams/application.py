@@ -29,6 +29,7 @@ from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
+from streams.projection.catch_up import CatchUp
 from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
@@ -92,12 +93,15 @@ class Application(faust.App):  # type: ignore[misc]
         self.resource = resource
         self.consuming = False
         self._reporter: StatusReporter | None = None
+        self.standalone = projection is not None and settings.own_database is not None
+        self._catch_up = CatchUp()
         self.transport = Transport(
             self,
             fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
             logs=logs,
             projection=projection,
+            standalone=self.standalone,
         )
 
     @override
@@ -142,10 +146,24 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly())
         self.add_future(self.logs.watch())
-        if self.transport.projection is not None:
+        if self.transport.projection is not None and not self.standalone:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    def state(self) -> tuple[State, str | None]:
+        """Of the whole process, and why it waits or is slow: its resource may be ready before."""
+        state, reason = self.resource.state, self.resource.reason
+        if state != "ready":
+            return state, reason
+        if not self.consuming:
+            return "starting", reason
+        if self.rebalancing:
+            return "rebalancing", reason
+        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
+        if left == 0:
+            return "ready", reason
+        return "catching up", None if left is None else f"{left:,} older results are not stored yet"
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -233,26 +251,26 @@ class StatusReporter:
 
     def _status(self, now: float) -> Status:
         app = self._app
+        state, reason = app.state()
         status = Status(
             group=app.conf.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            state=app.resource.state,
-            reason=app.resource.reason,
+            state=state,
+            reason=reason,
             model=app.resource.model,
             models=app.resource.models,
             unavailable=app.resource.unavailable,
             at=now,
+            database=app.settings.own_database if app.standalone else None,
         )
         if not app.consuming:
-            return status if status.state != "ready" else replace(status, state="starting")
+            return status
         consumer = app.consumer
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
-        rebalancing = status.state == "ready" and app.rebalancing
         return replace(
             status,
-            state="rebalancing" if rebalancing else status.state,
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,
