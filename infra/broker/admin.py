@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from infra import topics
 from infra.broker import connection, embedded, topic_configs
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.log import report
 from infra.topics import Topic
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.05, 2.0  # seconds
@@ -60,7 +60,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
                     "start one (petal up) or set PETAL_BROKER"
                 ) from e
         if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
-            print(f"petalstream: waiting for the broker at {settings.bootstrap}", file=sys.stderr)
+            report(f"waiting for the broker at {settings.bootstrap}", logging.WARNING)
             reported = True
         await asyncio.sleep(backoff)
         backoff = min(MAX_BACKOFF, backoff * 2)
@@ -93,6 +93,14 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
     finally:
         await admin.close()
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+def mismatch(topic: str, found: int, wanted: int) -> TopicMismatch:
+    """The error of a topic that has another number of partitions than the settings want."""
+    return TopicMismatch(
+        f"topic {topic!r} has {found} partitions, the settings want {wanted}; "
+        f"set {variable('partitions')}={found} or use another broker"
+    )
 
 
 async def committed(
@@ -153,7 +161,4 @@ async def _check(admin: AIOKafkaAdminClient, wanted: Sequence[Topic]) -> None:
     for topic in wanted:
         count = len(found[topic.name]["partitions"])
         if count != topic.partitions:
-            raise TopicMismatch(
-                f"topic {topic.name!r} has {count} partitions, the settings want "
-                f"{topic.partitions}; set PETAL_PARTITIONS={count} or use another broker"
-            )
+            raise mismatch(topic.name, count, topic.partitions)
