@@ -24,6 +24,8 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
 		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
 		tests/streams/logs tests/streams/test_two_databases.py tests/infra/test_prefix.py \
+		tests/streams/projection/test_own.py::test_two_replicas_have_the_same_rows_though_one_is_killed_amid_the_stream \
+		tests/streams/projection/test_own.py::test_a_shared_sink_beside_own_ones_has_all_rows_too \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py \
 		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -145,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: Annotated[
         Path, Meta(description="the SQLite projection of `results`; `PREFIX.sqlite` with a prefix")
     ] = VAR / "petal.sqlite"
+    projection: Annotated[
+        Literal["shared", "own"],
+        Meta(description="`shared`: one database for all; `own`: each sink stores all results"),
+    ] = "shared"
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
     ] = VAR / "status"
@@ -277,6 +281,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return topics.names(self.prefix)
 
     @property
+    def own_database(self) -> str | None:
+        """The database of a sink that stores all results, which others do as well; else None."""
+        return str(self.database.absolute()) if self.projection == "own" else None
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in lower case."""
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
@@ -310,7 +319,11 @@ def _convert(name: str, text: str, kind: Any) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False, dec_hook=lambda t, v: t(v))
     except (msgspec.ValidationError, ValueError) as e:
-        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {e}") from e
+        choices = [
+            c for part in get_args(kind) if get_origin(part) is Literal for c in get_args(part)
+        ]
+        reason = f"give {' or '.join(choices)}" if choices else e
+        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {reason}") from e
 
 
 def _check_replicas(settings: Settings) -> None:

@@ -35,6 +35,7 @@ from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.monitoring.monitor import Collector, Monitor, Role
 from streams.monitoring.trend import AgeTrend
+from streams.projection.catch_up import CatchUp
 from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
@@ -129,12 +130,15 @@ class Application(faust.App):  # type: ignore[misc]
         self.on_partitions_assigned.connect(self._count_rebalance)
         self.consuming = False
         self._reporter: StatusReporter | None = None
+        self.standalone = projection is not None and settings.own_database is not None
+        self._catch_up = CatchUp()
         self.transport = Transport(
             self,
             # The sink writes nothing, and an idempotent producer needs a right to write.
             idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
+            standalone=self.standalone,
         )
 
     async def _count_rebalance(self, *_: Any, **__: Any) -> None:
@@ -185,7 +189,7 @@ class Application(faust.App):  # type: ignore[misc]
         self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         self.add_future(self._end_if_refused())
-        if self.transport.projection is not None:
+        if self.transport.projection is not None and not self.standalone:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
@@ -195,6 +199,20 @@ class Application(faust.App):  # type: ignore[misc]
         while (refusal := login_of(self.settings).lasting_refusal()) is None:  # noqa: ASYNC110
             await asyncio.sleep(REPORT_SECONDS)
         end(str(refusal), os.EX_CONFIG)
+
+    def state(self) -> tuple[State, str | None]:
+        """Of the whole process, and why it waits or is slow: its resource may be ready before."""
+        state, reason = self.resource.state, self.resource.reason
+        if state != "ready":
+            return state, reason
+        if not self.consuming:
+            return "starting", reason
+        if self.rebalancing:
+            return "rebalancing", reason
+        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
+        if left == 0:
+            return "ready", reason
+        return "catching up", None if left is None else f"{left:,} older results are not stored yet"
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -313,12 +331,13 @@ class StatusReporter:
 
     def _status(self, now: float) -> Status:
         app = self._app
+        state, reason = app.state()
         status = Status(
             group=app.conf.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            state=app.resource.state,
-            reason=app.resource.reason,
+            state=state,
+            reason=reason,
             model=app.resource.model,
             models=app.resource.models,
             model_since=app.resource.model_since,
@@ -326,16 +345,15 @@ class StatusReporter:
             unavailable=app.resource.unavailable,
             at=now,
             metrics=app.own_monitor.address,
+            database=app.settings.own_database if app.standalone else None,
         )
         if not app.consuming:
-            return status if status.state != "ready" else replace(status, state="starting")
+            return status
         consumer = app.consumer
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
-        rebalancing = status.state == "ready" and app.rebalancing
         status = replace(
             status,
-            state="rebalancing" if rebalancing else status.state,
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,

@@ -145,6 +145,22 @@ async def committed(
     return {tp.partition: one for tp, one in found.items() if one.offset >= 0}
 
 
+async def has_members(settings: Settings, group: str) -> bool:
+    """Whether a consumer group has a process on any machine; False also if it may not be asked.
+
+    One that was killed counts until its session ends.
+    """
+    admin = connection.new_admin(settings)
+    try:
+        await admin.start()
+        [response] = await admin.describe_consumer_groups([group])
+    except (KafkaError, OSError):  # also if there has never been a group on this broker
+        return False
+    finally:
+        await admin.close()
+    return any(found["members"] for found in response.to_object()["groups"])
+
+
 async def _create_when_possible(
     admin: AIOKafkaAdminClient, wanted: Sequence[Topic], settings: Settings, deadline: float
 ) -> None:

@@ -100,6 +100,10 @@ class Reader:
         """All rows, by task id."""
         return self._db[self._view].rows_where(order_by="task_id")
 
+    def logs(self) -> dict[int, str]:
+        """The ids of the logs that have rows, by their numbers."""
+        return dict(self._connection.execute("SELECT id, cluster FROM log"))
+
     def log_id(self, log: str) -> int | None:
         """The number under which rows of the newest log with this id are stored, or None."""
         name = newest(self._connection, log)

@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "model": ("own/houses.joblib", Path("own/houses.joblib")),
     "models": ("own/models", Path("own/models")),
     "database": ("/srv/x.sqlite", Path("/srv/x.sqlite")),
+    "projection": ("own", "own"),
     "status": ("/run/petal", Path("/run/petal")),
     "api_url": ("http://api.example", "http://api.example"),
     "api_key": ("a-key-of-some-length", "a-key-of-some-length"),

@@ -20,7 +20,7 @@ from faust.transport import consumer as stock
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from intervaltree import IntervalTree
-from prometheus_client import CollectorRegistry
+from prometheus_client import ProcessCollector
 
 from infra.broker.log_id import LogIds
 from infra.config import Settings
@@ -117,7 +117,7 @@ class Nothing:
     model: str | None = None
     model_since: float = 0.0
     loading: str | None = None
-    metrics: Collector = CollectorRegistry()
+    metrics: Collector = ProcessCollector(registry=None)
 
     def __init__(self) -> None:
         self.models: list[str] = []
