@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tests.chaos.delivery.backlog import Backlog
@@ -17,10 +18,14 @@ SETTLE_SECONDS = 1.0  # messages in flight arrive within this time
 
 
 class Effect(NamedTuple):
-    """Whether the effect of a fault was seen, and the processes that it hit."""
+    """Whether the effect of a fault was seen, and the processes that it hit.
+
+    `span`: the offsets that it concerns, see `history.Event`.
+    """
 
     seen: bool
     pids: Sequence[int] = ()
+    span: Mapping[int, tuple[int, int]] = MappingProxyType({})
 
 
 class Context(NamedTuple):
