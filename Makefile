@@ -36,8 +36,12 @@ crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 
 chaos: .venv/ready ## inject every fault under load for 4 minutes, then check every guarantee
 	python -m tests.chaos --seed $${SEED:-1}
 
+.PHONY: chaos-report
+chaos-report: .venv/ready ## 10 seeds of the chaos run and the page of their results; OPTIONS=--kafka
+	python -m tests.chaos.release --seeds $${SEEDS:-10} --jobs $${JOBS:-1} -- $(OPTIONS)
+
 .PHONY: mutants
-mutants: .venv/ready ## build in 15 defects; the chaos run must find each (about 15 minutes)
+mutants: .venv/ready ## build in 26 defects; the chaos run must find each (about 26 minutes)
 	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
 
 .PHONY: kafka

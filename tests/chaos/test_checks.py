@@ -14,6 +14,7 @@ from tests.chaos.checks.observed import (
     Row,
     TaskRecord,
     Usage,
+    Verified,
 )
 from tests.chaos.checks.verdict import Anomaly, Floor, check, floor_for
 from tests.chaos.history import Event, Place
@@ -25,6 +26,7 @@ from tests.chaos.run import Outcome
 IDS = [new_id() for _ in range(6)]
 POISON = "poison-1"
 NOTHING = Floor()
+DIFFERS = Verified(agrees=False)
 KILLED, OTHER = 7, 8  # two workers' pids
 FAULT, END = (
     100 * SECOND,
@@ -152,8 +154,13 @@ CHANGES: dict[str, Callable[[Observed], Observed]] = {
     "altered-letter": lambda o: o._replace(altered=[(0, 3)]),
     "crossed-trace": lambda o: with_last_result(o, trace=b"00-of-another"),
     "divergent-duplicate": lambda o: with_last_result(o, y=[v + 1e-3 for v in right(IDS[5])]),
-    "lost-row": lambda o: with_database(o, rows=o.database.rows[1:]),
-    "phantom-row": lambda o: with_row(o, o.database.rows[0]._replace(place=(0, 9))),
+    "lost-row": lambda o: with_database(o, rows=o.database.rows[1:])._replace(verified=DIFFERS),
+    "phantom-row": lambda o: with_row(
+        o, o.database.rows[0]._replace(place=(0, 9))
+    )._replace(verified=DIFFERS),
+    "wrong-verify": lambda o: o._replace(verified=DIFFERS),
+    "unreported-deletion": lambda o: o._replace(verified=Verified(False, ["results[0]:0-1"])),
+    "wrong-time": lambda o: with_last_result(o, queue_ms=-0.001),
     "overwritten-row": lambda o: with_database(
         o, rows=[*o.database.rows[:-1], o.database.rows[-1]._replace(place=(1, 3))]
     ),

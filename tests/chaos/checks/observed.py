@@ -39,6 +39,7 @@ class ResultRecord(NamedTuple):
     t: int = 0
     at: int = 0
     trace: bytes | None = None
+    queue_ms: float | None = 0.0
 
 
 class Row(NamedTuple):
@@ -76,6 +77,13 @@ class Projected(NamedTuple):
     rebuild: str = ""
 
 
+class Verified(NamedTuple):
+    """The report of `petal verify`: its verdict, and the deleted offsets that it names."""
+
+    agrees: bool = True
+    unread: Sequence[str] = ()
+
+
 class Observed(NamedTuple):
     """All inputs of the verdict.
 
@@ -95,6 +103,7 @@ class Observed(NamedTuple):
     altered: Sequence[Place] = ()
     batches: Sequence[Batch] = ()
     fetches: Sequence[int] = ()
+    verified: Verified = Verified()
 
 
 def events(seen: Observed, f: Function, *types: str) -> list[Event]:
@@ -105,6 +114,17 @@ def events(seen: Observed, f: Function, *types: str) -> list[Event]:
 def ids(found: Iterable[Event]) -> set[str]:
     """The ids of the tasks, or faults, of events."""
     return {event.id for event in found}
+
+
+def unread(seen: Observed) -> dict[Place, str]:
+    """The results that were deleted before a sink read them: place and task id."""
+    spans = [e.span for e in events(seen, "fault", "ok", "info") if "expire-results" in e.id]
+    return {
+        result.place: result.id
+        for result in seen.results
+        for span in spans
+        if result.place[1] in range(*span.get(result.place[0], (0, 0)))
+    }
 
 
 def first_results(seen: Observed) -> dict[Place, ResultRecord]:

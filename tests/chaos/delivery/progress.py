@@ -20,6 +20,7 @@ from tests.chaos.history import Place
 # A worker has tasks whose answers the broker has not acknowledged; it has acknowledged answers to
 # tasks whose offsets are not committed; a member of the group waits for its partitions.
 SITUATIONS = ("chunk", "commit", "rebalance")
+MANY_FAULTS = 12  # from which on a run also provokes rebalances for its faults to meet
 COMMIT, JOIN, HEARTBEAT, SYNC = 8, 11, 12, 14
 MAX_VERSIONS = {COMMIT: 3, JOIN: 5, HEARTBEAT: 1, SYNC: 3}  # that aiokafka 0.14 sends
 REBALANCE_IN_PROGRESS = 27

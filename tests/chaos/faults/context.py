@@ -4,13 +4,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.wire import Wire
+from tests.chaos.faults.proxy import Isolation
 from tests.chaos.history import Event
 from tests.chaos.load.kafka import KafkaLoad
+from tests.chaos.load.state import LoadState
 from tests.chaos.supervisor import Supervisor
 
 EFFECT_SECONDS = 30.0
@@ -25,7 +26,7 @@ class Effect(NamedTuple):
 
     seen: bool
     pids: Sequence[int] = ()
-    span: Mapping[int, tuple[int, int]] = MappingProxyType({})
+    span: Mapping[int, tuple[int, int]] = {}
 
 
 class Context(NamedTuple):
@@ -36,6 +37,8 @@ class Context(NamedTuple):
     rng: random.Random
     backlog: Backlog
     wire: Wire
+    isolation: Isolation
+    state: LoadState
 
     def answers_since(self, t: int) -> Iterator[Event]:
         """The results that c4 has read after a moment, the latest first."""

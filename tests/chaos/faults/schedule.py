@@ -9,11 +9,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.chaos.faults import broker, delivery, processes
+from tests.chaos.delivery.progress import MANY_FAULTS
+from tests.chaos.faults import broker, delivery, machine, offsets, processes
 from tests.chaos.faults.context import Context, Effect, Fault, eventually
-from tests.chaos.load.state import LoadState
-
-MANY_FAULTS = 12  # from which on the run also provokes rebalances to strike in
 
 AIM_SECONDS = 2.0  # within which a situation comes while c1 sends a burst
 REBALANCE_SECONDS = 10.0  # within which a group rebalances after a worker has left
@@ -23,14 +21,15 @@ def _named(*faults: Fault) -> dict[str, Fault]:
     return {fault.__name__.replace("_", "-"): fault for fault in faults}
 
 
-# These need a broker that keeps its log.
-DURABLE_FAULTS = _named(broker.kill_broker, broker.stop_broker)
+# These need a broker that keeps its log, and that deletes records on demand.
+DURABLE_FAULTS = _named(broker.kill_broker, broker.stop_broker, offsets.expire_results)
 FAULTS = _named(
     processes.kill_worker, processes.stop_worker, processes.rolling_restart,
     processes.pause_worker, processes.kill_workers, processes.add_and_remove_worker,
     processes.kill_sink, processes.lock_database, processes.fill_database, processes.kill_api,
     processes.stop_api, processes.flood, broker.cut_connections, broker.silence_broker,
     broker.pause_broker, processes.kill_burst, delivery.backlog, delivery.refuse_batch,
+    machine.partition_worker, machine.skew_clock, offsets.reset_group,
 )  # fmt: skip
 
 
@@ -52,7 +51,6 @@ def aims(rng: random.Random, rebalances: bool) -> Iterator[str]:
 async def inject(
     context: Context,
     faults: Mapping[str, Fault],
-    state: LoadState,
     until: float,
     log: Callable[[str], None],
 ) -> None:
@@ -64,15 +62,13 @@ async def inject(
             return
         label = f"{count} {name}"
         log(label)
-        effect = await _apply(context, faults[name], state, label, next(aim))
+        effect = await _apply(context, faults[name], label, next(aim))
         log(f"{label}: {'done' if effect.seen else 'WITHOUT EFFECT'}")
 
 
-async def _apply(
-    context: Context, fault: Fault, state: LoadState, label: str, situation: str
-) -> Effect:
+async def _apply(context: Context, fault: Fault, label: str, situation: str) -> Effect:
     complete = await eventually(lambda: context.supervisor.complete)
-    await _take_aim(context, state, situation)
+    await _take_aim(context, situation)
     record, met = context.supervisor.record, context.wire.progress.met
     record("nemesis", "fault", "invoke", label, met=met)
     effect = await fault(context) if complete else Effect(False)
@@ -81,12 +77,12 @@ async def _apply(
     return effect
 
 
-async def _take_aim(context: Context, state: LoadState, situation: str) -> None:
+async def _take_aim(context: Context, situation: str) -> None:
     """Wait until the situation holds, or in vain."""
     progress = context.wire.progress
     if situation == "rebalance":
         context.rng.choice(context.supervisor.of("worker")).hit(signal.SIGTERM)
         await progress.until(situation, REBALANCE_SECONDS)
-    state.burst.set()
+    context.state.burst.set()
     if situation != "rebalance":
         await progress.until(situation, AIM_SECONDS)
