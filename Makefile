@@ -26,7 +26,7 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py \
-		tests/infra/broker/test_topic_configs.py tests/chaos/test_runs.py
+		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
@@ -45,8 +45,8 @@ mutants: .venv/ready ## build in 26 defects; the chaos run must find each (about
 	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
 
 .PHONY: kafka
-kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
-	python -m infra.kafka
+kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker; BROKERS=3 for three brokers
+	@python -m infra.kafka --brokers $(or $(BROKERS),1)
 
 .PHONY: check
 check: .venv/ready ## format, lint, rules of imports and types, without changing anything
@@ -77,9 +77,20 @@ bench-bulk: .venv/ready ## petal predict --file with 1,000,000 rows against a sc
 	python -m tests.benchmarks.bulk
 
 .PHONY: lock
-lock: .venv/ready ## update requirements.lock from pyproject.toml
+lock: .venv/ready ## update requirements.lock, and the part of it that the image has
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-header pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra otel \
+		--no-header --constraint requirements.lock pyproject.toml \
+		--output-file infra/requirements.lock
+
+.PHONY: image
+image: ## build the container image `petalstream`; MODEL=model/rent.joblib for a model of your own
+	docker build --file infra/Dockerfile --tag petalstream $(if $(MODEL),--build-arg "MODEL=$(MODEL)") .
+
+.PHONY: image-check
+image-check: .venv/ready ## run the steps of infra/Dockerfile and its health check without Docker
+	python -m pytest -n 0 -m slow tests/infra/test_image.py
 
 .PHONY: wheel
 wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
@@ -91,6 +102,7 @@ wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
 clean: ## remove .venv, var, dist, the trained model and caches
 	rm -rf .venv var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f model/iris.joblib model/iris.json
+	rm -rf model/.iris.joblib.versions
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

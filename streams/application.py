@@ -94,7 +94,6 @@ class Application(faust.App):  # type: ignore[misc]
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-            fetch_wait_ms=settings.fetch_wait_ms,
             idempotence=settings.producer_idempotence,
             logs=logs,
             projection=projection,
@@ -140,7 +139,7 @@ class Application(faust.App):  # type: ignore[misc]
         )
         self.add_future(watchdog.watch(self.consumer))
         watchdog.start()
-        self.add_future(collect_regularly())
+        self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         if self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
@@ -161,6 +160,20 @@ class Application(faust.App):  # type: ignore[misc]
             "stop one of the two sinks",
             os.EX_CONFIG,
         )
+
+    @override
+    async def _on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Also end the process if its topic has got more partitions than the settings want.
+
+        The answers of a new partition of `tasks` may have no place in `results` yet.
+        """
+        wanted, last = (
+            self.settings.partitions,
+            max(assigned, key=lambda tp: tp.partition, default=None),
+        )
+        if last is not None and last.partition >= wanted:
+            end(str(admin.mismatch(last.topic, last.partition + 1, wanted)), os.EX_CONFIG)
+        await super()._on_partitions_assigned(assigned, generation_id)
 
     @override
     def _crash(self, reason: BaseException) -> None:

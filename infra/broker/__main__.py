@@ -7,7 +7,9 @@ import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
+import threading
 from contextlib import suppress
 
 from infra import config
@@ -20,8 +22,9 @@ from infra.process import ports
 
 async def _serve(settings: Settings, advertised: str | None) -> int:
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, stop.set)
     if not settings.broker and ports.is_taken(settings.embedded_port):
         print(f"petalstream: {embedded.taken(settings.embedded_port)}", file=sys.stderr)
         return os.EX_UNAVAILABLE
@@ -29,16 +32,24 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
     try:
         cluster = await prepare(settings)
         print(f"petalstream: broker ready at {settings.bootstrap} ({cluster})", flush=True)
-        while not stop.is_set():
-            if process is not None and process.poll() is not None:
-                print(f"petalstream: the broker ended ({process.returncode})", file=sys.stderr)
-                return os.EX_UNAVAILABLE
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.2)
+        if process is not None:
+            threading.Thread(target=_watch, args=(process, loop, stop), daemon=True).start()
+        await stop.wait()
+        if process is not None and process.poll() is not None:
+            print(f"petalstream: the broker ended ({process.returncode})", file=sys.stderr)
+            return os.EX_UNAVAILABLE
         return 0
     finally:
         if process is not None:
             embedded.stop(process)
+
+
+def _watch(
+    process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, ended: asyncio.Event
+) -> None:
+    process.wait()
+    with suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(ended.set)
 
 
 def main() -> int:

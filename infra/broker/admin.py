@@ -95,6 +95,14 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
 
+def mismatch(topic: str, found: int, wanted: int) -> TopicMismatch:
+    """The error of a topic that has another number of partitions than the settings want."""
+    return TopicMismatch(
+        f"topic {topic!r} has {found} partitions, the settings want {wanted}; "
+        f"set {variable('partitions')}={found} or use another broker"
+    )
+
+
 async def committed(
     settings: Settings, group: str, topic: Topic
 ) -> Mapping[int, OffsetAndMetadata]:
@@ -137,7 +145,4 @@ async def _check(admin: AIOKafkaAdminClient, wanted: Sequence[Topic]) -> None:
     for topic in wanted:
         count = len(found[topic.name]["partitions"])
         if count != topic.partitions:
-            raise TopicMismatch(
-                f"topic {topic.name!r} has {count} partitions, the settings want "
-                f"{topic.partitions}; set PETAL_PARTITIONS={count} or use another broker"
-            )
+            raise mismatch(topic.name, count, topic.partitions)

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from infra.broker.fetcher import Consumer, isolation_level
+from infra.broker.fetcher import Consumer, fetch_wait, isolation_level
 from infra.config import Settings
 from infra.topics import MAX_RESULT_BYTES
 
@@ -68,7 +68,7 @@ def new_consumer(settings: Settings, request_seconds: float = REQUEST_SECONDS) -
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level=isolation_level(settings),
-        fetch_max_wait_ms=settings.fetch_wait_ms,
+        fetch_max_wait_ms=fetch_wait(settings),
         max_partition_fetch_bytes=MAX_RESULT_BYTES,
     )
 

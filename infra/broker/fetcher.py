@@ -5,14 +5,16 @@ dataclass of 11 fields, a third of a busy worker's time. It raises at a batch th
 at every fetch again, and decompresses without a limit. Here records come in lists, and such a batch
 becomes an `UndecodableBatch` in one of them. Unchanged are offsets, checksums, control batches,
 aborted transactions, and the rule that a position never passes a record that was not returned.
+While nothing comes, the broker holds a fetch longer, so that an idle process costs little.
 Consumers of other code in the same process keep aiokafka's own fetcher.
 """
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
@@ -22,6 +24,9 @@ from infra.broker.batches import BadBatch, Frames, UndecodableBatch, decode, par
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES, MAX_BATCH_RECORDS
 
+QUIET_SHARE = 0.1
+QUIET_WAIT_MS = 500
+EMBEDDED_QUIET_WAIT_MS = 40
 READ_COMMITTED, READ_UNCOMMITTED = "read_committed", "read_uncommitted"
 
 logger = logging.getLogger(__name__)
@@ -144,7 +149,51 @@ def _with(function: Callable[..., Any], **names: Any) -> Any:
     return FunctionType(function.__code__, module, None, function.__defaults__)
 
 
-class LeanFetcher(fetcher.Fetcher):  # type: ignore[misc]
+class FetchWait(NamedTuple):
+    """Milliseconds that the broker holds a fetch without records: the least and the most."""
+
+    busy: int
+    quiet: int
+
+    def after(self, seconds: float) -> int:
+        """How long after so many seconds without records: a share of them, within the limits."""
+        return round(min(max(self.busy, seconds * 1000 * QUIET_SHARE), self.quiet))
+
+
+def fetch_wait(settings: Settings) -> FetchWait:
+    """How long the broker in use may hold a fetch.
+
+    Apache Kafka responds as soon as a record comes. The embedded broker looks for one after half of
+    the time and at its end, so a long wait would delay it.
+    """
+    busy = settings.fetch_wait_ms
+    return FetchWait(busy, max(busy, QUIET_WAIT_MS if settings.broker else EMBEDDED_QUIET_WAIT_MS))
+
+
+class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
+    """aiokafka's fetcher, which asks less often while nothing comes.
+
+    A long fetch is safe only if it covers all partitions: until it ends, aiokafka asks the same
+    broker for no other ones. While records wait to be taken, or a partition is paused, it is short.
+    For consumers whose `fetch_max_wait_ms` is a FetchWait.
+    """
+
+    def __init__(self, *args: Any, fetch_max_wait_ms: FetchWait, **kwargs: Any) -> None:
+        self._wait = fetch_max_wait_ms
+        self._records_at = time.monotonic()
+        super().__init__(*args, fetch_max_wait_ms=fetch_max_wait_ms.busy, **kwargs)
+
+    @override
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        """Also set how long the next fetches may take."""
+        now = time.monotonic()
+        if self._records or any(assignment.state_value(tp).paused for tp in assignment.tps):
+            self._records_at = now
+        self._fetch_max_wait_ms = self._wait.after(now - self._records_at)
+        return super()._get_actions_per_node(assignment)
+
+
+class LeanFetcher(PatientFetcher):
     """aiokafka's fetcher over the classes of this module."""
 
     _ours: ClassVar = {
@@ -154,7 +203,7 @@ class LeanFetcher(fetcher.Fetcher):  # type: ignore[misc]
     fetched_records = _with(fetcher.Fetcher.fetched_records, **_ours)
 
 
-class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
+class Fetcher(PatientFetcher):
     """The same, whose records have a topic and a partition."""
 
     _ours: ClassVar = {**LeanFetcher._ours, "FetchResult": FullFetchResult}

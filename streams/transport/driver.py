@@ -77,12 +77,10 @@ class Transport(driver.Transport):  # type: ignore[misc]
         self,
         app: Any,
         *,
-        fetch_wait_ms: int,
         idempotence: bool,
         logs: LogIds,
         projection: Projection | None = None,
     ) -> None:
-        self.fetch_wait_ms = fetch_wait_ms
         self.idempotence = idempotence
         self.logs = logs
         self.projection = projection

@@ -12,7 +12,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 from typing_extensions import override
 
-from infra.broker.fetcher import LeanConsumer, isolation_level
+from infra.broker.fetcher import LeanConsumer, fetch_wait, isolation_level
 
 GROUP_CHECK_SECONDS = 1.0
 
@@ -52,7 +52,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Use our fetcher, and set what Faust has no setting for."""
         consumer = super()._create_worker_consumer(transport)
         consumer.__class__ = LeanConsumer  # of an aiokafka consumer that is not started yet
-        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._fetch_max_wait_ms = fetch_wait(transport.app.settings)
         consumer._isolation_level = isolation_level(transport.app.settings)
         return consumer
 

@@ -10,11 +10,13 @@ from aiokafka.consumer import fetcher as stock
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from infra import config
 from infra.broker import connection, fetcher
 from infra.broker.batches import Frames, UndecodableBatch
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES
 from tests.infra.broker.batches import TRANSACTIONAL, batch, marker, with_bad_header_name
+from tests.processes import Pipeline
 
 TP = TopicPartition("tasks", 1)
 
@@ -226,3 +228,51 @@ def test_a_full_result_has_the_records_of_the_stock_fetcher() -> None:
     expected = list(parts(stock.PartitionRecords, data, 101))
     assert [*result.getall(3), *result.getall(3)] == expected
     assert (assignment.position, result.has_more(), result.getall()) == (105, False, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "waits"),
+    [
+        (Settings(broker="k.example:1"), [20, 20, 100, 500, 500]),
+        (Settings(), [20, 20, 40, 40, 40]),
+        (Settings(broker="k.example:1", fetch_wait_ms=900), [900] * 5),
+    ],
+)
+def test_the_longer_nothing_comes_the_longer_the_broker_holds_a_fetch(
+    settings: Settings, waits: list[int]
+) -> None:
+    wait = fetcher.fetch_wait(settings)
+    assert [wait.after(seconds) for seconds in (0, 0.2, 1, 5, 3600)] == waits
+
+
+def test_a_fetch_is_short_while_records_wait_or_a_partition_is_paused(pipeline: Pipeline) -> None:
+    """Until a fetch ends, its broker is asked for no other partition."""
+    settings = config.load(pipeline.env)
+    wait = fetcher.fetch_wait(settings)
+    one, other = TopicPartition("results", 0), TopicPartition("results", 1)
+
+    async def run() -> None:
+        consumer, producer = (
+            connection.new_consumer(settings),
+            connection.new_producer(settings, 99),
+        )
+        async with connection.connected(consumer), connection.connected(producer):
+
+            async def becomes(milliseconds: int) -> None:
+                async with asyncio.timeout(10):
+                    while consumer._fetcher._fetch_max_wait_ms != milliseconds:
+                        await asyncio.sleep(0.01)
+
+            consumer.assign([one, other])
+            await becomes(wait.quiet)
+            consumer.pause(one)
+            await becomes(wait.busy)
+            consumer.resume(one)
+            await becomes(wait.quiet)
+            await producer.send_and_wait("results", b"x", partition=0)
+            await becomes(wait.busy)
+            taken = await consumer.getmany(timeout_ms=1000)
+            assert [len(records) for records in taken.values()] == [1]
+            await becomes(wait.quiet)
+
+    asyncio.run(run())

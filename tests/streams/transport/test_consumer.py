@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,10 +244,12 @@ class Knot:
         self.itself = self
 
 
-def test_cycles_are_collected_although_the_collector_is_relaxed() -> None:
+@pytest.mark.parametrize("idle", [False, True])
+def test_cycles_are_collected_although_the_collector_is_relaxed(idle: bool) -> None:
     async def collected() -> None:
         gone = weakref.ref(Knot())
-        collecting = asyncio.create_task(collect_regularly())
+        progress = (lambda: 0) if idle else count().__next__
+        collecting = asyncio.create_task(collect_regularly(progress, 1.5 if idle else 3600))
         async with asyncio.timeout(10):
             while gone() is not None:
                 await asyncio.sleep(0.05)
