@@ -16,6 +16,8 @@ from streams.errors import UnknownOutcome
 from streams.events import new_id
 from streams.listener import Listener, _deliver
 
+LATE_SECONDS = 1.5
+
 _background: set[asyncio.Task[Any]] = set()
 
 
@@ -30,8 +32,12 @@ def early_accept() -> None:
     """Answer 202 before the broker has acknowledged the task."""
     publish = Tasks._publish
 
+    async def late(self: Tasks, task: Any, *args: Any) -> None:
+        await asyncio.sleep(LATE_SECONDS)
+        await publish(self, task, *args)
+
     async def early(self: Tasks, task: Any, *args: Any) -> Any:
-        _start(publish(self, task, *args))
+        _start(late(self, task, *args))
         return Pending(task.id)
 
     Tasks._publish = early  # type: ignore[method-assign, assignment]

@@ -90,7 +90,7 @@ MUTANTS = {
     "gaps-unreported": _log(
         "sink", "gaps_unreported", "unreported-deletion", "expire-results", kafka=True
     ),
-    "early-accept": _api("early_accept", "lost-task", "cut-connections"),
+    "early-accept": _api("early_accept", "lost-task", "kill-api"),
     "conflict-unchecked": _api("conflict_unchecked", "missed-conflict", "kill-worker"),
     "crossed-waiters": _api("crossed_waiters", "foreign-response", "kill-workers"),
     "retried-as-new": _api("retried_as_new", "phantom", "silence-broker"),

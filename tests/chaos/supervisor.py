@@ -143,7 +143,8 @@ class Supervisor:
         with contextlib.suppress(psutil.Error):  # it has just exited
             process = psutil.Process(member.process.pid)
             rss, fds = process.memory_info().rss, process.num_fds()
-            self.usage.append(Usage(time.monotonic_ns(), member.name, process.pid, rss, fds))
+            now, pid, ready = time.monotonic_ns(), process.pid, member.ready
+            self.usage.append(Usage(now, member.name, pid, rss, fds, ready))
 
     def _record_exit(self, member: Member) -> None:
         """Record the exit of a process, and whether it was expected."""

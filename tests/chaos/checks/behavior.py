@@ -155,7 +155,8 @@ def growth(seen: Observed) -> Anomalies:
     """The memory and file descriptors of a process do not grow without limit."""
     of_pid: dict[int, list[Usage]] = defaultdict(list)
     for usage in seen.usage:
-        of_pid[usage.pid].append(usage)
+        if usage.ready:
+            of_pid[usage.pid].append(usage)
     for usages in of_pid.values():
         settled = [u for u in usages if u.t >= usages[0].t + SETTLED]
         if len(settled) > 1:

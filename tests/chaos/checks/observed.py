@@ -51,13 +51,17 @@ class Row(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The resources of a process at a moment; `rss` in bytes, `fds` open file descriptors."""
+    """The resources of a process at a moment; `rss` in bytes, `fds` open file descriptors.
+
+    `ready`: whether it had started by then; that takes long on a busy machine.
+    """
 
     t: int
     proc: str
     pid: int
     rss: int
     fds: int
+    ready: bool = True
 
 
 class Projected(NamedTuple):

@@ -18,13 +18,17 @@ from tests.chaos.faults.context import Context, Effect, eventually
 from tests.chaos.faults.delivery import BACK_SECONDS
 
 REQUEST_SECONDS = 10.0
-EMPTY_SECONDS = 30.0  # within which a group forgets its killed members
+EMPTY_SECONDS = 30.0  # within which a group forgets its members
 
 
 async def reset_group(context: Context) -> Effect:
-    """kill -9 all workers, set their group back, and restart them; they answer tasks twice."""
+    """SIGTERM all workers, set their group back, and restart them; they answer tasks twice.
+
+    They are stopped, not killed: the embedded broker keeps killed members, and refuses.
+    """
     supervisor, progress = context.supervisor, context.wire.progress
-    killed = await supervisor.kill_all("worker")
+    workers = [member for member in supervisor.members.values() if member.kind == "worker"]
+    stopped = all(await asyncio.gather(*map(supervisor.remove, workers)))
     before = dict(progress.committed)
     share = context.rng.choice((0.0, context.rng.uniform(0.5, 0.95)))  # 0: from the beginning
     back = {partition: int(share * offset) for partition, offset in before.items()}
@@ -33,7 +37,7 @@ async def reset_group(context: Context) -> Effect:
     progress.committed |= back if accepted else {}
     answered = {event.id for event in context.answers_since(0)}
     start = time.monotonic_ns()
-    for member in killed:
+    for member in workers:
         supervisor.add(member.kind, member.number)
     repeated = await eventually(
         lambda: any(event.id in answered for event in context.answers_since(start)), BACK_SECONDS
@@ -43,8 +47,7 @@ async def reset_group(context: Context) -> Effect:
     )
     complete = await eventually(lambda: supervisor.complete)
     span = {p: (back[p], end) for p, end in before.items()}
-    pids = [member.process.pid for member in killed]
-    return Effect(accepted and repeated and caught_up and complete, pids, span)
+    return Effect(stopped and accepted and repeated and caught_up and complete, span=span)
 
 
 def _set_back(settings: Settings, offsets: Mapping[int, int]) -> bool:
