@@ -76,7 +76,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args.kafka = args.kafka or (args.mutant is not None and MUTANTS[args.mutant].kafka)
     if not args.kafka and (durable := set(args.faults) & DURABLE_FAULTS.keys()):
         parser.error(
-            f"{min(durable)} needs --kafka: the embedded broker keeps no log and deletes no records"
+            f"{min(durable)} needs --kafka: the embedded broker keeps no log, deletes no records, "
+            "and sets no group's offsets"
         )
     if args.kafka and (missing := [tool for tool in ("java", "mvn") if not shutil.which(tool)]):
         parser.error(f"{missing[0]} is not installed; Apache Kafka needs Java 17 and mvn")

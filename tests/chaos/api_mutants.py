@@ -28,7 +28,7 @@ def _start(work: Any) -> None:
     task.add_done_callback(lambda done: _background.discard(done) or done.exception())
 
 
-def early_accept() -> None:
+def _early_accept() -> None:
     """Answer 202 before the broker has acknowledged the task."""
     publish = Tasks._publish
 
@@ -43,12 +43,12 @@ def early_accept() -> None:
     Tasks._publish = early  # type: ignore[method-assign, assignment]
 
 
-def conflict_unchecked() -> None:
+def _conflict_unchecked() -> None:
     """Return the answer that an id has, whatever its rows are."""
     routes.is_result_of = codec.is_result_of = lambda *_: True  # type: ignore[attr-defined, assignment]
 
 
-def crossed_waiters() -> None:
+def _crossed_waiters() -> None:
     """Deliver each result to another waiting request too."""
     decode = Listener._decode
 
@@ -57,11 +57,11 @@ def crossed_waiters() -> None:
         if self._waiting:
             _deliver(self._waiting.pop(next(iter(self._waiting))), decode_result(value or b""))
 
-    conflict_unchecked()
+    _conflict_unchecked()
     Listener._decode = crossed  # type: ignore[method-assign]
 
 
-def retried_as_new() -> None:
+def _retried_as_new() -> None:
     """Send a task whose outcome is unknown again, under a new id."""
     submit = Client.submit
 
@@ -76,7 +76,8 @@ def retried_as_new() -> None:
 
 
 DEFECTS: dict[str, Callable[[], None]] = {
-    one.__name__: one for one in (early_accept, conflict_unchecked, crossed_waiters, retried_as_new)
+    one.__name__[1:]: one
+    for one in (_early_accept, _conflict_unchecked, _crossed_waiters, _retried_as_new)
 }
 
 

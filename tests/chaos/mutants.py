@@ -86,7 +86,9 @@ MUTANTS = {
     "answers-by-id": _log("worker", "answers_by_id", "crossed-answer", "kill-worker"),
     "wrong-partition": _log("worker", "wrong_partition", "order", "kill-worker"),
     "rows-before-offsets": _log("sink", "rows_before_offsets", "db-corrupt", "kill-sink"),
-    "last-answer-wins": _log("sink", "last_answer_wins", "overwritten-row", "reset-group"),
+    "last-answer-wins": _log(
+        "sink", "last_answer_wins", "overwritten-row", "reset-group", kafka=True
+    ),
     "gaps-unreported": _log(
         "sink", "gaps_unreported", "unreported-deletion", "expire-results", kafka=True
     ),

@@ -24,7 +24,7 @@ EMPTY_SECONDS = 30.0  # within which a group forgets its members
 async def reset_group(context: Context) -> Effect:
     """SIGTERM all workers, set their group back, and restart them; they answer tasks twice.
 
-    They are stopped, not killed: the embedded broker keeps killed members, and refuses.
+    A broker sets only the offsets of a group without members, so they are stopped, not killed.
     """
     supervisor, progress = context.supervisor, context.wire.progress
     workers = [member for member in supervisor.members.values() if member.kind == "worker"]

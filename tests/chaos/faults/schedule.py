@@ -21,15 +21,17 @@ def _named(*faults: Fault) -> dict[str, Fault]:
     return {fault.__name__.replace("_", "-"): fault for fault in faults}
 
 
-# These need a broker that keeps its log, and that deletes records on demand.
-DURABLE_FAULTS = _named(broker.kill_broker, broker.stop_broker, offsets.expire_results)
+# These need a broker that keeps its log, deletes records on demand, and sets a group's offsets.
+DURABLE_FAULTS = _named(
+    broker.kill_broker, broker.stop_broker, offsets.expire_results, offsets.reset_group
+)
 FAULTS = _named(
     processes.kill_worker, processes.stop_worker, processes.rolling_restart,
     processes.pause_worker, processes.kill_workers, processes.add_and_remove_worker,
     processes.kill_sink, processes.lock_database, processes.fill_database, processes.kill_api,
     processes.stop_api, processes.flood, broker.cut_connections, broker.silence_broker,
     broker.pause_broker, processes.kill_burst, delivery.backlog, delivery.refuse_batch,
-    machine.partition_worker, machine.skew_clock, offsets.reset_group,
+    machine.partition_worker, machine.skew_clock,
 )  # fmt: skip
 
 
