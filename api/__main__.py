@@ -14,10 +14,12 @@ import uvicorn
 from typing_extensions import override
 from uvicorn.lifespan.on import LifespanOn
 
-from api.middleware.auth import is_loopback, read_keys
+from api.middleware.logging import log_json
 from api.server import limited
-from infra.config import Settings, load, variable
+from infra.access import check_reachable, read_keys
+from infra.config import Settings, load, logs_json, variable
 from infra.errors import ConfigError
+from infra.log import is_json, report
 from infra.process.imports import allow_current_folder
 
 GRACE_SECONDS = 3  # at a stop, for responses in progress; honcho kills after 5
@@ -28,11 +30,7 @@ NO_SUCH_ADDRESS = "is no address of this machine"
 
 def options(settings: Settings) -> dict[str, Any]:
     """Arguments of `uvicorn.run`; raises ConfigError for settings that are not safe to serve."""
-    if not read_keys(settings) and not is_loopback(settings.api_host):
-        raise ConfigError(
-            f"{variable('api_host')}={settings.api_host} can be reached from other machines: set "
-            f"{variable('api_keys')} or {variable('api_keys_file')}"
-        )
+    check_reachable("api_host", settings.api_host, read_keys(settings))
     certificate, key = settings.api_tls_certificate, settings.api_tls_key
     if certificate is not None and key is not None:
         _check_tls(certificate, key)
@@ -41,6 +39,7 @@ def options(settings: Settings) -> dict[str, Any]:
             f"set both {variable('api_tls_certificate')} and {variable('api_tls_key')}, or neither"
         )
     return {
+        **({"log_config": None} if is_json() else {}),
         "timeout_keep_alive": settings.api_keep_alive,
         "ws": "none",
         "ssl_certfile": certificate,
@@ -162,17 +161,24 @@ def serve(settings: Settings) -> None:
 
 def _end(failure: str) -> NoReturn:
     """Report why the start failed; a traceback is a bug of ours."""
-    print(failure.rstrip(), file=sys.stderr)
+    if failure.startswith(OWN):
+        report(failure.removeprefix(OWN).rstrip())
+    elif is_json():
+        report(failure.rstrip())
+    else:
+        print(failure.rstrip(), file=sys.stderr)
     raise SystemExit(os.EX_CONFIG if failure.startswith(OWN) else os.EX_SOFTWARE)
 
 
 def main() -> None:
     """Serve until a signal; what only a person can mend ends it with a line and exit code 78."""
     allow_current_folder()
+    if logs_json():
+        log_json()
     try:
         serve(load())
     except ConfigError as e:
-        print(f"{OWN}{e}", file=sys.stderr)
+        report(str(e))
         raise SystemExit(os.EX_CONFIG) from e
 
 

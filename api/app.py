@@ -17,7 +17,7 @@ from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
 from api.inference.servable import Servable
 from api.metrics import Metrics
-from api.middleware.auth import Auth, read_keys
+from api.middleware.auth import Auth
 from api.middleware.logging import log_json
 from api.middleware.origin import Origins, with_cors
 from api.middleware.rate_limit import RateLimit
@@ -31,10 +31,13 @@ from api.shutdown import calling_at_stop
 from api.tasks.connection import Connection
 from api.tasks.feed import Feed
 from api.tasks.routes import Tasks
+from infra.access import read_keys
 from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
+from infra.process.reloading import Reloading
 from infra.tracing import Tracing
 from model.artifact import Loaded
+from model.versions import Promotions
 
 Application = MiddlewareStack | TracingMiddleware | CORSMiddleware
 
@@ -90,14 +93,18 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        if settings.api_log_json:
+        if settings.api_log_json or settings.log_json:
             log_json()
         state = {"metrics": metrics, "keys": read_keys(settings)}
         exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
+        reloading = Reloading(repository.reload, Promotions(settings.model).is_new)
+        reloading.listen()
         with exporting as tracing, executor:
             await repository.open()
+            reloading.open()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
+            await reloading.close()
             repository.close()
             await connection.close()
 

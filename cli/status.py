@@ -101,6 +101,8 @@ def _line(process: "Status") -> str:
     partitions = ",".join(str(p.partition) for p in process.partitions) or "none"
     models = [process.model, *(model for model in process.models if model != process.model)]
     served = " ".join(filter(None, models))
-    ends = "".join(f"\t{output.plain(text)}" for text in (served, process.reason) if text)
+    loading = process.loading and f"loads {process.loading}"
+    texts = (served, loading, process.reason)
+    ends = "".join(f"\t{output.plain(text)}" for text in texts if text)
     name = output.plain(process.name)
     return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"

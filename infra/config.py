@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from infra import security, topics
 from infra.errors import ConfigError
+from infra.log import report
 from infra.security import Mechanism, Protocol, Secret
 from infra.variables import PREFIX, is_of_a_service
 from infra.variables import variable as variable
@@ -180,8 +181,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     api_log_json: Annotated[
-        bool, Meta(description="log of the REST service as JSON, with a line for each request")
+        bool, Meta(description="deprecated: `PETAL_LOG_JSON`, for the REST service alone")
     ] = False
+    log_json: Annotated[
+        bool,
+        Meta(description="log of every process as JSON; the API adds a line for each request"),
+    ] = False
+    metrics_host: Annotated[
+        str,
+        Meta(description="address of `/metrics` and `/health` of workers and sinks, as the API's"),
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="its port, or the next free one; 0: serve none"),
+    ] = 9464
     otel: Annotated[
         bool,
         Meta(description="traces of REST service and workers; `OTEL_…` variables configure them"),
@@ -336,5 +349,11 @@ def load_or_exit() -> Settings:
     try:
         return load()
     except ConfigError as e:
-        print(f"petalstream: {e}", file=sys.stderr)
+        report(str(e))
         raise SystemExit(os.EX_CONFIG) from e
+
+
+def logs_json(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `log_json` is on, also where the settings as a whole cannot be read."""
+    environ = os.environ if environ is None else environ
+    return environ.get(variable("log_json"), "").lower() in ("on", "true", "1")

@@ -23,7 +23,9 @@ from infra.broker.log_id import LogIds
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
+from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
+from infra.process.hangup import on_hangup
 from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
@@ -46,9 +48,29 @@ class Resource(Protocol):
 
     state: State  # "ready" once it is open
     reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
-    model: str | None  # the default of a worker
-    models: list[str]  # all that it serves, and
-    unavailable: list[str]  # why others are not served
+
+    @property
+    def model(self) -> str | None:
+        """The default of a worker."""
+
+    @property
+    def models(self) -> list[str]:
+        """All that a worker answers with."""
+
+    @property
+    def model_since(self) -> float:
+        """When it began to answer with the default, in seconds since the epoch."""
+
+    @property
+    def loading(self) -> str | None:
+        """The default that it loads in place of the present one."""
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Why it does not serve other models."""
+
+    def reload(self) -> None:
+        """Load what has changed; the process was told by SIGHUP."""
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
@@ -86,7 +108,9 @@ class Application(faust.App):  # type: ignore[misc]
         projection: Projection | None = None,
     ) -> None:
         self.Settings = _NoWeb  # read by the next line
-        super().__init__(group, **_faust_settings(settings))
+        if settings.log_json and not is_json():
+            use_json("worker" if projection is None else "sink")
+        super().__init__(group, **_faust_settings(settings), **_logging_settings())
         self.logs = logs
         self.settings = settings
         self.resource = resource
@@ -102,6 +126,7 @@ class Application(faust.App):  # type: ignore[misc]
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
+        on_hangup(self.resource.reload)
         try:
             self._reporter = StatusReporter(self)
             cluster = await admin.prepare(self.settings)
@@ -254,6 +279,8 @@ class StatusReporter:
             reason=app.resource.reason,
             model=app.resource.model,
             models=app.resource.models,
+            model_since=app.resource.model_since,
+            loading=app.resource.loading,
             unavailable=app.resource.unavailable,
             at=now,
         )
@@ -304,9 +331,14 @@ class RepeatFilter(logging.Filter):
         return True
 
 
+def announce(sentence: str) -> None:
+    """Print a line on standard output, whatever the level of the log."""
+    report(sentence, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
+
+
 def end(reason: str, code: int) -> NoReturn:
     """End the process at once, with one last line; nothing is acknowledged any more."""
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     os._exit(code)
 
 
@@ -314,6 +346,14 @@ def fail(what: str, error: BaseException) -> NoReturn:
     """End the process because of an unexpected error; the next one rereads its open chunks."""
     logger.critical("%s failed", what, exc_info=error)
     end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
+
+
+def _logging_settings() -> dict[str, Any]:
+    """Faust replaces all handlers by those of its own configuration, into which this is merged."""
+    if not is_json():
+        return {}
+    handlers = {"default": {"()": json_handler}}
+    return {"logging_config": {"version": 1, "merge": True, "handlers": handlers}}
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:

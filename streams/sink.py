@@ -48,6 +48,8 @@ class Projection:
         self.state: State = "starting"
         self.model: str | None = None
         self.models: list[str] = []
+        self.model_since = 0.0
+        self.loading: str | None = None
         self.unavailable: list[str] = []
         self.reason: str | None = None  # why it waits, or what a person should know
         self._obstacle: str | None = None  # why it waits
@@ -84,6 +86,9 @@ class Projection:
         self._watching = asyncio.create_task(self._watch())
         self._adding = asyncio.create_task(self._add_rows())
         self.state = "ready"
+
+    def reload(self) -> None:
+        """Do nothing: a sink has no model."""
 
     async def close(self) -> None:
         """Fold the write-ahead log into the file, after all chunks are acknowledged."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from infra import topics
 from infra.broker import connection, embedded, topic_configs
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.log import report
 from infra.topics import Topic
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.05, 2.0  # seconds
@@ -60,7 +60,7 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
                     "start one (petal up) or set PETAL_BROKER"
                 ) from e
         if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
-            print(f"petalstream: waiting for the broker at {settings.bootstrap}", file=sys.stderr)
+            report(f"waiting for the broker at {settings.bootstrap}", logging.WARNING)
             reported = True
         await asyncio.sleep(backoff)
         backoff = min(MAX_BACKOFF, backoff * 2)

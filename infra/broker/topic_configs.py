@@ -8,7 +8,7 @@
 The other configs are left as they are, because a person may have changed them.
 """
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -19,6 +19,7 @@ from aiokafka.protocol.api import Request
 from aiokafka.protocol.types import Array, Boolean, Int8, Schema, String
 from typing_extensions import override
 
+from infra.log import report
 from infra.topics import MAX_BYTES_CONFIG, TIMESTAMP_CONFIG, Topic
 
 TOPIC, SET = 2, 0  # a resource's type, and an operation
@@ -111,14 +112,10 @@ async def _set(admin: AIOKafkaAdminClient, topic: str, changes: Configs, bootstr
         if code:
             raise for_code(code)(message)
     except (KafkaError, NotImplementedError) as e:
-        _print(
+        report(
             f"topic {topic!r} needs {text}, or accepted records may be lost, and it cannot be set "
             f"from here ({type(e).__name__}); run: kafka-configs.sh --bootstrap-server {bootstrap} "
             f"--alter --entity-type topics --entity-name {topic} --add-config {text}"
         )
     else:
-        _print(f"set {text} on the topic {topic!r}, which was created without it")
-
-
-def _print(line: str) -> None:
-    print(f"petalstream: {line}", file=sys.stderr, flush=True)
+        report(f"set {text} on the topic {topic!r}, which was created without it", logging.WARNING)

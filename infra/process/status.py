@@ -20,6 +20,7 @@ ANOTHER_FOLDER = "set PETAL_STATUS to another directory"
 REPORT_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 STALLED_SECONDS = 15.0
+ROLLOUT_SECONDS = 30.0  # so long workers may differ after one of them took another model
 
 # "waiting" before its start is complete, "paused" after it: the process goes on by itself once
 # what it needs can be used.
@@ -43,7 +44,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     reason: str | None = None  # why it waits, or is slow
     model: str | None = None  # the default of a worker, once it is loaded and its digest checked
-    models: list[str] = []  # all that a worker serves, the default among them
+    models: list[str] = []  # all that a worker answers with, the default among them
+    model_since: float = 0.0  # when it began to answer with the default
+    loading: str | None = None  # the default that it loads in place of the present one
     unavailable: list[str] = []  # why a worker does not serve other models, a sentence each
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work
@@ -155,9 +158,9 @@ def _state(status: Status) -> str:
     return f"{status.name} is {status.state}{reason}"
 
 
-def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
+def _each(statuses: Sequence[Status], now: float) -> Iterator[str]:
     models = {s.model for s in statuses if s.model}
-    if len(models) > 1:
+    if len(models) > 1 and now - max(s.model_since for s in statuses) > ROLLOUT_SECONDS:
         yield f"workers answer with different models: {', '.join(sorted(models))}"
     for s in statuses:
         if now - s.at > SILENT_SECONDS:
@@ -176,7 +179,7 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
 def warnings(statuses: Iterable[Status]) -> list[str]:
     """What an operator should know although the workers answer, a sentence each.
 
-    During a rolling restart their models differ for a while.
+    During a rollout or a rolling restart their models differ for a while.
     """
     workers = {s.name: {*(s.models or [s.model])} for s in statuses if s.model}
     found = []

@@ -154,7 +154,7 @@ class NotAwaited(Inference):
         await asyncio.sleep(LATE_SECONDS / 3)
         await super().handle(event, producer)
 
-    async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
+    async def _finish(self, event: Any, deliveries: Any, spans: Any, used: Any) -> None:
         event.ack()
         self._slots.release()
         await asyncio.gather(*deliveries, return_exceptions=True)
@@ -163,8 +163,8 @@ class NotAwaited(Inference):
 class ReversedPair(Inference):
     """Swaps the answers of two neighbours."""
 
-    async def _process(self, chunk: Any) -> Processed:
-        processed = await super()._process(chunk)
+    async def _process(self, chunk: Any, router: Any) -> Processed:
+        processed = await super()._process(chunk, router)
         if len(processed.results) < 2:
             return processed
         (key, value), (next_key, next_value), *rest = processed.results

@@ -113,10 +113,15 @@ class Nothing:
     state: State = "starting"
     reason: str | None = None
     model: str | None = None
+    model_since: float = 0.0
+    loading: str | None = None
 
     def __init__(self) -> None:
         self.models: list[str] = []
         self.unavailable: list[str] = []
+
+    def reload(self) -> None:
+        return None
 
     async def open(self, _cluster: str) -> None:
         return None
