@@ -25,7 +25,7 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
 		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
 		tests/streams/transport/test_undecodable.py \
-		tests/streams/transport/test_transactions.py \
+		tests/streams/transport/test_transactions.py tests/streams/maintenance/test_deleted_unread.py \
 		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py
 
 .PHONY: crash-points
@@ -42,7 +42,7 @@ chaos-report: .venv/ready ## 10 seeds of the chaos run and the page of their res
 
 .PHONY: mutants
 mutants: .venv/ready ## build in 26 defects; the chaos run must find each (about 26 minutes)
-	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
+	python -m pytest -n 0 -m slow tests/chaos
 
 .PHONY: kafka
 kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker; BROKERS=3 for three brokers

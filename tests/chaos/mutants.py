@@ -56,11 +56,11 @@ def _delivery(name: str, fault: str, anomaly: str = "lost-result") -> Mutant:
 
 
 def _log(kind: str, name: str, anomaly: str, fault: str, kafka: bool = False) -> Mutant:
-    return Mutant(anomaly, [fault], {kind: f"tests.chaos.log_mutants:{name}"}, kafka=kafka)
+    return Mutant(anomaly, [fault], {kind: f"tests.chaos.defects.offsets:{name}"}, kafka=kafka)
 
 
 def _api(name: str, anomaly: str, fault: str) -> Mutant:
-    return Mutant(anomaly, [fault], {"api": f"tests.chaos.api_mutants:{name}"})
+    return Mutant(anomaly, [fault], {"api": f"tests.chaos.defects.service:{name}"})
 
 
 MUTANTS = {

@@ -29,8 +29,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--page", type=Path, default=release.PAGE, help="the page to write")
     parser.add_argument("options", nargs="*", metavar="-- OPTIONS", help="of each run")
-    own, _, options = ("\0".join(argv)).partition("\0--\0")
-    return parser.parse_args(own.split("\0") if own else []), options.split("\0") if options else []
+    end = argv.index("--") if "--" in argv else len(argv)
+    return parser.parse_args(argv[:end]), argv[end + 1 :]
 
 
 def run(seed: int, folder: Path, options: list[str]) -> Path:

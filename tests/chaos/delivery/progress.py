@@ -39,6 +39,7 @@ class Progress:
     def fetch(self, partition: int, first: int, end: int) -> None:
         """A worker got the tasks from `first` to `end`; a successor begins where it must."""
         self.fetched[partition] = end
+        self.committed.setdefault(partition, first)
         self.answered[partition] = min(first, self.answered.get(partition, first))
 
     def answer(self, places: Iterable[Place]) -> None:

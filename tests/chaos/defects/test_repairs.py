@@ -12,7 +12,7 @@ import pytest
 
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS
-from tests.chaos.maintenance_mutants import DEFECTS
+from tests.chaos.defects.repairs import DEFECTS
 from tests.processes import ROOT, Pipeline, clean_environ, wait_until
 from tests.streams.test_pipeline import (
     produce,
@@ -61,7 +61,7 @@ def damage(pipeline: Pipeline) -> Damaged:
 
 def petal(damaged: Damaged, defect: str, *command: str) -> str:
     """The output of `petal`, or of one with a defect."""
-    module = ("tests.chaos.maintenance_mutants", defect) if defect else ("cli",)
+    module = ("tests.chaos.defects.repairs", defect) if defect else ("cli",)
     return subprocess.run(
         [sys.executable, "-m", *module, *command], cwd=ROOT, timeout=60, check=False, text=True,
         env={**clean_environ(), **damaged.pipeline.env}, stdout=subprocess.PIPE,

@@ -82,7 +82,7 @@ DEFECTS: dict[str, Callable[[], None]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """The service with a defect, built for `uvicorn tests.chaos.api_mutants:NAME`."""
+    """The service with a defect, built for `uvicorn tests.chaos.defects.service:NAME`."""
     if name not in DEFECTS:
         raise AttributeError(name)
     DEFECTS[name]()

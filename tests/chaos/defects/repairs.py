@@ -1,4 +1,4 @@
-"""`petal` with a defect of its maintenance: `python -m tests.chaos.maintenance_mutants NAME …`.
+"""`petal` with a defect of its maintenance: `python -m tests.chaos.defects.repairs NAME …`.
 
 Each defect is a way in which a repair loses, repeats or overlooks something.
 """

@@ -136,7 +136,7 @@ APPS: dict[str, Callable[[], Any]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """The application of a mutant, built for `faust -A tests.chaos.log_mutants:NAME`."""
+    """The application of a mutant, built for `faust -A tests.chaos.defects.offsets:NAME`."""
     if name not in APPS:
         raise AttributeError(name)
     return APPS[name]()
