@@ -23,7 +23,7 @@ test: .venv/ready ## run all tests, with a real broker and real processes
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
 		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
-		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
+		tests/streams/logs tests/streams/test_two_databases.py tests/infra/test_prefix.py \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py tests/streams/maintenance/test_deleted_unread.py \
 		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py

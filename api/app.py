@@ -88,7 +88,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     connection = Connection(settings)
     feed = Feed(settings.database)
     tasks = Tasks(repository, connection, feed, settings)
-    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
+    models = Models(repository, endpoint, lambda: connection.refusal)
+    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
@@ -102,6 +103,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
         with exporting as tracing, executor:
             await repository.open()
             reloading.open()
+            if settings.broker:
+                connection.begin()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
             await reloading.close()

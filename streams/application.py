@@ -18,8 +18,10 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra import config
-from infra.broker import admin, connection, embedded
+from infra.broker import access, admin, connection, embedded
+from infra.broker.access import SINK, WORKER
 from infra.broker.log_id import LogIds
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
@@ -114,11 +116,13 @@ class Application(faust.App):  # type: ignore[misc]
         self.logs = logs
         self.settings = settings
         self.resource = resource
+        self.needs = WORKER if projection is None else SINK
         self.consuming = False
         self._reporter: StatusReporter | None = None
         self.transport = Transport(
             self,
-            idempotence=settings.producer_idempotence,
+            # The sink writes nothing, and an idempotent producer needs a right to write.
+            idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
         )
@@ -129,7 +133,7 @@ class Application(faust.App):  # type: ignore[misc]
         on_hangup(self.resource.reload)
         try:
             self._reporter = StatusReporter(self)
-            cluster = await admin.prepare(self.settings)
+            cluster = await admin.prepare(self.settings, needs=self.needs)
             self.transport.offset_policy.learn(cluster)
             self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
@@ -166,10 +170,17 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
+        self.add_future(self._end_if_refused())
         if self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _end_if_refused(self) -> None:
+        """End the process if the broker does not let it in any more."""
+        while (refusal := login_of(self.settings).lasting_refusal()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(REPORT_SECONDS)
+        end(str(refusal), os.EX_CONFIG)
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -213,7 +224,17 @@ class Application(faust.App):  # type: ignore[misc]
                 os.EX_CONFIG,
             )
         else:
-            fail("the Kafka client", reason)
+            self.fail("the Kafka client", reason)
+
+    def fail(self, what: str, error: BaseException) -> NoReturn:
+        """End the process because of an error; a refusal of the broker is one line, with 78."""
+        self.end_if_refused(error)
+        fail(what, error)
+
+    def end_if_refused(self, error: BaseException) -> None:
+        """End the process if the broker refuses its settings or rights."""
+        if refusal := access.explain(error, self.settings, self.needs):
+            end(str(refusal), os.EX_CONFIG)
 
     @override
     async def stop(self) -> None:

@@ -9,21 +9,26 @@ from contextlib import suppress
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     InvalidPartitionsError,
     InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 from aiokafka.structs import OffsetAndMetadata
 
 from infra import topics
-from infra.broker import connection, embedded, topic_configs
+from infra.broker import access, connection, embedded, topic_configs
+from infra.broker.access import OWNER, Needs
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
 from infra.log import report
 from infra.topics import Topic
 
+NOT_ALLOWED = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno)
 FIRST_BACKOFF, MAX_BACKOFF = 0.05, 2.0  # seconds
 CHECKS, CHECK_SECONDS = 50, 0.1
 
@@ -56,22 +61,25 @@ async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
                 await admin.close()
             if _until(deadline) <= backoff:
                 raise BrokerUnavailable(
-                    f"no Kafka broker at {settings.bootstrap} ({type(e).__name__}); "
+                    login_of(settings).away
+                    or f"no Kafka broker at {settings.bootstrap} ({type(e).__name__}); "
                     "start one (petal up) or set PETAL_BROKER"
                 ) from e
         if not reported and backoff >= 0.4:  # no line for a broker that starts quickly
-            report(f"waiting for the broker at {settings.bootstrap}", logging.WARNING)
+            awaited = login_of(settings).away or f"the broker at {settings.bootstrap}"
+            report(f"waiting for {awaited}", logging.WARNING)
             reported = True
         await asyncio.sleep(backoff)
         backoff = min(MAX_BACKOFF, backoff * 2)
 
 
-async def prepare(settings: Settings, wait: float | None = None) -> str:
+async def prepare(settings: Settings, wait: float | None = None, needs: Needs = OWNER) -> str:
     """Wait for the broker, create missing topics, check the others; returns the cluster id.
 
-    `wait` is in seconds; the default is the setting `broker_wait`. Raises BrokerUnavailable after
-    that time, or TopicMismatch. Call it before any consumer or producer starts: the embedded
-    broker creates a topic, with its own partition count, when a client requests its metadata.
+    Only the topics among `needs` are looked at. `wait` is in seconds; the default is the setting
+    `broker_wait`. Raises BrokerUnavailable after that time, AccessRefused, or TopicMismatch. Call
+    it before any consumer or producer starts: the embedded broker creates a topic, with its own
+    partition count, when a client requests its metadata.
     """
     # aiokafka logs every refused connection. Here they are expected, and reported once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -79,14 +87,18 @@ async def prepare(settings: Settings, wait: float | None = None) -> str:
     admin = await _connect(settings, deadline)
     try:
         async with asyncio.timeout(max(1.0, _until(deadline))):
-            wanted = pipeline_topics(settings)
-            await _create(admin, wanted, settings.replication)
+            names = {getattr(settings.names, name) for name in needs.topics}
+            wanted = [t for t in pipeline_topics(settings) if t.name in names]
+            await access.check(admin, settings, needs)
+            await _create(admin, wanted, settings)
             await _check(admin, wanted)
             cluster = str((await admin.describe_cluster())["cluster_id"])
             if not embedded.is_embedded(cluster):  # that one has no configs
                 await topic_configs.correct(admin, wanted, settings.bootstrap)
             return cluster
     except (KafkaError, TimeoutError) as e:
+        if refusal := login_of(settings).refusal:
+            raise refusal from e
         raise BrokerUnavailable(
             f"the broker at {settings.bootstrap} does not answer as a Kafka broker: {e!r}"
         ) from e
@@ -117,11 +129,12 @@ async def committed(
     return {tp.partition: one for tp, one in found.items() if one.offset >= 0}
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replication: int) -> None:
-    existing = set(await admin.list_topics())
+async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], settings: Settings) -> None:
+    existing = set(await admin.list_topics()) if wanted else set()
     missing = [t for t in wanted if t.name not in existing]
     if not missing:
         return
+    replication = settings.replication
     response = await admin.create_topics(
         [NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in missing]
     )
@@ -132,6 +145,8 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replicati
                 f"the broker refuses {variable('replication')}={replication} or "
                 f"{variable('partitions')} of topic {name!r}: {message}"
             )
+        if code in NOT_ALLOWED:
+            raise access.may_not_create(settings, [t.name for t in missing])
         if code not in (0, TopicAlreadyExistsError.errno):
             raise for_code(code)(f"topic {name}: {message}")
 

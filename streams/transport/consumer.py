@@ -171,6 +171,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except KafkaError as e:
             if e.retriable:
                 return None
+            self.app.end_if_refused(e)
             await self.crash(e)
             return False
 
@@ -315,6 +316,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             # A stop amid a rebalance cancels a fetch that waits for its partitions.
             if not self.app.should_stop:
                 raise
+        except KafkaError as e:
+            self.app.end_if_refused(e)  # Faust would log a traceback first
+            raise
 
     async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
