@@ -26,7 +26,8 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py \
-		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py
+		tests/infra/broker/test_topic_configs.py \
+		tests/infra/broker/security tests/operating tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
