@@ -28,7 +28,8 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/streams/projection/test_own.py::test_a_shared_sink_beside_own_ones_has_all_rows_too \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py tests/streams/maintenance/test_deleted_unread.py \
-		tests/infra/broker/test_topic_configs.py tests/operating tests/chaos/test_runs.py
+		tests/infra/broker/test_topic_configs.py tests/infra/broker/security \
+		tests/operating tests/chaos/test_runs.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
