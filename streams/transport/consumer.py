@@ -500,14 +500,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _first(self, tp: TP, reading: Reading) -> int:
         """The chunk's first offset; those without records before a reading belong to its chunk."""
-        return self._read_offset[tp] if tp in self._passed else reading.first
+        return int(self._read_offset[tp]) if tp in self._passed else reading.first
 
     async def _deleted_until(self, tp: TP, reading: Reading) -> int:
         """Up to where the log deleted records that were not read, by its retention; 0 if none."""
         first, found = self._first(tp, reading), first_offset(reading.records[0])
         if found <= first:
             return 0
-        until = min(found, (await self._thread.earliest_offsets(tp))[tp])
+        until = min(found, int((await self._thread.earliest_offsets(tp))[tp]))
         if until <= first:  # another gap, such as a transaction's marker
             return 0
         logger.error(
