@@ -80,7 +80,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
 
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
     """
-    metrics = Metrics()
+    metrics = Metrics(settings.status)
     # One thread: a second prediction at once would only add contention for the CPU.
     executor = ThreadPoolExecutor(1, "predict")
     serve = serving(settings, executor, metrics, cpu_bound_ms)
@@ -90,7 +90,7 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     feed = Feed(settings.database, is_own=settings.own_database is not None)
     tasks = Tasks(repository, connection, feed, settings)
     ready = Readiness(repository, settings)
-    models = Models(repository, endpoint)
+    models = Models(repository, endpoint, lambda: connection.refusal)
     routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
@@ -105,6 +105,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
         with exporting as tracing, executor:
             await repository.open()
             reloading.open()
+            if settings.broker:
+                connection.begin()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
             await reloading.close()

@@ -38,7 +38,8 @@ def status(only: str | None, wait: float, as_json: bool) -> None:
     --only, partitions may be assigned to other machines; with PETAL_PROJECTION=own those of
     workers always may, and if no worker runs here, the broker must know of another one. A warning
     says which workers lack a model that others serve, as in a rolling restart, and which files of
-    PETAL_MODELS cannot be loaded.
+    PETAL_MODELS cannot be loaded. Where records wait, their number is followed by the age of the
+    oldest and its trend over the last minute.
     """
     from infra.process.status import warnings
 
@@ -53,7 +54,10 @@ def _show(statuses: "list[Status]", faults: list[str], warnings: list[str], as_j
         import msgspec
         from msgspec import structs
 
-        processes = msgspec.to_builtins([{**structs.asdict(s), "lag": s.lag} for s in statuses])
+        computed = ("lag", "seconds_behind")
+        processes = msgspec.to_builtins(
+            [{**structs.asdict(s), **{n: getattr(s, n) for n in computed}} for s in statuses]
+        )
         report = {"ready": not faults, "faults": faults, "warnings": warnings}
         click.echo(output.to_json({**report, "processes": processes}))
         return
@@ -128,4 +132,13 @@ def _line(process: "Status") -> str:
     texts = (served, loading, process.reason)
     ends = "".join(f"\t{output.plain(text)}" for text in texts if text)
     name = output.plain(process.name)
-    return f"{name}\t{process.state}\tpartitions {partitions}\tlag {process.lag}{ends}"
+    return f"{name}\t{process.state}\tpartitions {partitions}\t{_lag(process)}{ends}"
+
+
+def _lag(process: "Status") -> str:
+    """The records that wait, for how long the oldest does, and whether that grows."""
+    parts = [f"lag {process.lag}"]
+    seconds, trend = process.seconds_behind, process.trend
+    if seconds and (seconds >= 1 or trend == "growing"):
+        parts += [f"{seconds:.0f} s behind", *([trend] if trend else [])]
+    return ", ".join(parts)

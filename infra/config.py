@@ -119,6 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
     replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
+    min_insync: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(
+            description="replicas that have a record before it is acknowledged; unset: "
+            "`PETAL_REPLICATION` less one",
+        ),
+    ] = None
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -284,6 +291,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
 
     @property
+    def in_sync(self) -> int:
+        """The replicas that must have a record before the broker acknowledges it."""
+        return max(1, self.replication - 1) if self.min_insync is None else self.min_insync
+
+    @property
     def producer_idempotence(self) -> bool:
         """Whether producers are idempotent; the embedded broker refuses such producers."""
         return bool(self.broker) if self.idempotence is None else self.idempotence
@@ -312,6 +324,14 @@ def _convert(name: str, text: str, kind: Any) -> Any:
         ]
         reason = f"give {' or '.join(choices)}" if choices else e
         raise ConfigError(f"{variable(name)}={text!r} cannot be used: {reason}") from e
+
+
+def _check_replicas(settings: Settings) -> None:
+    if settings.in_sync > settings.replication:
+        raise ConfigError(
+            f"{variable('min_insync')}={settings.min_insync} cannot be used: with "
+            f"{variable('replication')}={settings.replication} the broker would refuse every task"
+        )
 
 
 def _check_origins(origins: Iterable[str]) -> None:
@@ -351,6 +371,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if values.get("prefix"):  # two pipelines on one machine must not share a database
         values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
+    _check_replicas(settings)
     _check_origins(settings.allowed_origins)
     _check_days(settings)
     security.check({n: v for n, v in values.items() if v != getattr(_DEFAULTS, n)})

@@ -53,6 +53,7 @@ from streams.client import Client
 from streams.codec import input_digest, is_result_of
 from streams.errors import (
     IdConflict,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     TaskTooLarge,
@@ -102,11 +103,6 @@ async def _ask(
         return await client.ask(task.X, wait, task.id, task.model, digest=digest, **options)
     except ResultTimeout:
         return Pending(task.id)
-
-
-def _unavailable(error: PipelineUnavailable) -> Unavailable:
-    logger.warning("no broker: %s", error)
-    return Unavailable("the task queue is away; nothing was accepted")
 
 
 def _task_id(request: Request) -> str:
@@ -196,7 +192,14 @@ class Tasks:
         try:
             await self._connection.client()
         except PipelineUnavailable as e:
-            raise _unavailable(e) from e
+            raise self._unavailable(e) from e
+
+    def _unavailable(self, error: PipelineUnavailable) -> Unavailable:
+        if isinstance(error, PipelineRefused):
+            self._connection.note(error)
+            return Unavailable(f"the task queue refuses this service: {error}")
+        logger.warning("no broker: %s", error)
+        return Unavailable("the task queue is away; nothing was accepted")
 
     async def _answer(
         self, data: bytes, wait: int | None, within: float = CONNECT_SECONDS
@@ -213,7 +216,7 @@ class Tasks:
         try:
             return await self._publish(task, digest, wait, within)
         except PipelineUnavailable as e:
-            raise _unavailable(e) from e
+            raise self._unavailable(e) from e
         except UnknownOutcome as e:
             message = "the task queue did not confirm the task; retry with this id"
             raise Unconfirmed(message, task.id) from e
@@ -242,8 +245,11 @@ class Tasks:
         with self._ids.reserve(task.id, f"{digest} {task.name}") as on_sent:
             options: dict[str, Any] = {"within": within, "on_sent": on_sent}
             if wait:
-                return await _ask(client, task, wait, digest, **options)
-            return Accepted(*await client.submit(task.X, task.id, task.model, **options))
+                outcome: Outcome = await _ask(client, task, wait, digest, **options)
+            else:
+                outcome = Accepted(*await client.submit(task.X, task.id, task.model, **options))
+        self._connection.note(None)
+        return outcome
 
     async def _known(self, task: NewTask, digest: str) -> Result | None:
         """The result that this task has already; raises Conflict if the id belongs to another."""

@@ -28,13 +28,17 @@ ROLLOUT_SECONDS = 30.0  # so long workers may differ after one of them took anot
 # "catching up" ends when all records are stored that were in the log at the start.
 State = Literal["starting", "standby", "waiting", "rebalancing", "catching up", "paused", "ready"]
 
+Trend = Literal["growing", "steady", "shrinking"]
+
 
 class Lag(msgspec.Struct, frozen=True):
-    """An assigned partition: the next offset to commit, and the log's end; None: not known yet."""
+    """An assigned partition: the next offset to commit, the log's end, and the seconds that the
+    oldest record between them waits; None: not known yet."""
 
     partition: int
     next: int | None
     end: int | None
+    seconds: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
     database: str | None = None  # of a sink that stores all results, as others do
     foreign: list[int] = []  # partitions of `results` that a sink with another database reads
+    trend: Trend | None = None  # of the seconds behind; None: not known yet
+    metrics: str | None = None  # the address of its /metrics, HOST:PORT
 
     @property
     def name(self) -> str:
@@ -66,6 +72,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         """Records that are not handled yet, as far as the process knows."""
         known = [(p.next, p.end) for p in self.partitions]
         return sum(max(0, e - n) for n, e in known if n is not None and e is not None)
+
+    @property
+    def seconds_behind(self) -> float | None:
+        """The age of the oldest record that is not handled; None if it is not known."""
+        return max((p.seconds for p in self.partitions if p.seconds is not None), default=None)
 
 
 _decode = msgspec.json.Decoder(Status).decode

@@ -114,6 +114,12 @@ class Reader:
         where = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
         return dict(self._connection.execute(where, (log_id,)))
 
+    def deleted_unread(self) -> list[tuple[int, int, int, int]]:
+        """The (log, partition, first, next) offsets that were deleted before they were stored."""
+        if "deleted_unread" not in self._db.table_names():  # until a store of this version opens it
+            return []
+        return self._connection.execute("SELECT * FROM deleted_unread").fetchall()
+
     def between(
         self, log_id: int, partition: int, first: int, last: int
     ) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "prefix": ("team.a", "team.a"),
     "partitions": ("8", 8),
     "replication": ("3", 3),
+    "min_insync": ("1", 1),
     "tasks_retention_days": ("0.5", 0.5),
     "results_retention_days": ("90", 90.0),
     "dead_letters_retention_days": ("-1", -1.0),
