@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.infra import dockerfile
+from tests.infra.containers import dockerfile
 from tests.processes import ROOT
 
 FOLDER = ROOT / "infra" / "kubernetes"
@@ -56,7 +56,7 @@ def faults(resource: Resource) -> list[str]:
         except kubernetes_validate.ValidationError as e:
             return [f"{kind}: {e.message}"]
         return []
-    known = {"apiVersion": {}, "kind": {}, "metadata": {}}
+    known: Resource = {"apiVersion": {}, "kind": {}, "metadata": {}}
     whole = closed({**schema, "properties": {**schema["properties"], **known}})
     errors = Draft202012Validator(whole).iter_errors(resource)
     return [f"{kind}: {error.json_path}: {error.message}" for error in errors]

@@ -6,9 +6,9 @@ import yaml
 
 from infra import topics
 from infra.config import Settings, load
+from tests.infra.containers.runs import DRAIN_SECONDS
 from tests.infra.kubernetes import manifests
 from tests.infra.kubernetes.manifests import named
-from tests.infra.runs import DRAIN_SECONDS
 from tests.processes import ROOT
 
 
@@ -20,7 +20,8 @@ def settings(overlay: str, process: str = "worker") -> Settings:
 
 
 def scaled_object() -> dict[str, Any]:
-    return named(manifests.overlay("keda"), "ScaledObject")["petal-worker"]["spec"]
+    spec: dict[str, Any] = named(manifests.overlay("keda"), "ScaledObject")["petal-worker"]["spec"]
+    return spec
 
 
 def test_the_autoscaler_asks_about_the_group_that_the_workers_are_in() -> None:

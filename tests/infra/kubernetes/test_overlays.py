@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from infra.config import Settings, variable
-from tests.infra import dockerfile
+from tests.infra.containers import dockerfile
+from tests.infra.containers.runs import check_run
 from tests.infra.kubernetes import manifests
 from tests.infra.kubernetes.manifests import OVERLAYS, Resource, named
-from tests.infra.runs import check_run
 from tests.processes import ROOT
 
 each_overlay = pytest.mark.parametrize("name", [path.name for path in OVERLAYS])
