@@ -93,7 +93,7 @@ image: ## build the container image `petalstream`; MODEL=model/rent.joblib for a
 
 .PHONY: image-check
 image-check: .venv/ready ## run the steps of infra/Dockerfile and its health check without Docker
-	python -m pytest -n 0 -m slow tests/infra/test_image.py
+	python -m pytest -n 0 -m slow tests/infra/containers/test_image.py
 
 .PHONY: wheel
 wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
