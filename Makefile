@@ -64,7 +64,7 @@ format: .venv/ready ## reformat the code
 	ruff check --fix .
 
 .PHONY: bench
-bench: .venv/ready ## all benchmarks, about 45 minutes; on Apache Kafka too with Java 17 and mvn
+bench: .venv/ready ## all benchmarks, about an hour; on Apache Kafka too with Java 17 and mvn
 	python -m tests.benchmarks
 
 .PHONY: bench-rest

@@ -26,7 +26,7 @@ from infra.topics import CHUNK_BYTES, MAX_BATCH_RECORDS
 
 QUIET_SHARE = 0.1
 QUIET_WAIT_MS = 500
-EMBEDDED_QUIET_WAIT_MS = 40
+EMBEDDED_QUIET_WAIT_MS = 35
 READ_COMMITTED, READ_UNCOMMITTED = "read_committed", "read_uncommitted"
 
 logger = logging.getLogger(__name__)
