@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.chaos.checks import behavior, guarantees
-from tests.chaos.checks.behavior import BROKER_FAULTS, repeats
+from tests.chaos.checks.behavior import OUTAGES, repeats
 from tests.chaos.checks.observed import Observed, events, first_results, ids
 from tests.chaos.delivery import situations
 from tests.chaos.history import Event
@@ -64,7 +64,7 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
     disconnects a worker causes repeats and handovers.
     """
     names = set(faults)
-    cut = names & BROKER_FAULTS
+    cut = names & OUTAGES
     hard = names & {"kill-worker", "kill-workers", "kill-burst", "pause-worker", "refuse-batch"}
     backlog = int(bool(names & {"backlog", "refuse-batch"}))
     return Floor(

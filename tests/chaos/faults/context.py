@@ -10,6 +10,7 @@ from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.wire import Wire
 from tests.chaos.history import Event
 from tests.chaos.load.kafka import KafkaLoad
+from tests.chaos.load.state import LoadState
 from tests.chaos.supervisor import Supervisor
 
 EFFECT_SECONDS = 30.0
@@ -31,6 +32,7 @@ class Context(NamedTuple):
     rng: random.Random
     backlog: Backlog
     wire: Wire
+    state: LoadState
 
     def answers_since(self, t: int) -> Iterator[Event]:
         """The results that c4 has read after a moment, the latest first."""

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.chaos.faults import broker, delivery, processes
+from tests.chaos.faults import broker, brokers, delivery, processes
 from tests.chaos.faults.context import Context, Effect, Fault, eventually
 from tests.chaos.load.state import LoadState
 
@@ -18,6 +18,11 @@ def _named(*faults: Fault) -> dict[str, Fault]:
 
 # These need a broker that keeps its log.
 DURABLE_FAULTS = _named(broker.kill_broker, broker.stop_broker)
+# These need several brokers.
+CLUSTER_FAULTS = _named(
+    brokers.kill_leader, brokers.lose_disk, brokers.two_down, brokers.rolling_brokers,
+    brokers.partition_broker,
+)  # fmt: skip
 FAULTS = _named(
     processes.kill_worker, processes.stop_worker, processes.rolling_restart,
     processes.pause_worker, processes.kill_workers, processes.add_and_remove_worker,
