@@ -147,10 +147,12 @@ class FullFetchResult(FetchResult):
         ]
 
 
-def _with(function: Callable[..., Any], **names: Any) -> Any:
+def rebound(function: Callable[..., Any], **names: Any) -> Any:
     """A function of aiokafka that finds other classes under these names of its module."""
     module = {**function.__globals__, **names}
-    return FunctionType(function.__code__, module, None, function.__defaults__)
+    bound = FunctionType(function.__code__, module, None, function.__defaults__)
+    bound.__kwdefaults__ = function.__kwdefaults__
+    return bound
 
 
 class FetchWait(NamedTuple):
@@ -203,28 +205,28 @@ class LeanFetcher(PatientFetcher):
     _ours: ClassVar = {
         "MemoryRecords": Frames, "PartitionRecords": PartitionRecords, "FetchResult": FetchResult
     }  # fmt: skip
-    _proc_fetch_request = _with(fetcher.Fetcher._proc_fetch_request, **_ours)
-    fetched_records = _with(fetcher.Fetcher.fetched_records, **_ours)
+    _proc_fetch_request = rebound(fetcher.Fetcher._proc_fetch_request, **_ours)
+    fetched_records = rebound(fetcher.Fetcher.fetched_records, **_ours)
 
 
 class Fetcher(PatientFetcher):
     """The same, whose records have a topic and a partition."""
 
     _ours: ClassVar = {**LeanFetcher._ours, "FetchResult": FullFetchResult}
-    _proc_fetch_request = _with(fetcher.Fetcher._proc_fetch_request, **_ours)
-    fetched_records = _with(fetcher.Fetcher.fetched_records, **_ours)
+    _proc_fetch_request = rebound(fetcher.Fetcher._proc_fetch_request, **_ours)
+    fetched_records = rebound(fetcher.Fetcher.fetched_records, **_ours)
 
 
 class LeanConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer for `getmany`. Its records have no topic and no partition."""
 
-    start = _with(AIOKafkaConsumer.start, Fetcher=LeanFetcher)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=LeanFetcher)
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer for `getmany`."""
 
-    start = _with(AIOKafkaConsumer.start, Fetcher=Fetcher)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=Fetcher)
 
 
 def isolation_level(settings: Settings) -> str:

@@ -11,8 +11,8 @@
 The other configs are left as they are, because a person may have changed them.
 """
 
+import logging
 import operator
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,6 +23,7 @@ from aiokafka.protocol.api import Request
 from aiokafka.protocol.types import Array, Boolean, Int8, Schema, String
 from typing_extensions import override
 
+from infra.log import report
 from infra.topics import (
     IN_SYNC_CONFIG,
     MAX_BYTES_CONFIG,
@@ -115,7 +116,7 @@ async def correct(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], bootstrap
 
 
 def _report_unread(topic: Topic, reason: str, bootstrap: str) -> None:
-    _print(
+    report(
         f"the configs of the topic {topic.name!r} cannot be read from here ({reason}); it needs "
         f"{_line({n: topic.config[n] for n in (IN_SYNC_CONFIG, UNCLEAN_CONFIG)})}, or accepted "
         f"records may be lost; to see them, run: kafka-configs.sh --bootstrap-server {bootstrap} "
@@ -152,18 +153,14 @@ async def _set(admin: AIOKafkaAdminClient, topic: str, changes: Configs, bootstr
         if code:
             raise for_code(code)(message)
     except (KafkaError, NotImplementedError) as e:
-        _print(
+        report(
             f"topic {topic!r} needs {text}, or accepted records may be lost, and it cannot be set "
             f"from here ({type(e).__name__}); run: kafka-configs.sh --bootstrap-server {bootstrap} "
             f"--alter --entity-type topics --entity-name {topic} --add-config {text}"
         )
     else:
-        _print(f"set {text} on the topic {topic!r}, which was created without it")
+        report(f"set {text} on the topic {topic!r}, which was created without it", logging.WARNING)
 
 
 def _line(configs: Configs) -> str:
     return ",".join(f"{name}={value}" for name, value in configs.items())
-
-
-def _print(line: str) -> None:
-    print(f"petalstream: {line}", file=sys.stderr, flush=True)

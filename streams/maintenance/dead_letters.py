@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import connection
+from infra.broker.access import Needs
 from infra.broker.batches import UNDECODABLE, UndecodableBatch
 from infra.config import Settings
 from infra.topics import DETAIL, FULL_BYTES, LAST_OFFSET, SHA256
@@ -75,7 +76,7 @@ async def whole(settings: Settings, letters: Sequence[Letter]) -> list[Letter]:
     whose record is not there any more, or whose place has another record now.
     """
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
-    async with connection.connected(consumer):
+    async with connection.connected(consumer, settings, Needs(read=("tasks",))):
         found = [await _whole(consumer, settings.names.tasks, letter) for letter in letters]
     return [letter for letter in found if letter is not None]
 

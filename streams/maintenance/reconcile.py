@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra.broker import connection
+from infra.broker.access import Needs
 from infra.config import Settings
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES
 from streams.codec import decode_result, decode_results, is_result
@@ -93,7 +94,7 @@ async def publish_again(
         # The topic took such a record only because its producer had compressed it.
         compression="gzip" if longest > MAX_TASK_BYTES else None,
     )
-    async with connection.connected(producer):
+    async with connection.connected(producer, settings, Needs(write=("tasks",))):
         for partition, key, value in listed:
             await producer.send_and_wait(settings.names.tasks, value, key=key, partition=partition)
             count += 1

@@ -53,14 +53,24 @@ class ManagedCluster:
 
 def test_a_cluster_that_lets_nobody_set_the_election_gets_the_other_configs() -> None:
     cluster: Any = ManagedCluster("unclean.leader.election.enable")
-    asyncio.run(_create(cluster, [Topic("tasks", 4, {**DURABLE, "retention.ms": "1"})], 3))
+    asyncio.run(
+        _create(
+            cluster, [Topic("tasks", 4, {**DURABLE, "retention.ms": "1"})], Settings(replication=3)
+        )
+    )
     assert cluster.created == {"tasks": {"min.insync.replicas": "2", "retention.ms": "1"}}
 
 
 def test_a_cluster_that_forbids_another_config_is_reported_with_its_reason() -> None:
     cluster: Any = ManagedCluster("retention.ms")
     with pytest.raises(TopicMismatch) as raised:
-        asyncio.run(_create(cluster, [Topic("tasks", 4, {**DURABLE, "retention.ms": "1"})], 3))
+        asyncio.run(
+            _create(
+                cluster,
+                [Topic("tasks", 4, {**DURABLE, "retention.ms": "1"})],
+                Settings(replication=3),
+            )
+        )
     assert str(raised.value) == (
         "the broker refuses to create the topic 'tasks': retention.ms is not allowed"
     )

@@ -25,7 +25,7 @@ from infra.topics import DEAD_LETTERS, RESULTS, TASKS, names, topics
 from streams.client import encode_task
 from streams.events import new_id
 from tests.processes import Pipeline, settings_for
-from tests.streams.test_recreated_logs import read_answers, wait_for_rows
+from tests.streams.logs.test_recreated_logs import read_answers, wait_for_rows
 
 kafka_only = pytest.mark.skipif(
     os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker has no topic configs"
