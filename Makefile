@@ -31,6 +31,13 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 		tests/infra/broker/test_topic_configs.py tests/infra/broker/security \
 		tests/operating tests/chaos/test_runs.py
 
+.PHONY: test-brokers
+test-brokers: .venv/ready ## the tests of delivery on three brokers, some of which are lost
+	TEST_BROKER=kafka TEST_BROKERS=3 python -m pytest -n 0 tests/streams/test_lost_brokers.py \
+		tests/streams/test_delivery.py tests/streams/test_client.py \
+		tests/streams/test_recreated_logs.py tests/infra/broker/test_replicas.py \
+		tests/infra/kafka/test_main.py tests/chaos/test_cluster.py
+
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
 	python -m pytest -m slow tests/streams/test_crash_points.py

@@ -32,7 +32,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from typing_extensions import override
 
-from infra.broker.fetcher import readable_end
+from infra.broker.fetcher import checked_end, readable_end
 from infra.broker.log_id import LogIds, is_same_log
 from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
@@ -416,7 +416,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             read, answered_ms = self._read_offset[tp], consumer.last_poll_timestamp(tp)
             if read is None or answered_ms is None:
                 continue
-            if self._policy.is_replaced(tp, read, self.highwater(tp), answered_ms / 1000):
+            end = await checked_end(consumer, tp, read)
+            if self._policy.is_replaced(tp, read, end, answered_ms / 1000):
                 await self._start_over(tp)
 
     async def _start_over(self, tp: TP) -> None:
