@@ -12,7 +12,7 @@ from infra.broker.access import CLIENT, OWNER, SINK, WORKER, Needs, Right
 from infra.config import Settings
 from infra.errors import AccessRefused
 from tests.infra.broker.security.rights import RIGHTS
-from tests.secured import token
+from tests.infra.broker.security.secured import token
 
 SETTINGS = config.load(
     {
