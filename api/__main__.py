@@ -20,12 +20,12 @@ from infra.access import check_reachable, read_keys
 from infra.config import Settings, load, logs_json, variable
 from infra.errors import ConfigError
 from infra.log import is_json, report
+from infra.process import ports
 from infra.process.imports import allow_current_folder
 
 GRACE_SECONDS = 3  # at a stop, for responses in progress; honcho kills after 5
 MAX_FILES = 65_536
 OWN = "petalstream: "  # a failure of the start that is a sentence begins so
-NO_SUCH_ADDRESS = "is no address of this machine"
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -81,21 +81,22 @@ def listeners(settings: Settings) -> list[socket.socket]:
 
     They do not listen before the models are loaded.
     """
+    server = "api", settings.api_host, settings.api_port
     host, port = settings.api_host.strip("[]"), settings.api_port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as e:
-        raise ConfigError(f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}") from e
+        raise ConfigError(ports.fault("api", host, port, e)) from e
     sockets, absent = [], None
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
         try:
             sockets.append(_bind(family, address))
         except OSError as e:
             if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise ConfigError(_reason(settings, e)) from e
+                raise ConfigError(ports.fault(*server, e)) from e
             absent = e
     if not sockets and absent is not None:
-        raise ConfigError(_reason(settings, absent)) from absent
+        raise ConfigError(ports.fault(*server, absent)) from absent
     return sockets
 
 
@@ -110,18 +111,6 @@ def _bind(family: int, address: Any) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _reason(settings: Settings, error: OSError) -> str:
-    host, port = settings.api_host, settings.api_port
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"another process listens on {host}:{port}; set {variable('api_port')}"
-        case errno.EACCES:
-            return f"{variable('api_port')}={port}: this account may not listen on that port"
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}"
-    return f"cannot listen on {host}:{port}: {error.strerror}"
 
 
 class Lifespan(LifespanOn):
@@ -150,7 +139,7 @@ def serve(settings: Settings) -> None:
     try:
         server.run(sockets)
     except OSError as e:  # two processes may bind the same port, and one of them listens
-        raise ConfigError(_reason(settings, e)) from e
+        raise ConfigError(ports.fault("api", settings.api_host, settings.api_port, e)) from e
     except KeyboardInterrupt:
         return
     finally:

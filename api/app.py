@@ -30,6 +30,7 @@ from api.serving.repository import Repository
 from api.shutdown import calling_at_stop
 from api.tasks.connection import Connection
 from api.tasks.feed import Feed
+from api.tasks.readiness import Readiness
 from api.tasks.routes import Tasks
 from infra.access import read_keys
 from infra.config import Settings, load_or_exit
@@ -79,17 +80,18 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
 
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
     """
-    metrics = Metrics()
+    metrics = Metrics(settings.status)
     # One thread: a second prediction at once would only add contention for the CPU.
     executor = ThreadPoolExecutor(1, "predict")
     serve = serving(settings, executor, metrics, cpu_bound_ms)
     repository = Repository(settings.model, settings.models, serve)
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
-    feed = Feed(settings.database)
+    feed = Feed(settings.database, is_own=settings.own_database is not None)
     tasks = Tasks(repository, connection, feed, settings)
+    ready = Readiness(repository, settings)
     models = Models(repository, endpoint, lambda: connection.refusal)
-    routes = [*models.routes(), *tasks.routes(), *metrics.routes()]
+    routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager

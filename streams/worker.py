@@ -29,6 +29,7 @@ from infra.topics import (
 from infra.tracing import Tracing
 from model.errors import describe
 from streams.application import Application, announce
+from streams.monitoring.worker_metrics import WorkerMetrics
 from streams.processing import isolation
 from streams.processing.child import Order
 from streams.processing.cut import KEPT_BYTES, cut, is_too_large
@@ -55,6 +56,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
         self.reason: str | None = None
+        self.metrics = WorkerMetrics()
         self._settings = settings
         self._worker = f"{socket.gethostname()}-{os.getpid()}"
         self._models = LiveModels(settings, self._worker, self._report_change)
@@ -181,6 +183,7 @@ class Inference:
         await self._slots.acquire()
         chunk, batches = chunk.decoded()
         letters = processed.dead_letters
+        self.metrics.count(processed, len(batches))
         traces = trace_headers(chunk, letters)
         spans = self._start_spans(begun, chunk.partition, processed, traces)
         time_ms = chunk.records[-1].timestamp if chunk.records else time.time_ns() // 1_000_000

@@ -78,7 +78,7 @@ class Begun(Struct, tag=True):
 
 
 class Done(Struct, tag=True):
-    """The fields of `Processed`."""
+    """The fields of `Processed` but the last."""
 
     results: list[KeyValue]
     offsets: list[int]
@@ -190,4 +190,7 @@ def main() -> None:
     _limit_memory(job.memory)
     pipe.send(Ready())
     while True:
-        pipe.send(Done(*_process(router, _decode_order(pipe.receive()), pipe)))
+        results, offsets, failures, letters, _ = _process(
+            router, _decode_order(pipe.receive()), pipe
+        )
+        pipe.send(Done(results, offsets, failures, letters))

@@ -107,11 +107,12 @@ def _records_for(one: Processor, chosen: Sequence[Processor], columns: Columns) 
 
 def _in_order(outcomes: Processed) -> Processed:
     """The outcomes in the order of their records."""
-    results, offsets, failures, dead_letters = outcomes
+    results, offsets, failures, dead_letters, predicted = outcomes
     order = sorted(range(len(offsets)), key=offsets.__getitem__)
     return Processed(
         [results[n] for n in order],
         [offsets[n] for n in order],
         failures,
         sorted(dead_letters, key=attrgetter("offset")),
+        predicted,
     )
