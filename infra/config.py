@@ -8,13 +8,14 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from infra import security, topics
 from infra.errors import ConfigError
+from infra.log import report
 from infra.security import Mechanism, Protocol, Secret
 from infra.variables import PREFIX, is_of_a_service
 from infra.variables import variable as variable
@@ -118,6 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
     replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
+    min_insync: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(
+            description="replicas that have a record before it is acknowledged; unset: "
+            "`PETAL_REPLICATION` less one",
+        ),
+    ] = None
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -137,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: Annotated[
         Path, Meta(description="the SQLite projection of `results`; `PREFIX.sqlite` with a prefix")
     ] = VAR / "petal.sqlite"
+    projection: Annotated[
+        Literal["shared", "own"],
+        Meta(description="`shared`: one database for all; `own`: each sink stores all results"),
+    ] = "shared"
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
     ] = VAR / "status"
@@ -180,8 +192,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     api_log_json: Annotated[
-        bool, Meta(description="log of the REST service as JSON, with a line for each request")
+        bool, Meta(description="deprecated: `PETAL_LOG_JSON`, for the REST service alone")
     ] = False
+    log_json: Annotated[
+        bool,
+        Meta(description="log of every process as JSON; the API adds a line for each request"),
+    ] = False
+    metrics_host: Annotated[
+        str,
+        Meta(description="address of `/metrics` and `/health` of workers and sinks, as the API's"),
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="its port, or the next free one; 0: serve none"),
+    ] = 9464
     otel: Annotated[
         bool,
         Meta(description="traces of REST service and workers; `OTEL_…` variables configure them"),
@@ -257,9 +281,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return topics.names(self.prefix)
 
     @property
+    def own_database(self) -> str | None:
+        """The database of a sink that stores all results, which others do as well; else None."""
+        return str(self.database.absolute()) if self.projection == "own" else None
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in lower case."""
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
+
+    @property
+    def in_sync(self) -> int:
+        """The replicas that must have a record before the broker acknowledges it."""
+        return max(1, self.replication - 1) if self.min_insync is None else self.min_insync
 
     @property
     def producer_idempotence(self) -> bool:
@@ -285,7 +319,19 @@ def _convert(name: str, text: str, kind: Any) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False, dec_hook=lambda t, v: t(v))
     except (msgspec.ValidationError, ValueError) as e:
-        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {e}") from e
+        choices = [
+            c for part in get_args(kind) if get_origin(part) is Literal for c in get_args(part)
+        ]
+        reason = f"give {' or '.join(choices)}" if choices else e
+        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {reason}") from e
+
+
+def _check_replicas(settings: Settings) -> None:
+    if settings.in_sync > settings.replication:
+        raise ConfigError(
+            f"{variable('min_insync')}={settings.min_insync} cannot be used: with "
+            f"{variable('replication')}={settings.replication} the broker would refuse every task"
+        )
 
 
 def _check_origins(origins: Iterable[str]) -> None:
@@ -325,6 +371,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if values.get("prefix"):  # two pipelines on one machine must not share a database
         values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
+    _check_replicas(settings)
     _check_origins(settings.allowed_origins)
     _check_days(settings)
     security.check({n: v for n, v in values.items() if v != getattr(_DEFAULTS, n)})
@@ -336,5 +383,11 @@ def load_or_exit() -> Settings:
     try:
         return load()
     except ConfigError as e:
-        print(f"petalstream: {e}", file=sys.stderr)
+        report(str(e))
         raise SystemExit(os.EX_CONFIG) from e
+
+
+def logs_json(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `log_json` is on, also where the settings as a whole cannot be read."""
+    environ = os.environ if environ is None else environ
+    return environ.get(variable("log_json"), "").lower() in ("on", "true", "1")

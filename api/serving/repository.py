@@ -55,6 +55,17 @@ class Source(NamedTuple):
     stamp: Stamp
 
 
+class Outcome(NamedTuple):
+    """A file as it was before it was read, and the model in it, or why it cannot be loaded.
+
+    `found` None: it has not changed since it was loaded.
+    """
+
+    file: ModelFile
+    stamp: Stamp
+    found: Loaded | ArtifactError | None
+
+
 class Fault(NamedTuple):
     """Why a file could not be loaded, as it was then."""
 
@@ -84,7 +95,10 @@ class Repository(Generic[S]):
 
     @property
     def default(self) -> S:
-        """PETAL_MODEL as it was at the start, even after a load or an unload. Only while open."""
+        """PETAL_MODEL as it was at the start or the last reload, even after a load or an unload.
+
+        Only while open.
+        """
         assert self._default is not None
         return self._default
 
@@ -93,12 +107,37 @@ class Repository(Generic[S]):
 
         Raises ArtifactError if PETAL_MODEL cannot be loaded, or if the folder is missing.
         """
-        outcomes = await asyncio.to_thread(lambda: self._tried(self._files()))
-        (first, main), *_ = outcomes
+        self._take_all(await asyncio.to_thread(lambda: self._tried(self._files())))
+
+    async def reload(self) -> None:
+        """Serve the files as they are now, as a restart would.
+
+        Requests in progress finish on the version they started with. If PETAL_MODEL cannot be
+        loaded, or the folder not be read, nothing changes, and the log has the reason.
+        """
+        async with self._changing:
+            before = self.default.card.id
+            try:
+                self._take_all(
+                    await asyncio.to_thread(lambda: self._tried(self._files(), changed=True))
+                )
+            except ArtifactError as e:
+                logger.error("%s goes on: %s", before, e)
+                return
+            if (now := self.default.card.id) != before:
+                logger.info("%s answers, before %s", now, before)
+
+    def _take_all(self, outcomes: list[Outcome]) -> None:
+        """Serve what is in all files; raises ArtifactError, before it changes anything."""
+        first, main = outcomes[0].file, outcomes[0].found
         if isinstance(main, ArtifactError):
             raise main
-        for name in dict.fromkeys(file.name for file, _ in outcomes):
-            self._take(name, [(file, found) for file, found in outcomes if file.name == name])
+        names = dict.fromkeys(outcome.file.name for outcome in outcomes)
+        for name in [name for name in self._served if name not in names]:
+            del self._served[name]
+            self._forget(name)
+        for name in names:
+            self._take(name, [outcome for outcome in outcomes if outcome.file.name == name])
         self._default = next(iter(self._served[first.name].values()))
 
     def close(self) -> None:
@@ -172,7 +211,8 @@ class Repository(Generic[S]):
                 raise _unreadable(e) from e
             if not outcomes:
                 raise UnknownModel(name)
-            reasons = [str(found) for _, found in outcomes if isinstance(found, ArtifactError)]
+            found = [outcome.found for outcome in outcomes]
+            reasons = [str(error) for error in found if isinstance(error, ArtifactError)]
             if len(reasons) < len(outcomes) or name not in self._served:
                 self._take(name, outcomes)
             if len(reasons) == len(outcomes):
@@ -237,22 +277,28 @@ class Repository(Generic[S]):
             return self._default.card.name
 
     def _tried(
-        self, files: list[ModelFile], name: str | None = None
-    ) -> list[tuple[ModelFile, Loaded | ArtifactError]]:
-        """Each file, or each of one model, with the model in it or why it cannot be loaded."""
-        wanted = [file for file in files if name in (None, file.name)]
-        return [(file, folder.load(file, file.path == self._model)) for file in wanted]
+        self, files: list[ModelFile], name: str | None = None, changed: bool = False
+    ) -> list[Outcome]:
+        """Each file, or each of one model; with `changed` only files that changed are loaded."""
+        return [self._outcome(file, changed) for file in files if name in (None, file.name)]
 
-    def _take(self, name: str, outcomes: list[tuple[ModelFile, Loaded | ArtifactError]]) -> None:
+    def _outcome(self, file: ModelFile, changed: bool) -> Outcome:
+        stamp = file.stamp
+        if changed and stamp is not None and Source(file.path, stamp) in self._sources.values():
+            return Outcome(file, stamp, None)
+        return Outcome(file, stamp, folder.load(file, file.path == self._model))
+
+    def _take(self, name: str, outcomes: list[Outcome]) -> None:
         """Serve what was loaded of a model, and remember why the rest was not."""
         before, sources = self._served.get(name, {}), self._sources_of(name)
         served: dict[str, S] = {}
         self._forget(name)
-        for file, found in outcomes:
+        for file, stamp, found in outcomes:
             if isinstance(found, ArtifactError):
                 reason = self._without_folders(str(found))
                 logger.warning("%s is not loaded: %s", file.path, found)
-                self._faults[file.path] = Fault(file, file.stamp, reason)
+                self._faults[file.path] = Fault(file, stamp, reason)
+            if found is None or isinstance(found, ArtifactError):
                 kept = [v for v, source in sources.items() if source.path == file.path]
                 served |= {v: before[v] for v in kept if v not in served}
                 self._sources |= {(name, v): sources[v] for v in kept}
@@ -260,7 +306,7 @@ class Repository(Generic[S]):
             version = file.version or digest_version(found.card)
             if version not in served:
                 served[version] = self._serve(found, version)
-                self._sources[name, version] = Source(file.path, file.stamp)
+                self._sources[name, version] = Source(file.path, stamp)
         if served:
             self._served[name] = served
 

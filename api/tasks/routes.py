@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -29,9 +29,9 @@ from api.errors import (
 from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.serving.repository import Repository
-from api.tasks import jsonl, sse
+from api.tasks import cursor, jsonl, sse
 from api.tasks.connection import CONNECT_SECONDS, Connection
-from api.tasks.feed import Feed, cursor, read_projection
+from api.tasks.feed import Feed, read_projection
 from api.tasks.idempotency import TaskIds
 from api.tasks.request import (
     MAX_WAIT_SECONDS,
@@ -81,10 +81,10 @@ class Accepted(msgspec.Struct):
 
 
 class Pending(msgspec.Struct):
-    """The task is accepted and has no result yet."""
+    """The task is accepted and has no result yet, or it is unknown whether it is accepted."""
 
     id: str
-    status: str = "pending"
+    status: Literal["pending", "unknown"] = "pending"
 
 
 Outcome = Result | Accepted | Pending
@@ -124,6 +124,7 @@ class Tasks:
         self._receive_timeout = settings.api_receive_timeout
         self._delivery_timeout = settings.delivery_timeout
         self._database = settings.database
+        self._is_own = settings.own_database is not None
         self._max_rows = settings.max_rows
         self._ids = TaskIds()
 
@@ -264,7 +265,12 @@ class Tasks:
         path={"id": TaskId},
     )
     async def result(self, request: Request) -> Response:
-        """Return a task's result, or `pending` if this process published it and it has none yet."""
+        """Return a task's result, or `pending` if this process published it and it has none yet.
+
+        With `PETAL_PROJECTION=own` another replica may have published it: then a task without a
+        result here is `unknown`. A client repeats the request until its own deadline, after which
+        it may send the task again with the same id.
+        """
         task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:
@@ -274,6 +280,8 @@ class Tasks:
             return json_response(Pending(task_id), 202)
         if self._ids.is_unconfirmed(task_id):
             raise NotFound(f"the task queue did not confirm task {task_id}; send it again")
+        if self._is_own:
+            return json_response(Pending(task_id, "unknown"), 202)
         raise NotFound(f"no task {task_id} is known here")
 
     @Operation(
@@ -286,7 +294,7 @@ class Tasks:
     async def events(self, request: Request) -> Response:
         """Stream a task's events: `pending`, if it has no result yet, and `result`."""
         task_id, seen = _task_id(request), request.headers.get("last-event-id")
-        if seen is not None and await self._feed.position(task_id) == seen:
+        if seen is not None and await self._feed.has_seen(task_id, seen):
             return Response(status_code=204)  # a browser then does not reconnect
         pending = msgspec.json.encode(Pending(task_id))
         return self._feed.stream(self._feed.task(task_id, pending))
@@ -299,5 +307,5 @@ class Tasks:
     )
     async def results(self, request: Request) -> Response:
         """Stream results when they are stored, as server-sent events; an id is a position."""
-        begin = cursor(request.headers.get("last-event-id"))
+        begin = cursor.parse(request.headers.get("last-event-id"))
         return self._feed.stream(self._feed.results(begin))

@@ -102,6 +102,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """The partitions that the topic has; empty if that is not known."""
         return self._ensure_consumer()._client.cluster.partitions_for_topic(topic) or ()
 
+    def has_coordinator(self) -> bool:
+        """Whether the broker that coordinates the group is known, or there is no group."""
+        return getattr(self._ensure_consumer()._coordinator, "coordinator_id", 0) is not None
+
     def leads(self) -> bool:
         """Whether this member assigns the group's partitions."""
         return self._ensure_consumer()._coordinator._group_subscription is not None

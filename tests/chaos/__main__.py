@@ -24,7 +24,8 @@ from tests.chaos import model
 from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
 from tests.chaos.history import Recorder
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.report import report
+from tests.chaos.release import write
+from tests.chaos.report import release, report
 from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome, Plan, Run, environment
 from tests.processes import Pipeline
@@ -66,10 +67,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help=f"add a defect that the run must find. One of: {', '.join(MUTANTS)}",
     )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="for report and logs (default: a new one)")
+    parser.add_argument(
+        "--report", type=Path, nargs="+", metavar="FOLDER",
+        help=f"do not run; write {release.PAGE.name} from the reports in these folders",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print report.json, not a summary")
     args = parser.parse_args(argv)
+    args.kafka = args.kafka or (args.mutant is not None and MUTANTS[args.mutant].kafka)
     if not args.kafka and (durable := set(args.faults) & DURABLE_FAULTS.keys()):
-        parser.error(f"{min(durable)} needs --kafka: the embedded broker does not keep its log")
+        parser.error(
+            f"{min(durable)} needs --kafka: the embedded broker keeps no log, deletes no records, "
+            "and sets no group's offsets"
+        )
     if args.kafka and (missing := [tool for tool in ("java", "mvn") if not shutil.which(tool)]):
         parser.error(f"{missing[0]} is not installed; Apache Kafka needs Java 17 and mvn")
     return args
@@ -138,6 +147,8 @@ async def run(plan: Plan, pipeline: Pipeline, record: Recorder) -> Outcome:
 def main(argv: list[str]) -> int:
     """Returns the exit code."""
     args = parse(argv)
+    if args.report:
+        return write(args.report, release.PAGE)
     plan = plan_of(args)
     # The load's Kafka clients would log every connection that a fault cuts.
     logging.getLogger("aiokafka").propagate = False

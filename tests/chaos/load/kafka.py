@@ -70,7 +70,7 @@ class KafkaLoad:
             async with asyncio.timeout_at(deadline):
                 for task_id in list(self._state.unknown):
                     await self._submit("c1-again", task_id, rows_for(task_id))
-                while self._missing_rows:
+                while self._missing_rows - self._state.unstored:
                     await asyncio.sleep(0.2)
 
     async def close(self) -> None:

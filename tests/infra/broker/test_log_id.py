@@ -61,7 +61,7 @@ def test_a_broker_with_old_metadata_does_not_bring_a_former_log_back() -> None:
 
 
 def test_a_recreated_topic_has_another_id_on_a_real_broker(pipeline: Pipeline) -> None:
-    from tests.streams.test_recreated_logs import recreate
+    from tests.streams.logs.test_recreated_logs import recreate
 
     async def look() -> list[str]:
         settings = Settings(

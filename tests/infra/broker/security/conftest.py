@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.infra.broker.secured import PASSWORD, Secured, token
 from tests.processes import Pipeline, settings_for
-from tests.secured import PASSWORD, Secured, token
 
 Settings = Callable[..., dict[str, str]]
 
