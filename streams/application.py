@@ -189,7 +189,9 @@ class Application(faust.App):  # type: ignore[misc]
         self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
         self.add_future(self._end_if_refused())
-        if self.transport.projection is not None and not self.standalone:
+        if self.standalone:
+            self.add_future(self._announce_caught_up())
+        elif self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
@@ -213,6 +215,11 @@ class Application(faust.App):  # type: ignore[misc]
         if left == 0:
             return "ready", reason
         return "catching up", None if left is None else f"{left:,} older results are not stored yet"
+
+    async def _announce_caught_up(self) -> None:
+        while self.state()[0] != "ready":  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(REPORT_SECONDS)
+        announce(f"{self.conf.id} ready: all older results are stored")
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""

@@ -217,6 +217,8 @@ def test_the_rows_come_back_when_a_database_is_deleted_under_its_sink(pipeline: 
     wait_for_rows(other.settings, len(asked))
     wait_for_rows(one.settings, len(asked))
     assert "was moved or deleted" in sink.output
+    sink.wait_for("petal-sink catches up: partitions 0, 1, 2, 3")
+    sink.wait_for("petal-sink ready: all older results are stored")
     assert one.tables() == other.tables()
     assert sink.stop() == 0
 

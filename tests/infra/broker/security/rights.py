@@ -2,8 +2,8 @@
 
 import re
 
+from tests.infra.broker.secured import Binding
 from tests.processes import ROOT
-from tests.secured import Binding
 
 README = (ROOT / "README.md").read_text()
 
