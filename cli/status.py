@@ -80,13 +80,13 @@ def _read_until_ready(only: str | None, deadline: float) -> "tuple[list[Status],
 
 
 def _read(only: str | None) -> "tuple[list[Status], list[str]]":
-    from infra.broker import admin
+    from infra.broker import access, admin
     from infra.process import status
 
     settings = config.load()
     faults = []
     try:
-        asyncio.run(admin.prepare(settings, BROKER_SECONDS))
+        asyncio.run(admin.prepare(settings, BROKER_SECONDS, access.EVERYONE))
     except BrokerUnavailable as e:
         faults.append(str(e))
     parts = dict(zip(PARTS, settings.names[3:], strict=True))

@@ -239,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ge=1,
             le=5000,
             description="milliseconds that the broker holds a fetch without records; "
-            "when idle up to 500, embedded 40",
+            "when idle up to 500, embedded 35",
         ),
     ] = 20
     commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (

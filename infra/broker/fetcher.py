@@ -9,24 +9,28 @@ While nothing comes, the broker holds a fetch longer, so that an idle process co
 Consumers of other code in the same process keep aiokafka's own fetcher.
 """
 
+import asyncio
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaError
 from typing_extensions import override
 
 from infra.broker.batches import BadBatch, Frames, UndecodableBatch, decode, parse, set_aside
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES, MAX_BATCH_RECORDS
 
+END_SECONDS = 1.0
 QUIET_SHARE = 0.1
 QUIET_WAIT_MS = 500
-EMBEDDED_QUIET_WAIT_MS = 40
+EMBEDDED_QUIET_WAIT_MS = 35
 READ_COMMITTED, READ_UNCOMMITTED = "read_committed", "read_uncommitted"
 
 logger = logging.getLogger(__name__)
@@ -243,3 +247,20 @@ def readable_end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int |
         return end
     stable = consumer.last_stable_offset(partition)
     return end if stable is None or stable < 0 else min(end, stable)
+
+
+async def checked_end(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, position: int
+) -> int | None:
+    """The log's end. One before `position` is asked for again; None if it is not sure.
+
+    After an election, a leader may answer fetches with an end that is too low until enough replicas
+    have fetched from it. Until then it does not answer this question.
+    """
+    end: int | None = consumer.highwater(partition)
+    if end is None or end >= position:
+        return end
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            return int((await consumer.end_offsets([partition]))[partition])
+    return None

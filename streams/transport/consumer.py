@@ -32,7 +32,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from typing_extensions import override
 
-from infra.broker.fetcher import readable_end
+from infra.broker.fetcher import checked_end, readable_end
 from infra.broker.log_id import LogIds, is_same_log
 from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
@@ -416,7 +416,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             read, answered_ms = self._read_offset[tp], consumer.last_poll_timestamp(tp)
             if read is None or answered_ms is None:
                 continue
-            if self._policy.is_replaced(tp, read, self.highwater(tp), answered_ms / 1000):
+            end = await checked_end(consumer, tp, read)
+            if self._policy.is_replaced(tp, read, end, answered_ms / 1000):
                 await self._start_over(tp)
 
     async def _start_over(self, tp: TP) -> None:
@@ -500,14 +501,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _first(self, tp: TP, reading: Reading) -> int:
         """The chunk's first offset; those without records before a reading belong to its chunk."""
-        return self._read_offset[tp] if tp in self._passed else reading.first
+        return int(self._read_offset[tp]) if tp in self._passed else reading.first
 
     async def _deleted_until(self, tp: TP, reading: Reading) -> int:
         """Up to where the log deleted records that were not read, by its retention; 0 if none."""
         first, found = self._first(tp, reading), first_offset(reading.records[0])
         if found <= first:
             return 0
-        until = min(found, (await self._thread.earliest_offsets(tp))[tp])
+        until = min(found, int((await self._thread.earliest_offsets(tp))[tp]))
         if until <= first:  # another gap, such as a transaction's marker
             return 0
         logger.error(

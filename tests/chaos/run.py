@@ -19,13 +19,14 @@ from tests.chaos.checks import logs
 from tests.chaos.checks.logs import LogReader
 from tests.chaos.checks.observed import Observed, Verified
 from tests.chaos.checks.verdict import Verdict, check, floor_for
+from tests.chaos.cluster import Cluster
 from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.situations import CHUNK_RECORDS
 from tests.chaos.delivery.wire import Wire
 from tests.chaos.faults import schedule
 from tests.chaos.faults.context import Context, Fault, eventually
 from tests.chaos.faults.proxy import Isolation, Proxy
-from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
+from tests.chaos.faults.schedule import CLUSTER_FAULTS, DURABLE_FAULTS, FAULTS
 from tests.chaos.history import Recorder
 from tests.chaos.load import http, kafka
 from tests.chaos.load.state import LoadState
@@ -53,12 +54,14 @@ class Plan(NamedTuple):
     kafka: bool
     mutant: Mutant | None
     drain_seconds: float
+    brokers: int = 1
 
     @property
     def chosen(self) -> dict[str, Fault]:
         """The faults by name."""
-        known = FAULTS | DURABLE_FAULTS
-        default = list(known if self.kafka else FAULTS)
+        known = FAULTS | DURABLE_FAULTS | CLUSTER_FAULTS
+        default = [*FAULTS, *(DURABLE_FAULTS if self.kafka else ())]
+        default += CLUSTER_FAULTS if self.brokers > 1 else ()
         return {name: known[name] for name in self.faults or default}
 
 
@@ -72,7 +75,10 @@ class Outcome(NamedTuple):
 def environment(folder: Path, plan: Plan) -> dict[str, str]:
     """The settings of all processes; their broker is the proxy."""
     env = processes.settings_for(folder, folder / "fingerprint.joblib") | SETTINGS
-    env["PETAL_BROKER"] = f"127.0.0.1:{processes.free_port()}"
+    env["PETAL_BROKER"] = ",".join(
+        f"127.0.0.1:{processes.free_port()}" for _ in range(plan.brokers)
+    )
+    env["PETAL_REPLICATION"] = str(plan.brokers)
     env["PETAL_IDEMPOTENCE"] = "true" if plan.kafka else "false"
     return env | dict(plan.mutant.settings if plan.mutant else {})
 
@@ -105,9 +111,12 @@ class Run:
 
     async def run(self) -> Outcome:
         """Raises any error of the harness itself."""
-        listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
-        async with Proxy(listen, target, self._wire, self._isolation) as proxy:
-            self._supervisor.broker = Broker(self._pipeline, target, proxy, listen)
+        async with contextlib.AsyncExitStack() as stack:
+            broker = self._broker()
+            proxies = broker.proxy.of.values() if isinstance(broker, Cluster) else [broker.proxy]
+            for proxy in proxies:
+                await stack.enter_async_context(proxy)
+            self._supervisor.broker = broker
             await self._start()
             await self._inject()
             await self._finish()
@@ -116,12 +125,22 @@ class Run:
             self._log("reading all logs")
             return await asyncio.to_thread(self._check)
 
+    def _broker(self) -> Broker | Cluster:
+        if self._plan.brokers > 1:
+            return Cluster(self._pipeline, self._settings.broker, self._proxy)
+        listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
+        return Broker(self._pipeline, target, self._proxy(listen, target), listen)
+
+    def _proxy(self, listen: int, target: int) -> Proxy:
+        return Proxy(listen, target, self._wire, self._isolation)
+
     async def _start(self) -> None:
         self._log("starting the broker")
-        if self._plan.kafka:
-            self._supervisor.broker.start_kafka()
+        broker = self._supervisor.broker
+        if self._plan.kafka or isinstance(broker, Cluster):
+            broker.start_kafka()
         else:
-            self._supervisor.broker.start_embedded()
+            broker.start_embedded()
         await admin.prepare(self._settings)
         self._results = await self._identify(RESULTS)
         self._log("starting API, workers and sinks")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import psutil
 
 from tests.chaos.checks.observed import Usage
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults.proxy import Proxy
 from tests.chaos.history import Recorder
 from tests.processes import Pipeline, Process
@@ -46,6 +47,10 @@ class Broker:
             sys.executable, "-m", "infra.kafka", "--port", str(self._port),
             "--advertised", self._advertised, "--folder", str(self._pipeline.folder / "kafka"),
         )  # fmt: skip
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.process]
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process that listens, which may be a child."""
@@ -103,7 +108,7 @@ class Supervisor:
         self.pipeline = pipeline
         self.record = record
         self.usage: list[Usage] = []
-        self.broker: Broker
+        self.broker: Broker | Cluster
         self.members: dict[str, Member] = {}
         self._commands = commands
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -29,6 +29,10 @@ _PASSING = (408, 425, 429)  # statuses below 500 that may end by themselves
 class EndpointAway(KafkaError):  # type: ignore[misc]
     """The token endpoint does not answer at the moment."""
 
+    @override
+    def __str__(self) -> str:
+        return str(self.args[0])  # aiokafka's errors begin with their class
+
 
 class _Granted(msgspec.Struct):
     access_token: str
@@ -102,12 +106,12 @@ class Tokens:
                 return msgspec.json.decode(response.read(MAX_BYTES), type=_Granted, strict=False)
         except urllib.error.HTTPError as e:
             self._refuse(e)
-        except (OSError, HTTPException, ValueError) as e:
-            self._explain(e)
         except msgspec.DecodeError as e:
             raise ConfigError(
                 f"{self._name} does not answer with a token; check {variable('broker_oauth_url')}"
             ) from e
+        except (OSError, HTTPException) as e:
+            self._explain(e)
 
     def _request(self) -> urllib.request.Request:
         settings = self._settings

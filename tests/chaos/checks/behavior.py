@@ -13,9 +13,13 @@ from tests.chaos.checks.guarantees import Anomalies, rows
 from tests.chaos.checks.observed import Observed, ResultRecord, Usage, events
 from tests.chaos.history import Place
 
-BROKER_FAULTS = {
-    "kill-broker", "stop-broker", "pause-broker", "cut-connections", "silence-broker",
+# Of all brokers, or of so many that nothing is accepted.
+OUTAGES = {
+    "kill-broker", "stop-broker", "pause-broker", "cut-connections", "silence-broker", "two-down",
 }  # fmt: skip
+# Of one broker of three.
+PARTIAL_OUTAGES = {"kill-leader", "lose-disk", "rolling-brokers", "partition-broker"}
+BROKER_FAULTS = OUTAGES | PARTIAL_OUTAGES
 # After these, the answers that a worker had not committed may repeat.
 WORKER_FAULTS = {
     "kill-worker", "kill-workers", "kill-burst", "pause-worker", "backlog", "refuse-batch",

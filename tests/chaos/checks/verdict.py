@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.chaos.checks import behavior, guarantees
-from tests.chaos.checks.behavior import BROKER_FAULTS, repeats
+from tests.chaos.checks.behavior import OUTAGES, repeats
 from tests.chaos.checks.observed import Observed, events, first_results, ids, unread
 from tests.chaos.delivery import situations
 from tests.chaos.delivery.progress import MANY_FAULTS, SITUATIONS
@@ -78,7 +78,7 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
     disconnects a worker causes repeats and handovers.
     """
     names = set(faults)
-    cut = names & BROKER_FAULTS
+    cut = names & OUTAGES
     hard = names & HARD_FAULTS
     backlog = int(bool(names & {"backlog", "refuse-batch"}))
     return Floor(

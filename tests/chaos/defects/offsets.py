@@ -55,8 +55,8 @@ class AnswersById(Inference):
 
     _kept: dict[bytes, Any]
 
-    async def _process(self, chunk: Any) -> Processed:
-        processed = await super()._process(chunk)
+    async def _process(self, chunk: Any, router: Any) -> Processed:
+        processed = await super()._process(chunk, router)
         self._kept = getattr(self, "_kept", {})
         return processed._replace(results=[self._of_id(*pair) for pair in processed.results])
 
@@ -120,7 +120,7 @@ def _wrong_partition() -> Any:
         found = results_of(*args)
         return found._replace(partition=(found.partition + count % 2) % partitions)
 
-    worker.results_of = moved
+    worker.results_of = moved  # type: ignore[assignment]
     return _worker()
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from tests.chaos.delivery.progress import MANY_FAULTS
-from tests.chaos.faults import broker, delivery, machine, offsets, processes
+from tests.chaos.faults import broker, brokers, delivery, machine, offsets, processes
 from tests.chaos.faults.context import Context, Effect, Fault, eventually
 
 AIM_SECONDS = 2.0  # within which a situation comes while c1 sends a burst
@@ -25,6 +25,11 @@ def _named(*faults: Fault) -> dict[str, Fault]:
 DURABLE_FAULTS = _named(
     broker.kill_broker, broker.stop_broker, offsets.expire_results, offsets.reset_group
 )
+# These need several brokers.
+CLUSTER_FAULTS = _named(
+    brokers.kill_leader, brokers.lose_disk, brokers.two_down, brokers.rolling_brokers,
+    brokers.partition_broker,
+)  # fmt: skip
 FAULTS = _named(
     processes.kill_worker, processes.stop_worker, processes.rolling_restart,
     processes.pause_worker, processes.kill_workers, processes.add_and_remove_worker,

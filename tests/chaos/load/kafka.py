@@ -13,7 +13,14 @@ from aiokafka.errors import KafkaError
 from infra.config import Settings
 from infra.topics import MAX_TASK_BYTES, RESULTS, TASKS
 from streams.client import Client
-from streams.errors import ClientError, ResultTimeout, StoreError, TaskTooLarge, UnknownOutcome
+from streams.errors import (
+    ClientError,
+    PipelineUnavailable,
+    ResultTimeout,
+    StoreError,
+    TaskTooLarge,
+    UnknownOutcome,
+)
 from streams.projection.reader import Reader
 from tests.chaos.load.state import ANSWER_SECONDS, LoadState
 from tests.chaos.model import broken_rows, rows_for
@@ -113,6 +120,8 @@ class KafkaLoad:
         try:
             done = await self._submitter.submit(X, task_id)
         except TaskTooLarge as e:
+            self._record(proc, "submit", "fail", task_id, detail=str(e))
+        except PipelineUnavailable as e:  # it was not sent
             self._record(proc, "submit", "fail", task_id, detail=str(e))
         except UnknownOutcome as e:
             self._state.record_unknown(proc, task_id, e)

@@ -234,7 +234,7 @@ def test_a_full_result_has_the_records_of_the_stock_fetcher() -> None:
     ("settings", "waits"),
     [
         (Settings(broker="k.example:1"), [20, 20, 100, 500, 500]),
-        (Settings(), [20, 20, 40, 40, 40]),
+        (Settings(), [20, 20, 35, 35, 35]),
         (Settings(broker="k.example:1", fetch_wait_ms=900), [900] * 5),
     ],
 )

@@ -15,8 +15,8 @@ from infra.broker.security.login import login_of
 from infra.config import Settings
 from infra.errors import AccessRefused
 from infra.topics import TASKS
-from tests.infra.broker.secured import PASSWORD, Authority, Secured
 from tests.infra.broker.security.conftest import bearer, environ, plain, scram, tls
+from tests.infra.broker.security.secured import PASSWORD, Authority, Secured
 
 WRONG = "hunter2"
 LIMIT_SECONDS = 10.0
@@ -211,11 +211,11 @@ def test_a_password_that_changes_in_its_file_is_used_for_the_next_login(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("first")
-    users.user("changing", "first")
+    users.user("changing", password="first")
     given = {**without(scram(users, "changing"), "password"), "password_file": str(file)}
     of = settings(users.address("LOGIN"), given)
     assert asyncio.run(cluster(of))
-    users.user("changing", "second")
+    users.user("changing", password="second")
     with pytest.raises(AccessRefused, match="PETAL_BROKER_PASSWORD_FILE"):
         asyncio.run(cluster(of))
     assert login_of(of).refusal is not None

@@ -123,19 +123,23 @@ class Secured:
             "super.users=User:ANONYMOUS",
         ]  # fmt: skip
 
-    def user(self, name: str, password: str = PASSWORD) -> None:
-        """Create a user of SCRAM, or change its password."""
+    def user(self, *names: str, password: str = PASSWORD) -> None:
+        """Create users of SCRAM, or change their password."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        change = UserScramCredentialUpsertion(name, info, password.encode())
-        for future in self.admin.alter_user_scram_credentials([change]).values():
-            future.result(10)
+        changes = [UserScramCredentialUpsertion(name, info, password.encode()) for name in names]
+        for future in self.admin.alter_user_scram_credentials(changes).values():
+            future.result(20)
+
+    def grant(self, rights: Mapping[str, Sequence[Binding]]) -> None:
+        """Let users do this, besides what they may do."""
+        acls = [_acl(user, *binding) for user, each in rights.items() for binding in each]
+        for future in self.admin.create_acls(acls).values() if acls else ():
+            future.result(20)
 
     def allow(self, user: str, bindings: Sequence[Binding]) -> None:
         """Let a user do this, and nothing else."""
         self.forbid(user)
-        acls = [_acl(user, *binding) for binding in bindings]
-        for future in self.admin.create_acls(acls).values() if acls else ():
-            future.result(10)
+        self.grant({user: bindings})
 
     def forbid(self, user: str) -> None:
         """Delete the rights of a user."""
@@ -144,7 +148,7 @@ class Secured:
             AclOperation.ANY, AclPermissionType.ANY,
         )  # fmt: skip
         for future in self.admin.delete_acls([every]).values():
-            future.result(10)
+            future.result(20)
 
 
 def _acl(user: str, operation: str, kind: str, name: str) -> AclBinding:
