@@ -26,6 +26,7 @@ from infra.config import Settings
 from infra.process.gc import collect_regularly
 from infra.process.status import State
 from streams import application
+from streams.monitoring.worker_metrics import WorkerMetrics
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.attempts import Attempts, AttemptSettings, FileCounter
 from streams.transport.consumer import Consumer
@@ -119,6 +120,7 @@ class Nothing:
     def __init__(self) -> None:
         self.models: list[str] = []
         self.unavailable: list[str] = []
+        self.metrics = WorkerMetrics()
 
     def reload(self) -> None:
         return None
