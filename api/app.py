@@ -30,6 +30,7 @@ from api.serving.repository import Repository
 from api.shutdown import calling_at_stop
 from api.tasks.connection import Connection
 from api.tasks.feed import Feed
+from api.tasks.readiness import Readiness
 from api.tasks.routes import Tasks
 from infra.access import read_keys
 from infra.config import Settings, load_or_exit
@@ -86,9 +87,11 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     repository = Repository(settings.model, settings.models, serve)
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
-    feed = Feed(settings.database)
+    feed = Feed(settings.database, is_own=settings.own_database is not None)
     tasks = Tasks(repository, connection, feed, settings)
-    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
+    ready = Readiness(repository, settings)
+    models = Models(repository, endpoint, lambda: connection.refusal)
+    routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
@@ -102,6 +105,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
         with exporting as tracing, executor:
             await repository.open()
             reloading.open()
+            if settings.broker:
+                connection.begin()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
             await reloading.close()

@@ -26,6 +26,7 @@ from model.errors import (
 from streams.errors import (
     IdConflict,
     LogReplaced,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     StoreBusy,
@@ -60,6 +61,7 @@ CODES: dict[type[Exception], int] = {
     StoreError: os.EX_CONFIG,
     StoreBusy: os.EX_TEMPFAIL,
     LogReplaced: os.EX_TEMPFAIL,
+    PipelineRefused: os.EX_CONFIG,
     PipelineUnavailable: os.EX_UNAVAILABLE,
     UnknownOutcome: os.EX_TEMPFAIL,
     ResultTimeout: os.EX_TEMPFAIL,

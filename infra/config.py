@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -119,6 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
     replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
+    min_insync: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(
+            description="replicas that have a record before it is acknowledged; unset: "
+            "`PETAL_REPLICATION` less one",
+        ),
+    ] = None
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -138,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: Annotated[
         Path, Meta(description="the SQLite projection of `results`; `PREFIX.sqlite` with a prefix")
     ] = VAR / "petal.sqlite"
+    projection: Annotated[
+        Literal["shared", "own"],
+        Meta(description="`shared`: one database for all; `own`: each sink stores all results"),
+    ] = "shared"
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
     ] = VAR / "status"
@@ -228,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ge=1,
             le=5000,
             description="milliseconds that the broker holds a fetch without records; "
-            "when idle up to 500, embedded 40",
+            "when idle up to 500, embedded 35",
         ),
     ] = 20
     commit_interval: Annotated[Seconds, Meta(description="seconds between commits of offsets")] = (
@@ -270,9 +281,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return topics.names(self.prefix)
 
     @property
+    def own_database(self) -> str | None:
+        """The database of a sink that stores all results, which others do as well; else None."""
+        return str(self.database.absolute()) if self.projection == "own" else None
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in lower case."""
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
+
+    @property
+    def in_sync(self) -> int:
+        """The replicas that must have a record before the broker acknowledges it."""
+        return max(1, self.replication - 1) if self.min_insync is None else self.min_insync
 
     @property
     def producer_idempotence(self) -> bool:
@@ -298,7 +319,19 @@ def _convert(name: str, text: str, kind: Any) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False, dec_hook=lambda t, v: t(v))
     except (msgspec.ValidationError, ValueError) as e:
-        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {e}") from e
+        choices = [
+            c for part in get_args(kind) if get_origin(part) is Literal for c in get_args(part)
+        ]
+        reason = f"give {' or '.join(choices)}" if choices else e
+        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {reason}") from e
+
+
+def _check_replicas(settings: Settings) -> None:
+    if settings.in_sync > settings.replication:
+        raise ConfigError(
+            f"{variable('min_insync')}={settings.min_insync} cannot be used: with "
+            f"{variable('replication')}={settings.replication} the broker would refuse every task"
+        )
 
 
 def _check_origins(origins: Iterable[str]) -> None:
@@ -338,6 +371,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if values.get("prefix"):  # two pipelines on one machine must not share a database
         values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
+    _check_replicas(settings)
     _check_origins(settings.allowed_origins)
     _check_days(settings)
     security.check({n: v for n, v in values.items() if v != getattr(_DEFAULTS, n)})

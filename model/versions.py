@@ -65,6 +65,11 @@ def promote(source: Path, path: Path, force: bool = False, keep: int = KEEP) -> 
     """
     if not os.path.lexists(source):
         raise SourceNotFound(f"there is no file {source}")
+    if source.is_dir():
+        raise ArtifactError(
+            f"{source} is a folder, and an artifact is a file; for a model of another program: "
+            "petal import"
+        )
     new = _checked(source)
     with _changing(path):
         before = _live(path)

@@ -45,7 +45,8 @@ async def report_partitions(app: Any, assigned: Any, **_: Any) -> None:
     """Print a line whenever this process has got its share of the work."""
     partitions = ", ".join(str(tp.partition) for tp in sorted(assigned)) or "none, others have all"
     model = f"{app.resource.model}, " if app.resource.model else ""
-    line = f"{app.conf.id} ready: {model}partitions {partitions}"
+    has_started = "catches up" if app.standalone else "ready"
+    line = f"{app.conf.id} {has_started}: {model}partitions {partitions}"
     report(line, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
 
 

@@ -18,8 +18,10 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra import config
-from infra.broker import admin, connection, embedded
+from infra.broker import access, admin, connection, embedded
+from infra.broker.access import SINK, WORKER
 from infra.broker.log_id import LogIds
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
@@ -33,6 +35,7 @@ from model.errors import ArtifactError
 from streams.errors import StoreError
 from streams.monitoring.monitor import Collector, Monitor, Role
 from streams.monitoring.trend import AgeTrend
+from streams.projection.catch_up import CatchUp
 from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
@@ -121,16 +124,21 @@ class Application(faust.App):  # type: ignore[misc]
         self.logs = logs
         self.settings = settings
         self.resource = resource
+        self.needs = WORKER if projection is None else SINK
         # Faust has a `monitor`, which counts single events.
         self.own_monitor = Monitor(role, settings, resource.metrics)
         self.on_partitions_assigned.connect(self._count_rebalance)
         self.consuming = False
         self._reporter: StatusReporter | None = None
+        self.standalone = projection is not None and settings.own_database is not None
+        self._catch_up = CatchUp()
         self.transport = Transport(
             self,
-            idempotence=settings.producer_idempotence,
+            # The sink writes nothing, and an idempotent producer needs a right to write.
+            idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
+            standalone=self.standalone,
         )
 
     async def _count_rebalance(self, *_: Any, **__: Any) -> None:
@@ -143,7 +151,7 @@ class Application(faust.App):  # type: ignore[misc]
         try:
             self.own_monitor.open()
             self._reporter = StatusReporter(self)
-            cluster = await admin.prepare(self.settings)
+            cluster = await admin.prepare(self.settings, needs=self.needs)
             self.transport.offset_policy.learn(cluster)
             self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
@@ -180,10 +188,38 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
-        if self.transport.projection is not None:
+        self.add_future(self._end_if_refused())
+        if self.standalone:
+            self.add_future(self._announce_caught_up())
+        elif self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _end_if_refused(self) -> None:
+        """End the process if the broker does not let it in any more."""
+        while (refusal := login_of(self.settings).lasting_refusal()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(REPORT_SECONDS)
+        end(str(refusal), os.EX_CONFIG)
+
+    def state(self) -> tuple[State, str | None]:
+        """Of the whole process, and why it waits or is slow: its resource may be ready before."""
+        state, reason = self.resource.state, self.resource.reason
+        if state != "ready":
+            return state, reason
+        if not self.consuming:
+            return "starting", reason
+        if self.rebalancing:
+            return "rebalancing", reason
+        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
+        if left == 0:
+            return "ready", reason
+        return "catching up", None if left is None else f"{left:,} older results are not stored yet"
+
+    async def _announce_caught_up(self) -> None:
+        while self.state()[0] != "ready":  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(REPORT_SECONDS)
+        announce(f"{self.conf.id} ready: all older results are stored")
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -227,7 +263,17 @@ class Application(faust.App):  # type: ignore[misc]
                 os.EX_CONFIG,
             )
         else:
-            fail("the Kafka client", reason)
+            self.fail("the Kafka client", reason)
+
+    def fail(self, what: str, error: BaseException) -> NoReturn:
+        """End the process because of an error; a refusal of the broker is one line, with 78."""
+        self.end_if_refused(error)
+        fail(what, error)
+
+    def end_if_refused(self, error: BaseException) -> None:
+        """End the process if the broker refuses its settings or rights."""
+        if refusal := access.explain(error, self.settings, self.needs):
+            end(str(refusal), os.EX_CONFIG)
 
     @override
     async def stop(self) -> None:
@@ -292,12 +338,13 @@ class StatusReporter:
 
     def _status(self, now: float) -> Status:
         app = self._app
+        state, reason = app.state()
         status = Status(
             group=app.conf.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            state=app.resource.state,
-            reason=app.resource.reason,
+            state=state,
+            reason=reason,
             model=app.resource.model,
             models=app.resource.models,
             model_since=app.resource.model_since,
@@ -305,16 +352,15 @@ class StatusReporter:
             unavailable=app.resource.unavailable,
             at=now,
             metrics=app.own_monitor.address,
+            database=app.settings.own_database if app.standalone else None,
         )
         if not app.consuming:
-            return status if status.state != "ready" else replace(status, state="starting")
+            return status
         consumer = app.consumer
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
-        rebalancing = status.state == "ready" and app.rebalancing
         status = replace(
             status,
-            state="rebalancing" if rebalancing else status.state,
             partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
             pending=consumer.pending(),
             progress_at=self._since,

@@ -61,7 +61,7 @@ class Projection:
         self._buffer = Buffer()
         self._writing: asyncio.Task[None] | None = None
         self._stored_at = -QUIET_SECONDS
-        self._has_unreadable = True  # as far as it is known
+        self._lacks_results = True  # as far as it is known
 
     async def open(self, _cluster: str) -> None:
         """Open the database; raises StoreError.
@@ -116,7 +116,7 @@ class Projection:
         try:
             while True:
                 await asyncio.sleep(QUIET_SECONDS)
-                if self._has_unreadable and self._obstacle is None:
+                if self._lacks_results and self._obstacle is None:
                     self.reason = await self._unanswered()
                 while await asyncio.to_thread(self._store.add_rows, self._step()):
                     if time.monotonic() - reported > ROWS_REPORT_SECONDS:
@@ -139,12 +139,16 @@ class Projection:
         return STEP_BLOCKS if is_quiet else SHORT_STEP_BLOCKS
 
     async def _unanswered(self) -> str | None:
-        """What a person should know of results that cannot be read."""
+        """What a person should know of results that cannot be read, or were deleted unread."""
+        unread = await asyncio.to_thread(self._store.deleted_unread)
         count = await asyncio.to_thread(self._store.unanswered)
-        self._has_unreadable = count > 0  # a readable one may follow
-        if not count:
-            return None
-        return f"tasks without a result that can be read: {count} (petal verify names them)"
+        self._lacks_results = count > 0  # a readable one may follow
+        texts = []
+        if unread:
+            texts.append(f"results that the broker deleted before they were stored: {unread}")
+        if count:
+            texts.append(f"tasks without a result that can be read: {count}")
+        return f"{', '.join(texts)} (petal verify names them)" if texts else None
 
     def follow(self, log: str) -> str:
         """See `streams.transport.driver.Projection`."""
@@ -190,7 +194,7 @@ class Projection:
         """One transaction. The transport stops fetching while it waits."""
         applied = await self._when_possible(lambda: self._apply(parts), "paused")
         self.state, self._stored_at = "ready", time.monotonic()
-        self._has_unreadable |= applied.unreadable > 0
+        self._lacks_results |= applied.unreadable > 0 or applied.unread > 0
         if applied.conflicts:
             logger.warning("id_conflict: %d results for ids of other tasks", applied.conflicts)
 

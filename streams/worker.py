@@ -28,8 +28,7 @@ from infra.topics import (
 )
 from infra.tracing import Tracing
 from model.errors import describe
-from streams import application
-from streams.application import Application
+from streams.application import Application, announce
 from streams.monitoring.worker_metrics import WorkerMetrics
 from streams.processing import isolation
 from streams.processing.child import Order
@@ -104,9 +103,7 @@ class Inference:
         self._models.reload()
 
     def _report_change(self, new: str, old: str) -> None:
-        application.announce(
-            f"{self._settings.names.worker_group} answers with {new}, before {old}"
-        )
+        announce(f"{self._settings.names.worker_group} answers with {new}, before {old}")
 
     async def close(self) -> None:
         """Export the remaining traces, after all chunks are acknowledged."""
@@ -152,7 +149,7 @@ class Inference:
             await self._finish(event, deliveries, spans, used)
             self.reason = None
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("answering tasks one by one", e)
+            event.app.fail("answering tasks one by one", e)
 
     async def _process_alone(self, event: Any, record: Any, used: ModelSet) -> Processed:
         chunk: Chunk = event.value
@@ -215,7 +212,7 @@ class Inference:
                 for delivery in deliveries:
                     await delivery
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("publishing results", e)
+            event.app.fail("publishing results", e)
         for span in spans:
             span.end()
         event.ack()
@@ -312,7 +309,7 @@ def create_app(settings: Settings) -> Application:
             try:
                 await inference.handle(event, app.producer)
             except Exception as e:  # Faust would skip the chunk, which must be reread
-                application.fail("answering tasks", e)
+                app.fail("answering tasks", e)
 
     @app.on_before_shutdown.connect
     async def close(_app: Any, **_: Any) -> None:

@@ -64,11 +64,17 @@ def worker(loglevel: str, restarts: bool) -> None:
     start("worker", ["--loglevel", loglevel], restarts)
 
 
-@click.command(epilog="Example:  petal sink --loglevel info")
+@click.command(
+    short_help="Store results in SQLite until Ctrl-C.",
+    epilog="Example:  petal sink --loglevel info",
+)
 @level_option
 @restart_option
 def sink(loglevel: str, restarts: bool) -> None:
-    """Store results in SQLite until Ctrl-C."""
+    """Store results in SQLite until Ctrl-C.
+
+    With PETAL_PROJECTION=own each sink stores all results, in no consumer group.
+    """
     start("sink", ["--loglevel", loglevel], restarts)
 
 

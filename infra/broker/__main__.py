@@ -17,7 +17,7 @@ from infra import config
 from infra.broker import embedded
 from infra.broker.admin import prepare
 from infra.config import Settings
-from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.errors import AccessRefused, BrokerUnavailable, TopicMismatch
 from infra.log import report, use_json
 from infra.process import ports
 
@@ -64,9 +64,9 @@ def main() -> int:
     settings = config.load_or_exit()
     try:
         return asyncio.run(_serve(settings, args.advertised))
-    except (BrokerUnavailable, TopicMismatch) as e:
+    except (BrokerUnavailable, TopicMismatch, AccessRefused) as e:
         report(str(e))
-        return os.EX_CONFIG if isinstance(e, TopicMismatch) else os.EX_UNAVAILABLE
+        return os.EX_UNAVAILABLE if isinstance(e, BrokerUnavailable) else os.EX_CONFIG
 
 
 if __name__ == "__main__":

@@ -24,9 +24,6 @@ num.partitions=1
 offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# After a kill -9 the controller waits for the old broker's session.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
 """
 ALONE = """\
 node.id=1
@@ -39,6 +36,9 @@ log.dirs={data}
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+# After a kill -9 the controller waits for the old broker's session.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 # The voters are in the log of the quorum, not in a file, and a voter is known by the id of its
 # disk. So a node with an empty disk is not the voter that it was: it joins as a new one once it has
@@ -57,6 +57,12 @@ min.insync.replicas={in_sync}
 offsets.topic.replication.factor={replicas}
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
+# So long a broker may be silent before others lead its partitions. Three on one machine that is
+# busy are slow to answer each other.
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=1000
+controller.quorum.fetch.timeout.ms=4000
+controller.quorum.election.timeout.ms=2000
 """
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from infra.config import Settings
 from infra.files import cure
 
 ANOTHER_FOLDER = "set PETAL_STATUS to another directory"
@@ -24,7 +25,8 @@ ROLLOUT_SECONDS = 30.0  # so long workers may differ after one of them took anot
 
 # "waiting" before its start is complete, "paused" after it: the process goes on by itself once
 # what it needs can be used.
-State = Literal["starting", "standby", "waiting", "rebalancing", "paused", "ready"]
+# "catching up" ends when all records are stored that were in the log at the start.
+State = Literal["starting", "standby", "waiting", "rebalancing", "catching up", "paused", "ready"]
 
 Trend = Literal["growing", "steady", "shrinking"]
 
@@ -56,6 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pending: bool = False  # whether the process has work
     progress_at: float = 0.0
     at: float = 0.0
+    database: str | None = None  # of a sink that stores all results, as others do
     foreign: list[int] = []  # partitions of `results` that a sink with another database reads
     trend: Trend | None = None  # of the seconds behind; None: not known yet
     metrics: str | None = None  # the address of its /metrics, HOST:PORT
@@ -140,6 +143,16 @@ def read_all(folder: Path) -> list[Status]:
     return found
 
 
+def read(settings: Settings) -> list[Status]:
+    """As `read_all`, without the sinks of other projections than that of the settings.
+
+    A sink that stores all results for itself says nothing about one that shares them, nor about
+    another database.
+    """
+    workers, own = settings.names.worker_group, settings.own_database
+    return [s for s in read_all(settings.status) if s.group == workers or s.database == own]
+
+
 def unreadable(folder: Path) -> list[str]:
     """What of a folder this account may not read, a sentence each."""
     try:
@@ -176,7 +189,7 @@ def _each(statuses: Sequence[Status], now: float) -> Iterator[str]:
     for s in statuses:
         if now - s.at > SILENT_SECONDS:
             yield f"{s.name} has been silent for {now - s.at:.0f} s"
-        elif s.state in ("rebalancing", "paused", "waiting"):
+        elif s.state in ("rebalancing", "catching up", "paused", "waiting"):
             yield _state(s)
         elif s.foreign:
             yield (

@@ -23,7 +23,7 @@ class SinkMetrics:
 
     def count(self, applied: Applied, seconds: float) -> None:
         """Count a transaction, and the seconds that it took."""
-        new, duplicates, unreadable, replayed, _ = applied
+        new, duplicates, unreadable, replayed, *_ = applied
         self._records.observe(new + duplicates + unreadable + replayed)
         self._seconds.observe(seconds)
         self._applied = Applied(*map(sum, zip(self._applied, applied, strict=True)))
@@ -37,6 +37,7 @@ class SinkMetrics:
             ("unreadable", "records of results that cannot be read", total.unreadable),
             ("replayed", "records that were stored before", total.replayed),
             ("conflicts", "duplicates whose id belongs to another task", total.conflicts),
+            ("unread", "results that the broker deleted before they were stored", total.unread),
         )
         for name, about, number in counts:
             yield counter(f"petal_sink_{name}", about, (), [((), number)])

@@ -32,11 +32,11 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from typing_extensions import override
 
-from infra.broker.fetcher import readable_end
+from infra.broker.fetcher import checked_end, readable_end
 from infra.broker.log_id import LogIds, is_same_log
 from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
-from streams.records import Chunk, OffsetPolicy, Reading
+from streams.records import Chunk, OffsetPolicy, Reading, first_offset
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.ages import Ages
 from streams.transport.attempts import Attempts
@@ -176,6 +176,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except KafkaError as e:
             if e.retriable:
                 return None
+            self.app.end_if_refused(e)
             await self.crash(e)
             return False
 
@@ -331,6 +332,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             # A stop amid a rebalance cancels a fetch that waits for its partitions.
             if not self.app.should_stop:
                 raise
+        except KafkaError as e:
+            self.app.end_if_refused(e)  # Faust would log a traceback first
+            raise
 
     async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
@@ -412,7 +416,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             read, answered_ms = self._read_offset[tp], consumer.last_poll_timestamp(tp)
             if read is None or answered_ms is None:
                 continue
-            if self._policy.is_replaced(tp, read, self.highwater(tp), answered_ms / 1000):
+            end = await checked_end(consumer, tp, read)
+            if self._policy.is_replaced(tp, read, end, answered_ms / 1000):
                 await self._start_over(tp)
 
     async def _start_over(self, tp: TP) -> None:
@@ -483,15 +488,34 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if self._attempts is not None:
             reading = self._attempts.limit(tp, reading)
         if reading.records:
+            unread_until = await self._deleted_until(tp, reading)
             for channel in channels:
                 while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
                     await asyncio.sleep(ROOM_POLL_SECONDS)  # Faust's queue has no wait for room
             if not current():
                 return False
-            self._put(tp, reading, generation)
+            self._put(tp, reading, generation, unread_until)
         if reading.seek is not None:
             await self._seek_and_note(tp, reading.seek)
         return True
+
+    def _first(self, tp: TP, reading: Reading) -> int:
+        """The chunk's first offset; those without records before a reading belong to its chunk."""
+        return int(self._read_offset[tp]) if tp in self._passed else reading.first
+
+    async def _deleted_until(self, tp: TP, reading: Reading) -> int:
+        """Up to where the log deleted records that were not read, by its retention; 0 if none."""
+        first, found = self._first(tp, reading), first_offset(reading.records[0])
+        if found <= first:
+            return 0
+        until = min(found, int((await self._thread.earliest_offsets(tp))[tp]))
+        if until <= first:  # another gap, such as a transaction's marker
+            return 0
+        logger.error(
+            "%s[%d]: the broker deleted the offsets %d to %d before they were read",
+            tp.topic, tp.partition, first, until - 1,
+        )  # fmt: skip
+        return until
 
     async def _begin(self, tp: TP, offset: int, generation: int) -> None:
         """Before the first records of a partition: count an attempt at this offset."""
@@ -502,10 +526,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._attempts = Attempts(settings, self._thread, lambda: self._log)
         await self._attempts.begin(tp, generation, offset, self.highwater(tp))
 
-    def _put(self, tp: TP, reading: Reading, generation: int) -> None:
-        first, records = reading.first, reading.records
-        if self._passed.pop(tp, None) is not None:
-            first = self._read_offset[tp]  # the offsets without records belong to this chunk
+    def _put(self, tp: TP, reading: Reading, generation: int, unread_until: int) -> None:
+        first, records = self._first(tp, reading), reading.records
+        self._passed.pop(tp, None)
         mark = self._marks.get(tp)
         if mark is None or mark.generation != generation:
             self._marks[tp] = Watermark(first, generation)
@@ -521,7 +544,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
         self._ages.deliver(message, records, self.highwater(tp))
-        chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name, message.alone)
+        chunk = Chunk(
+            tp.topic, tp.partition, first, records, self.log_name, message.alone, unread_until
+        )
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
             channel.queue.force_put_nowait(event)

@@ -1,6 +1,7 @@
 """All benchmarks, one after the other: `python -m tests.benchmarks`, or `make bench`.
 
-Throughput and latency run on both brokers, scale and the sink on the embedded one. Each part
+Throughput, latency, idle processes and the profile run on both brokers, scale and the sink on the
+embedded one. Each part
 prints its progress. The last line is one JSON object: the throughput figures, with the figures
 of the other parts under their names.
 """
@@ -9,13 +10,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import command_line, latency, scale, sink, throughput
+from tests.benchmarks import command_line, idle, latency, profile, scale, sink, throughput
 
 
 def measure(artifact: Path, quick: bool) -> dict[str, Any]:
     """The figures of all parts; `quick` runs everything once in the smallest sizes."""
     workers = throughput.parse(["--all", "--both", *(["--tasks=20000", "--pairs=1"] * quick)])
     trips = latency.parse(["--both", *(["--trips=500", "--pairs=1"] * quick)])
+    rests = idle.parse(["--both", *(["--rests=1", "--seconds=4"] * quick)])
+    profiled = profile.parse(["--both", *(["--tasks=20000"] * quick)])
     growth = scale.parse(["--most=10000"] * quick)
     storage = sink.parse(["--tasks=20000"] * quick)
     figures = command_line.measure_on_brokers(
@@ -26,6 +29,12 @@ def measure(artifact: Path, quick: bool) -> dict[str, Any]:
     )
     figures["latency"] = command_line.measure_on_brokers(
         trips, lambda kafka: latency.measure(artifact, kafka, trips.pairs, trips.trips)
+    )
+    figures["idle"] = command_line.measure_on_brokers(
+        rests, lambda kafka: idle.measure(artifact, kafka, rests.rests, rests.seconds)
+    )
+    figures["profile"] = command_line.measure_on_brokers(
+        profiled, lambda kafka: profile.measure(artifact, kafka, profiled.tasks)
     )
     figures["scale"] = scale.measure(artifact, growth.kafka, growth)
     figures["sink"] = sink.measure(artifact, storage.kafka, storage.tasks)

@@ -25,8 +25,8 @@ from streams.records import Columns
 BATCH_RECORDS = 10_000
 
 
-def clients(settings: Settings) -> tuple[Consumer, Producer]:
-    """Consumer and producer with librdkafka's settings for throughput."""
+def clients(settings: Settings, **more: Any) -> tuple[Consumer, Producer]:
+    """Consumer and producer with librdkafka's settings for throughput; `more` of the producer."""
     consumer = Consumer(
         {
             "bootstrap.servers": settings.bootstrap,
@@ -48,6 +48,7 @@ def clients(settings: Settings) -> tuple[Consumer, Producer]:
             "batch.size": 900_000,
             "batch.num.messages": 100_000,
             "queue.buffering.max.messages": 1_000_000,
+            **more,
         }
     )
     return consumer, producer

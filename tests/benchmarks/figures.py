@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streams.codec import decode_result
-from streams.events import Result
+from streams.events import Result, Task
 from tests.benchmarks.workers import OURS
 
 MIN_COUNTED = 1000  # with fewer results a CPU figure means nothing
@@ -86,6 +86,15 @@ def find_fault(values: Sequence[bytes], tasks: int) -> str | None:
     except BadResults as e:
         return str(e)
     return None
+
+
+def find_uncopied(values: Sequence[bytes], tasks: int) -> str | None:
+    """The reason why values are not copies of all tasks; None if they are."""
+    try:
+        copied = {msgspec.json.decode(value, type=Task).id for value in values}
+    except msgspec.DecodeError as e:
+        return f"a copy is no task: {e}"
+    return None if len(copied) == tasks else f"{len(copied):,} of {tasks:,} tasks are copied"
 
 
 def rate(stamps: Sequence[int]) -> float:

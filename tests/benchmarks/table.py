@@ -73,6 +73,18 @@ def sink(figures: Figures) -> str:
     return table(["sink", "figure"], rows)
 
 
+def idle(figures: Figures) -> str:
+    rows = [[name, share] for name, share in figures["percent_of_core"].items()]
+    total = ["all but the embedded broker", figures["percent_total"]]
+    goal = ["goal", figures["goal_percent"]]
+    first = ["first round trip / the next ones", figures["ratio_first"]]
+    return table(["idle", "% of one core"], [*rows, total, goal, first])
+
+
+def profile(figures: Figures) -> str:
+    return table(["part of the worker", "share of CPU"], list(figures["shares"].items()))
+
+
 def tables(figures: Figures) -> Iterator[tuple[str, str]]:
     """The title and the table of each part that the figures contain."""
     broker = figures.get("broker", "")
@@ -85,9 +97,13 @@ def tables(figures: Figures) -> Iterator[tuple[str, str]]:
             yield f"Scale, {part}, {broker}", columns(first, figures[part])
     if "heavy" in figures:
         yield f"Heavy model, {broker}", columns("tasks", figures["heavy"])
+    if "percent_of_core" in figures:
+        yield f"Idle, {broker}", idle(figures)
+    if "shares" in figures:
+        yield f"Profile, {broker}", profile(figures)
     if "beside" in figures:
         yield f"Sink, {broker}", sink(figures)
-    for part in ("kafka", "latency", "scale", "sink"):
+    for part in ("kafka", "latency", "idle", "profile", "scale", "sink"):
         if figures.get(part):
             yield from tables(figures[part])
 

@@ -30,7 +30,7 @@ from infra.config import Settings
 from tests import processes
 from tests.benchmarks import command_line, workers
 from tests.benchmarks.backlog import Results, fill
-from tests.benchmarks.figures import Run, Sample, find_fault, measure, report
+from tests.benchmarks.figures import Run, Sample, find_fault, find_uncopied, measure, report
 from tests.benchmarks.processes import sample
 from tests.benchmarks.workers import OURS, all_peers, parse_peers, workload
 from tests.processes import Process
@@ -106,7 +106,8 @@ def run(name: str, tasks: int, artifact: Path, kafka: bool = False) -> Run:
             first = monitor.wait_for_first()
             records = monitor.wait_for_all(tasks)
             last = sample(worker)
-    if fault := find_fault([record.value() for record in records], tasks):
+    find = find_uncopied if workers.WORKERS[name].copies else find_fault
+    if fault := find([record.value() for record in records], tasks):
         raise RunFailed(fault)
     return measure([record.timestamp()[1] for record in records], first, last)
 

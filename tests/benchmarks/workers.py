@@ -22,12 +22,14 @@ class WorkerSpec(NamedTuple):
     """A command, the virtual environment that it needs (None: the project's), and its speed.
 
     A slow worker does less than about 10,000 tasks/s. It gets at most `MAX_SLOW_TASKS` tasks
-    and `MAX_SLOW_RUNS` runs, which is enough to measure its rate.
+    and `MAX_SLOW_RUNS` runs, which is enough to measure its rate. One that `copies` writes the
+    tasks themselves in place of results.
     """
 
     command: tuple[str, ...]
     environment: str | None = None
     slow: bool = False
+    copies: bool = False
 
 
 OURS = "petalstream"
@@ -37,6 +39,7 @@ WORKERS = {
     OURS: WorkerSpec(("faust", "-A", "streams.worker", *_FAUST_OPTIONS)),
     "best": WorkerSpec(("python", "-m", "tests.benchmarks.confluent_best")),
     "plain": WorkerSpec(("python", "-m", f"{_PEERS}.plain")),
+    "copy": WorkerSpec(("python", "-m", f"{_PEERS}.copy"), copies=True),
     "faststream": WorkerSpec(
         ("python", "-m", "faststream", "run", f"{_PEERS}.faststream_batch:app"),
         "faststream",

@@ -24,6 +24,7 @@ from streams.codec import decode_result
 from streams.events import new_id
 from tests.model.several import save_constant
 from tests.processes import Pipeline, Process, wait_until
+from tests.service import call
 from tests.streams.test_pipeline import (
     count_rows,
     read_rows,
@@ -150,6 +151,13 @@ def workers(live: Path, pipeline: Pipeline) -> list[Process]:
     return [pipeline.worker(), pipeline.worker()]
 
 
+def post(settings: Settings, **task: Any) -> tuple[int, Any]:
+    """The status of `POST /tasks`, and the answer or the code."""
+    reply = call("POST", f"{settings.api_url}/tasks", json=task, headers={"Prefer": "wait=60"})
+    found = reply.json
+    return reply.status, (found["y"], found["model"]) if reply.status == 200 else found.get("code")
+
+
 def workers_of(settings: Settings) -> list[Status]:
     return [s for s in read_all(settings.status) if s.group == settings.names.worker_group]
 
@@ -164,13 +172,16 @@ def test_a_rollout_under_load_loses_doubles_and_mixes_up_nothing(
 ) -> None:
     sink, api = pipeline.sink(), pipeline.api()
     settings = settings_of(pipeline)
-    values = {f"line@{save_constant(tmp_path / f'{n}.joblib', 'line', n).sha256[:12]}": n
+    values = {f"line@{save_constant(tmp_path / f'{n:g}.joblib', 'line', n).sha256[:12]}": n
               for n in (0.0, 1.0, 2.0)}  # fmt: skip
     first, second, third = values
     load = Load(settings)
     with load.running():
         for door in ("queue", "infer", "post"):
             load.wait_for(door, first, 0.0)
+        retried = {"id": new_id(), "X": [[0.5]]}
+        load.tasks.add(str(retried["id"]))
+        assert post(settings, **retried) == (200, ([0.0], first))
         workers[1].send(signal.SIGSTOP)
         begun = time.time()
         late = promote(pipeline, tmp_path / "1.joblib", "--wait", "0")
@@ -191,6 +202,9 @@ def test_a_rollout_under_load_loses_doubles_and_mixes_up_nothing(
         promoted = time.time()
         load.wait_for("queue", second, promoted)
         load.wait_for("infer", second, promoted)
+        assert post(settings, **retried) == (200, ([0.0], first)), "the first answer stays"
+        assert post(settings, **retried, model="line") == (200, ([0.0], first))
+        assert post(settings, **retried, model=second) == (409, None), "it names another version"
         listed = pipeline.run("model", "list").stdout.splitlines()
         assert [line.split("\t")[:2] for line in listed] == [[second, "live"], [first, "kept"]]
         back = json.loads(pipeline.run("model", "rollback", "--json").stdout)

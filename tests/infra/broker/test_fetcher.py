@@ -11,7 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from infra import config
-from infra.broker import connection, fetcher
+from infra.broker import access, connection, fetcher
 from infra.broker.batches import Frames, UndecodableBatch
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES
@@ -234,7 +234,7 @@ def test_a_full_result_has_the_records_of_the_stock_fetcher() -> None:
     ("settings", "waits"),
     [
         (Settings(broker="k.example:1"), [20, 20, 100, 500, 500]),
-        (Settings(), [20, 20, 40, 40, 40]),
+        (Settings(), [20, 20, 35, 35, 35]),
         (Settings(broker="k.example:1", fetch_wait_ms=900), [900] * 5),
     ],
 )
@@ -256,7 +256,10 @@ def test_a_fetch_is_short_while_records_wait_or_a_partition_is_paused(pipeline: 
             connection.new_consumer(settings),
             connection.new_producer(settings, 99),
         )
-        async with connection.connected(consumer), connection.connected(producer):
+        async with (
+            connection.connected(consumer, settings, access.EVERYONE),
+            connection.connected(producer, settings, access.EVERYONE),
+        ):
 
             async def becomes(milliseconds: int) -> None:
                 async with asyncio.timeout(10):

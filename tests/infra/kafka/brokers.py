@@ -25,7 +25,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from typing_extensions import override
 
-from infra.broker.log_id import Uuid
+from infra.broker.metadata import Uuid
 from infra.process.ports import is_taken
 from tests.processes import Pipeline, Process, wait_until
 

@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 
 from cli.__main__ import petal
 from infra.config import Settings, load
-from tests.infra import dockerfile
-from tests.infra.dockerfile import Container
+from tests.infra.containers import dockerfile
+from tests.infra.containers.dockerfile import Container
 from tests.processes import ROOT, clean_environ, free_port, wait_until
 
 BUILD, FINAL = dockerfile.stages()

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 
 from infra.config import Settings
 from infra.kafka.node import ALONE, COMMON
-from tests.infra import dockerfile
-from tests.infra.runs import check_run
+from tests.infra.containers import dockerfile
+from tests.infra.containers.runs import check_run
 from tests.processes import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())

@@ -13,7 +13,7 @@ from streams.application import STOP_SECONDS
 DRAIN_SECONDS = {"api": GRACE_SECONDS, "worker": STOP_SECONDS, "sink": STOP_SECONDS}
 
 
-def check_run(command: Sequence[str], environ: Mapping[str, str], grace: str | int) -> Settings:
+def check_run(command: Sequence[str], environ: Mapping[str, str], grace: str | float) -> Settings:
     """Check a command of `petal`, its variables, and that a kill comes after its own deadline.
 
     Returns its settings; raises ConfigError, UsageError or AssertionError.
