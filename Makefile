@@ -23,9 +23,9 @@ test: .venv/ready ## run all tests, with a real broker and real processes
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
 		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
-		tests/streams/logs tests/streams/test_two_databases.py tests/infra/test_prefix.py \
-		tests/streams/projection/test_own.py::test_two_replicas_have_the_same_rows_though_one_is_killed_amid_the_stream \
-		tests/streams/projection/test_own.py::test_a_shared_sink_beside_own_ones_has_all_rows_too \
+		tests/streams/logs tests/streams/replicas/test_two_databases.py tests/infra/test_prefix.py \
+		tests/streams/replicas/test_own.py::test_two_replicas_have_the_same_rows_though_one_is_killed_amid_the_stream \
+		tests/streams/replicas/test_own.py::test_a_shared_sink_beside_own_ones_has_all_rows_too \
 		tests/streams/transport/test_undecodable.py \
 		tests/streams/transport/test_transactions.py tests/streams/maintenance/test_deleted_unread.py \
 		tests/infra/broker/test_topic_configs.py tests/infra/broker/security \
@@ -33,9 +33,9 @@ test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java
 
 .PHONY: test-brokers
 test-brokers: .venv/ready ## the tests of delivery on three brokers, some of which are lost
-	TEST_BROKER=kafka TEST_BROKERS=3 python -m pytest -n 0 tests/streams/test_lost_brokers.py \
+	TEST_BROKER=kafka TEST_BROKERS=3 python -m pytest -n 0 tests/streams/brokers \
 		tests/streams/test_delivery.py tests/streams/test_client.py \
-		tests/streams/test_recreated_logs.py tests/infra/broker/test_replicas.py \
+		tests/streams/logs/test_recreated_logs.py tests/infra/broker/test_replicas.py \
 		tests/infra/kafka/test_main.py tests/chaos/test_cluster.py
 
 .PHONY: crash-points

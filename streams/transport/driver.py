@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from typing_extensions import override
@@ -70,8 +69,12 @@ class StandaloneConsumer(ProjectingConsumer):
     """The same without a consumer group: it reads all partitions and commits nothing."""
 
     @override
-    async def _try_commit(self, log: str, offsets: Mapping[TP, OffsetAndMetadata]) -> bool | None:
-        return True  # the projection has stored them
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Only note the offsets: the projection has stored them."""
+        for tp, offset in offsets.items():
+            if (mark := self._marks.get(tp)) is not None:
+                mark.base = offset
+        return True
 
     @override
     def foreign_partitions(self, topic: str) -> list[int] | None:

@@ -18,15 +18,16 @@ import pytest
 
 from infra.config import Settings
 from infra.process.status import Status, read_all
+from infra.topics import RESULTS
 from model import card as cards
 from streams.client import Client
 from streams.codec import decode_result
 from streams.events import new_id
+from streams.projection.reader import Reader
 from tests.model.several import save_constant
 from tests.processes import Pipeline, Process, wait_until
 from tests.service import call
 from tests.streams.test_pipeline import (
-    count_rows,
     read_rows,
     read_topic,
     settings_of,
@@ -191,7 +192,8 @@ def test_a_rollout_under_load_loses_doubles_and_mixes_up_nothing(
         wait_until(lambda: second in str(workers_of(settings)), 20, "a worker takes it")
         report = json.loads(pipeline.run("status", "--json").stdout)
         shown = {p["model"] for p in report["processes"] if p["model"]}
-        assert (shown, report["faults"]) == ({first, second}, [])
+        assert shown == {first, second}
+        assert "different models" not in str(report["faults"])
         assert any(f"without {second}" in warning for warning in report["warnings"])
         workers[1].send(signal.SIGCONT)
         again = promote(pipeline, tmp_path / "1.joblib")
@@ -235,8 +237,12 @@ def test_a_rollout_under_load_loses_doubles_and_mixes_up_nothing(
     assert {(json.loads(r["y"])[0], r["model"]) for r in rows.values()} == {
         (value, model) for model, value in values.items()
     }
-    results = [decode_result(record.value) for record in read_topic(settings, "results")]
-    assert len(results) == len(load.tasks) == count_rows(settings)
+    # The stopped worker may have lost its partitions, so that its tasks are answered twice.
+    results = [decode_result(record.value) for record in read_topic(settings, RESULTS)]
+    assert {result.id for result in results} == load.tasks
+    assert [r for r in results if r.y is None or values.get(r.model) != r.y[0]] == []
+    with Reader(settings.database) as reader:
+        assert reader.audit().conflicts == 0
     assert [p.exit_code for p in (*workers, sink, api)] == [None] * 4
 
 

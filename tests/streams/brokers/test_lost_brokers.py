@@ -27,8 +27,8 @@ from streams.records import SHORT_LOG_SECONDS
 from tests.infra.kafka.brokers import Brokers, start_brokers
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import Reply, Service
+from tests.streams.logs.test_recreated_logs import wait_for_rows
 from tests.streams.test_pipeline import read_topic, settings_of
-from tests.streams.test_recreated_logs import wait_for_rows
 
 pytestmark = [
     pytest.mark.skipif(
