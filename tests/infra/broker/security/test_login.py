@@ -18,6 +18,8 @@ from infra.topics import TASKS
 from tests.infra.broker.secured import PASSWORD, Authority, Secured
 from tests.infra.broker.security.conftest import bearer, environ, plain, scram, tls
 
+pytestmark = pytest.mark.timeout(240)  # with the start of a broker
+
 WRONG = "hunter2"
 LIMIT_SECONDS = 10.0
 

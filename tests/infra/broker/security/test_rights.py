@@ -104,7 +104,7 @@ def test_each_process_works_with_exactly_its_rights_and_shows_no_secret(
         outputs += [done.stdout, done.stderr]
     files = [path.read_text(errors="replace") for path in Path(processes.folder).rglob("*.json")]
     outputs += [process.output for process in processes.processes] + files
-    assert "Request to" in worker.output  # so it was the lowest level
+    assert "[DEBUG]" in worker.output  # so it was the lowest level
     assert files
     assert not [text for text in outputs if PASSWORD in text]
 
