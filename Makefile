@@ -23,10 +23,20 @@ test: .venv/ready ## run all tests, with a real broker and real processes
 test-kafka: .venv/ready ## the tests of the pipeline on Apache Kafka (needs Java 17 and mvn)
 	TEST_BROKER=kafka python -m pytest tests/streams/test_pipeline.py tests/streams/test_client.py \
 		tests/streams/test_delivery.py tests/streams/test_poison.py tests/streams/test_limits.py \
-		tests/streams/test_recreated_logs.py tests/streams/test_two_databases.py tests/infra/test_prefix.py \
+		tests/streams/logs tests/streams/replicas/test_two_databases.py tests/infra/test_prefix.py \
+		tests/streams/replicas/test_own.py::test_two_replicas_have_the_same_rows_though_one_is_killed_amid_the_stream \
+		tests/streams/replicas/test_own.py::test_a_shared_sink_beside_own_ones_has_all_rows_too \
 		tests/streams/transport/test_undecodable.py \
-		tests/streams/transport/test_transactions.py \
-		tests/infra/broker/test_topic_configs.py tests/chaos/test_runs.py
+		tests/streams/transport/test_transactions.py tests/streams/maintenance/test_deleted_unread.py \
+		tests/infra/broker/test_topic_configs.py tests/infra/broker/security \
+		tests/operating tests/chaos/test_runs.py
+
+.PHONY: test-brokers
+test-brokers: .venv/ready ## the tests of delivery on three brokers, some of which are lost
+	TEST_BROKER=kafka TEST_BROKERS=3 python -m pytest -n 0 tests/streams/brokers \
+		tests/streams/test_delivery.py tests/streams/test_client.py \
+		tests/streams/logs/test_recreated_logs.py tests/infra/broker/test_replicas.py \
+		tests/infra/kafka/test_main.py tests/chaos/test_cluster.py
 
 .PHONY: crash-points
 crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 8 minutes)
@@ -36,13 +46,17 @@ crash-points: .venv/ready ## a kill -9 at every point of worker and sink (about 
 chaos: .venv/ready ## inject every fault under load for 4 minutes, then check every guarantee
 	python -m tests.chaos --seed $${SEED:-1}
 
+.PHONY: chaos-report
+chaos-report: .venv/ready ## 10 seeds of the chaos run and the page of their results; OPTIONS=--kafka
+	python -m tests.chaos.release --seeds $${SEEDS:-10} --jobs $${JOBS:-1} -- $(OPTIONS)
+
 .PHONY: mutants
-mutants: .venv/ready ## build in 15 defects; the chaos run must find each (about 15 minutes)
-	python -m pytest -n 0 -m slow tests/chaos/test_runs.py
+mutants: .venv/ready ## build in 26 defects; the chaos run must find each (about 26 minutes)
+	python -m pytest -n 0 -m slow tests/chaos
 
 .PHONY: kafka
-kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker (needs Java 17 and mvn)
-	python -m infra.kafka
+kafka: .venv/ready ## Apache Kafka on 127.0.0.1:9092 without Docker; BROKERS=3 for three brokers
+	@python -m infra.kafka --brokers $(or $(BROKERS),1)
 
 .PHONY: check
 check: .venv/ready ## format, lint, rules of imports and types, without changing anything
@@ -73,9 +87,20 @@ bench-bulk: .venv/ready ## petal predict --file with 1,000,000 rows against a sc
 	python -m tests.benchmarks.bulk
 
 .PHONY: lock
-lock: .venv/ready ## update requirements.lock from pyproject.toml
+lock: .venv/ready ## update requirements.lock, and the part of it that the image has
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-header pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra otel \
+		--no-header --constraint requirements.lock pyproject.toml \
+		--output-file infra/requirements.lock
+
+.PHONY: image
+image: ## build the container image `petalstream`; MODEL=model/rent.joblib for a model of your own
+	docker build --file infra/Dockerfile --tag petalstream $(if $(MODEL),--build-arg "MODEL=$(MODEL)") .
+
+.PHONY: image-check
+image-check: .venv/ready ## run the steps of infra/Dockerfile and its health check without Docker
+	python -m pytest -n 0 -m slow tests/infra/containers/test_image.py
 
 .PHONY: wheel
 wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
@@ -87,6 +112,7 @@ wheel: .venv/ready ## build dist/petalstream-*.whl, which pip installs anywhere
 clean: ## remove .venv, var, dist, the trained model and caches
 	rm -rf .venv var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f model/iris.joblib model/iris.json
+	rm -rf model/.iris.joblib.versions
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

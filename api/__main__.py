@@ -14,25 +14,23 @@ import uvicorn
 from typing_extensions import override
 from uvicorn.lifespan.on import LifespanOn
 
-from api.middleware.auth import is_loopback, read_keys
+from api.middleware.logging import log_json
 from api.server import limited
-from infra.config import Settings, load, variable
+from infra.access import check_reachable, read_keys
+from infra.config import Settings, load, logs_json, variable
 from infra.errors import ConfigError
+from infra.log import is_json, report
+from infra.process import ports
 from infra.process.imports import allow_current_folder
 
 GRACE_SECONDS = 3  # at a stop, for responses in progress; honcho kills after 5
 MAX_FILES = 65_536
 OWN = "petalstream: "  # a failure of the start that is a sentence begins so
-NO_SUCH_ADDRESS = "is no address of this machine"
 
 
 def options(settings: Settings) -> dict[str, Any]:
     """Arguments of `uvicorn.run`; raises ConfigError for settings that are not safe to serve."""
-    if not read_keys(settings) and not is_loopback(settings.api_host):
-        raise ConfigError(
-            f"{variable('api_host')}={settings.api_host} can be reached from other machines: set "
-            f"{variable('api_keys')} or {variable('api_keys_file')}"
-        )
+    check_reachable("api_host", settings.api_host, read_keys(settings))
     certificate, key = settings.api_tls_certificate, settings.api_tls_key
     if certificate is not None and key is not None:
         _check_tls(certificate, key)
@@ -41,6 +39,7 @@ def options(settings: Settings) -> dict[str, Any]:
             f"set both {variable('api_tls_certificate')} and {variable('api_tls_key')}, or neither"
         )
     return {
+        **({"log_config": None} if is_json() else {}),
         "timeout_keep_alive": settings.api_keep_alive,
         "ws": "none",
         "ssl_certfile": certificate,
@@ -82,21 +81,22 @@ def listeners(settings: Settings) -> list[socket.socket]:
 
     They do not listen before the models are loaded.
     """
+    server = "api", settings.api_host, settings.api_port
     host, port = settings.api_host.strip("[]"), settings.api_port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as e:
-        raise ConfigError(f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}") from e
+        raise ConfigError(ports.fault("api", host, port, e)) from e
     sockets, absent = [], None
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
         try:
             sockets.append(_bind(family, address))
         except OSError as e:
             if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise ConfigError(_reason(settings, e)) from e
+                raise ConfigError(ports.fault(*server, e)) from e
             absent = e
     if not sockets and absent is not None:
-        raise ConfigError(_reason(settings, absent)) from absent
+        raise ConfigError(ports.fault(*server, absent)) from absent
     return sockets
 
 
@@ -111,18 +111,6 @@ def _bind(family: int, address: Any) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _reason(settings: Settings, error: OSError) -> str:
-    host, port = settings.api_host, settings.api_port
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"another process listens on {host}:{port}; set {variable('api_port')}"
-        case errno.EACCES:
-            return f"{variable('api_port')}={port}: this account may not listen on that port"
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"{variable('api_host')}={host} {NO_SUCH_ADDRESS}"
-    return f"cannot listen on {host}:{port}: {error.strerror}"
 
 
 class Lifespan(LifespanOn):
@@ -151,7 +139,7 @@ def serve(settings: Settings) -> None:
     try:
         server.run(sockets)
     except OSError as e:  # two processes may bind the same port, and one of them listens
-        raise ConfigError(_reason(settings, e)) from e
+        raise ConfigError(ports.fault("api", settings.api_host, settings.api_port, e)) from e
     except KeyboardInterrupt:
         return
     finally:
@@ -162,17 +150,24 @@ def serve(settings: Settings) -> None:
 
 def _end(failure: str) -> NoReturn:
     """Report why the start failed; a traceback is a bug of ours."""
-    print(failure.rstrip(), file=sys.stderr)
+    if failure.startswith(OWN):
+        report(failure.removeprefix(OWN).rstrip())
+    elif is_json():
+        report(failure.rstrip())
+    else:
+        print(failure.rstrip(), file=sys.stderr)
     raise SystemExit(os.EX_CONFIG if failure.startswith(OWN) else os.EX_SOFTWARE)
 
 
 def main() -> None:
     """Serve until a signal; what only a person can mend ends it with a line and exit code 78."""
     allow_current_folder()
+    if logs_json():
+        log_json()
     try:
         serve(load())
     except ConfigError as e:
-        print(f"{OWN}{e}", file=sys.stderr)
+        report(str(e))
         raise SystemExit(os.EX_CONFIG) from e
 
 

@@ -17,7 +17,7 @@ from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
 from api.inference.servable import Servable
 from api.metrics import Metrics
-from api.middleware.auth import Auth, read_keys
+from api.middleware.auth import Auth
 from api.middleware.logging import log_json
 from api.middleware.origin import Origins, with_cors
 from api.middleware.rate_limit import RateLimit
@@ -30,11 +30,15 @@ from api.serving.repository import Repository
 from api.shutdown import calling_at_stop
 from api.tasks.connection import Connection
 from api.tasks.feed import Feed
+from api.tasks.readiness import Readiness
 from api.tasks.routes import Tasks
+from infra.access import read_keys
 from infra.config import Settings, load_or_exit
 from infra.process.gc import relax_garbage_collector
+from infra.process.reloading import Reloading
 from infra.tracing import Tracing
 from model.artifact import Loaded
+from model.versions import Promotions
 
 Application = MiddlewareStack | TracingMiddleware | CORSMiddleware
 
@@ -76,28 +80,36 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
 
     The lifespan's state reaches middleware and protocol as the `state` of each ASGI scope.
     """
-    metrics = Metrics()
+    metrics = Metrics(settings.status)
     # One thread: a second prediction at once would only add contention for the CPU.
     executor = ThreadPoolExecutor(1, "predict")
     serve = serving(settings, executor, metrics, cpu_bound_ms)
     repository = Repository(settings.model, settings.models, serve)
     endpoint = InferenceEndpoint(repository, settings.max_rows, settings.api_receive_timeout)
     connection = Connection(settings)
-    feed = Feed(settings.database)
+    feed = Feed(settings.database, is_own=settings.own_database is not None)
     tasks = Tasks(repository, connection, feed, settings)
-    routes = [*Models(repository, endpoint).routes(), *tasks.routes(), *metrics.routes()]
+    ready = Readiness(repository, settings)
+    models = Models(repository, endpoint, lambda: connection.refusal)
+    routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        if settings.api_log_json:
+        if settings.api_log_json or settings.log_json:
             log_json()
         state = {"metrics": metrics, "keys": read_keys(settings)}
         exporting = closing(Tracing("petal-api")) if settings.otel else nullcontext()
+        reloading = Reloading(repository.reload, Promotions(settings.model).is_new)
+        reloading.listen()
         with exporting as tracing, executor:
             await repository.open()
+            reloading.open()
+            if settings.broker:
+                connection.begin()
             with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
+            await reloading.close()
             repository.close()
             await connection.close()
 

@@ -5,51 +5,27 @@ As Triton does, they divide the time of an inference into queue and compute. The
 numbers and only the event loop's thread counts: those of prometheus-client would take a lock.
 """
 
-from bisect import bisect_left
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
 from api.operation import Content, Operation
+from infra.process import status
+from infra.process.metrics import SECONDS, Histogram, counter, gauge, histogram
+from infra.process.status import Status
 
 MAX_BATCH_SIZES = 1024  # that have statistics of their own: any number of rows is a size
 OTHER = "other"  # clients must not be able to create series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
-BOUNDS = (*(str(float(bound)) for bound in SECONDS), "+Inf")
-
-
-class Durations:
-    """A histogram of seconds: the count of each bucket, and the sum."""
-
-    __slots__ = ("_counts", "sum")
-
-    def __init__(self) -> None:
-        self._counts = [0] * len(BOUNDS)
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Add one duration."""
-        self._counts[bisect_left(SECONDS, seconds)] += 1
-        self.sum += seconds
-
-    @property
-    def buckets(self) -> list[tuple[str, float]]:
-        """Upper bounds as Prometheus writes them, each with the count of durations up to it."""
-        return list(zip(BOUNDS, accumulate(self._counts), strict=True))
 
 
 class Total:
@@ -89,8 +65,8 @@ class ModelMetrics:
         self.failure = 0  # requests for this model that got an error
         self.failure_seconds = 0.0
         self.rows = 0
-        self.queue = Durations()
-        self.compute = Durations()
+        self.queue = Histogram(SECONDS)
+        self.compute = Histogram(SECONDS)
         self.parts = Parts()
         self.batches: dict[int, Total] = {}  # that answered at least one request, by their rows
         self.unlisted = Total()  # batches of further sizes
@@ -138,9 +114,13 @@ class ModelMetrics:
 
 
 class Metrics:
-    """The counters of one service, in their own registry."""
+    """The counters of one service, in their own registry.
 
-    def __init__(self) -> None:
+    `statuses`: the folder of the status files of workers and sinks of this machine.
+    """
+
+    def __init__(self, statuses: Path) -> None:
+        self._statuses = statuses
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -148,7 +128,7 @@ class Metrics:
         self._lines: dict[tuple[str], int] = defaultdict(int)
         self._models: dict[tuple[str, str], ModelMetrics] = defaultdict(ModelMetrics)
         self._requests: dict[tuple[str, str, str], int] = defaultdict(int)
-        self._seconds: dict[tuple[str, str], Durations] = defaultdict(Durations)
+        self._seconds: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
 
     def model(self, name: str, version: str) -> ModelMetrics:
         """The counters of one version of a model; a reload does not reset them."""
@@ -172,13 +152,13 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """All metrics; prometheus-client calls this."""
         name = "rest_server_requests"
-        yield _counter(name, "requests", ("method", "path", "status_code"), self._requests.items())
-        yield _histogram(
+        yield counter(name, "requests", ("method", "path", "status_code"), self._requests.items())
+        yield histogram(
             "rest_server_request_duration_seconds", "from head to last byte", ("method", "path"),
             self._seconds.items(),
         )  # fmt: skip
         about = "JSON lines of requests that are refused"
-        yield _counter("rest_server_lines_refused", about, ("status_code",), self._lines.items())
+        yield counter("rest_server_lines_refused", about, ("status_code",), self._lines.items())
         about = "requests being answered"
         yield GaugeMetricFamily("rest_server_requests_in_progress", about, self.in_progress)
         yield self._count("request_success", "requests answered", lambda m: m.success)
@@ -186,17 +166,18 @@ class Metrics:
         yield self._count("rows", "rows predicted", lambda m: m.rows)
         yield self._duration("queue", "wait", lambda m: m.queue)
         yield self._duration("compute", "predict", lambda m: m.compute)
+        yield from pipeline_metrics(status.read_all(self._statuses))
 
     def _count(self, name: str, about: str, number: Callable[[ModelMetrics], int]) -> Metric:
         series = ((labels, number(each)) for labels, each in self._models.items())
-        return _counter(f"model_infer_{name}", about, ("model", "version"), series)
+        return counter(f"model_infer_{name}", about, ("model", "version"), series)
 
     def _duration(
-        self, name: str, about: str, durations: Callable[[ModelMetrics], Durations]
+        self, name: str, about: str, durations: Callable[[ModelMetrics], Histogram]
     ) -> Metric:
         series = ((labels, durations(each)) for labels, each in self._models.items())
         full_name = f"model_infer_{name}_duration_seconds"
-        return _histogram(full_name, about, ("model", "version"), series)
+        return histogram(full_name, about, ("model", "version"), series)
 
     def routes(self) -> list[Route]:
         """The route `/metrics`."""
@@ -205,23 +186,25 @@ class Metrics:
     @Operation("Operation", {200: Content({CONTENT_TYPE: str})})
     async def metrics(self, _: Request) -> Response:
         """Get counters and durations in the format of Prometheus."""
-        text = generate_latest(self._registry)
+        text = await asyncio.to_thread(generate_latest, self._registry)
         return Response(text, media_type=f"{CONTENT_TYPE}; version=0.0.4; charset=utf-8")
 
 
-def _counter(
-    name: str, about: str, labels: Sequence[str], series: Iterable[tuple[Sequence[str], int]]
-) -> Metric:
-    family = CounterMetricFamily(name, about, labels=labels)
-    for values, number in series:
-        family.add_metric(values, number)
-    return family
-
-
-def _histogram(
-    name: str, about: str, labels: Sequence[str], series: Iterable[tuple[Sequence[str], Durations]]
-) -> Metric:
-    family = HistogramMetricFamily(name, about, labels=labels)
-    for values, durations in series:
-        family.add_metric(values, durations.buckets, durations.sum)
-    return family
+def pipeline_metrics(statuses: Sequence[Status]) -> Iterator[Metric]:
+    """How the workers and sinks of this machine are, by consumer group."""
+    groups: dict[tuple[str], list[Status]] = defaultdict(list)
+    for each in statuses:
+        groups[(each.group,)].append(each)
+    about = "processes of this machine that are ready"
+    ready = [(group, sum(s.state == "ready" for s in of)) for group, of in groups.items()]
+    yield gauge("petal_pipeline_ready_processes", about, ("group",), ready)
+    about = "records that they have not handled"
+    records = [(group, sum(s.lag for s in of)) for group, of in groups.items()]
+    yield gauge("petal_pipeline_lag_records", about, ("group",), records)
+    about = "age of the oldest record that they have not handled, 0 without one"
+    ages = [
+        (group, max(known))
+        for group, of in groups.items()
+        if (known := [s.seconds_behind for s in of if s.seconds_behind is not None])
+    ]
+    yield gauge("petal_pipeline_lag_seconds", about, ("group",), ages)

@@ -24,6 +24,7 @@ from cli.results import results
 from cli.status import status
 from cli.train import train
 from cli.verify import verify
+from cli.versions.command import model
 from cli.wait import wait
 from infra.process.imports import allow_current_folder
 
@@ -41,7 +42,7 @@ def petal(debug: bool) -> None:
 
 
 for command in (
-    train, import_model, predict, ask, results, wait, status, rebuild, verify, reconcile,
+    train, import_model, model, predict, ask, results, wait, status, rebuild, verify, reconcile,
     dead_letters, parity, demo, up, broker, worker, sink, api, kafka,
 ):  # fmt: skip
     petal.add_command(command)

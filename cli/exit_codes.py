@@ -8,12 +8,14 @@ from cli.demo.errors import CheckFailed, ProcessFailed
 from cli.input.errors import UnreadableInput, UnreadableLine
 from cli.output import plain
 from cli.results import ResultNotFound
+from cli.versions.workers import NotTaken, NotTakenYet
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from model.errors import (
     ArtifactError,
     CardError,
     InvalidRow,
     NotServed,
+    NotWritten,
     PredictError,
     SourceError,
     SourceNotFound,
@@ -24,6 +26,7 @@ from model.errors import (
 from streams.errors import (
     IdConflict,
     LogReplaced,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     StoreBusy,
@@ -43,6 +46,9 @@ CODES: dict[type[Exception], int] = {
     NotServed: USAGE,
     CardError: os.EX_CONFIG,
     ArtifactError: os.EX_CONFIG,
+    NotWritten: os.EX_CANTCREAT,
+    NotTaken: os.EX_CONFIG,
+    NotTakenYet: os.EX_TEMPFAIL,
     PredictError: os.EX_DATAERR,
     TableError: os.EX_DATAERR,
     TableNotFound: os.EX_NOINPUT,
@@ -55,6 +61,7 @@ CODES: dict[type[Exception], int] = {
     StoreError: os.EX_CONFIG,
     StoreBusy: os.EX_TEMPFAIL,
     LogReplaced: os.EX_TEMPFAIL,
+    PipelineRefused: os.EX_CONFIG,
     PipelineUnavailable: os.EX_UNAVAILABLE,
     UnknownOutcome: os.EX_TEMPFAIL,
     ResultTimeout: os.EX_TEMPFAIL,

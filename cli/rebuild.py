@@ -22,7 +22,7 @@ def rebuild(as_json: bool) -> None:
     settings = config.load()
     with output.progress("reading results") as progress:
         rebuilt = asyncio.run(run(settings, progress))
-    counts = {**rebuilt.applied._asdict(), "kept": rebuilt.kept}
+    counts = {**rebuilt.applied._asdict(), "kept": rebuilt.kept, "unread": rebuilt.unread}
     if as_json:
         click.echo(output.to_json(counts))
         return
@@ -31,3 +31,8 @@ def rebuild(as_json: bool) -> None:
         f"{counts['duplicates']} duplicates, {counts['unreadable']} unreadable, "
         f"{counts['kept']} kept from the old database"
     )
+    if rebuilt.unread:
+        click.echo(
+            f"{rebuilt.unread} results that the broker deleted before they were stored are missing "
+            "in the new database too, which does not list them any more"
+        )

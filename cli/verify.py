@@ -34,6 +34,8 @@ def verify(as_json: bool) -> None:
             del document["unreadable"]
         if not found.elsewhere:
             del document["elsewhere"]
+        if not found.unread:
+            del document["unread"]
         click.echo(output.to_json(document))
     else:
         _show(found)
@@ -53,6 +55,13 @@ def _show(found: "Verified") -> None:
         click.echo(f"batch that cannot be decoded\t{place}")
     if found.undecodable:
         click.echo(f"{len(found.undecodable)} batches cannot be decoded; petal reconcile helps")
+    for place in found.unread[:MAX_IDS]:
+        click.echo(f"deleted before it was stored\t{place}")
+    if found.unread:
+        click.echo(
+            "the broker deleted these results before a sink stored them; to publish their tasks "
+            "again: petal reconcile; then, to take them off this list: petal rebuild"
+        )
     if found.unreadable:
         click.echo(
             f"{len(found.unreadable)} of the missing have a record in results that cannot be read; "

@@ -8,15 +8,18 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from infra import topics
+from infra import security, topics
 from infra.errors import ConfigError
+from infra.log import report
+from infra.security import Mechanism, Protocol, Secret
+from infra.variables import PREFIX, is_of_a_service
+from infra.variables import variable as variable
 
-PREFIX = "PETAL_"
 PROJECT = Path(__file__).resolve().parent.parent
 _IS_CHECKOUT = (PROJECT / "Procfile").is_file()  # an installed wheel has it in another place
 # All that is written by default lies here: in a checkout wherever a command is run, and from a
@@ -29,27 +32,8 @@ Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]  # infinity is no deadline
 Days = Annotated[float, Meta(ge=-1, le=36_500)]
+NO_SECRET = Secret()
 MIN_DAYS = 0.01  # below, a broker may delete records before they are read
-
-
-# Kubernetes and `docker --link` add variables for each service beside a container. For one that is
-# called `petal` or `petal-…` they begin as the settings do. They are known by name and value.
-_ADDRESS = r"(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+)"
-_URL = rf"(?:tcp|udp|sctp)://(?:\[?{_ADDRESS}\]?|[\w.-]+):\d+(?:-\d+)?"
-_PORT_NAME = r"_PORT_\d+_(?:TCP|UDP|SCTP)"
-_SERVICE_VARIABLES = [
-    (re.compile(name), re.compile(value))
-    for name, value in (
-        (r".*_SERVICE_HOST", _ADDRESS),
-        (r".*_SERVICE_PORT(?:_[A-Z0-9_]+)?", r"\d+"),
-        (r".*_PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_START|_END)?)?", _URL),
-        (rf".*{_PORT_NAME}_PROTO", r"tcp|udp|sctp"),
-        (rf".*{_PORT_NAME}_PORT(?:_START|_END)?", r"\d+"),
-        (rf".*{_PORT_NAME}_ADDR", rf"{_ADDRESS}|[\w.-]+"),
-        (r".*_NAME", r"(?:/[\w.-]+){2,}"),
-        (r".*_ENV_\w+", r"(?s:.*)"),
-    )
-]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +46,64 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     broker_wait: Annotated[
         Seconds, Meta(description="seconds that a starting process waits for the broker")
     ] = 60.0
+    broker_protocol: Annotated[
+        Protocol,
+        Meta(description="Kafka's `security.protocol`: PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
+    ] = "PLAINTEXT"
+    broker_tls_ca: Annotated[
+        Path | None,
+        Meta(description="CA certificates (PEM) of the broker; unset: those of the system"),
+    ] = None
+    broker_tls_check_hostname: Annotated[
+        bool, Meta(description="whether the broker's certificate must have its host name")
+    ] = True
+    broker_tls_certificate: Annotated[
+        Path | None, Meta(description="client certificate chain (PEM), where the broker wants one")
+    ] = None
+    broker_tls_key: Annotated[
+        Path | None,
+        Meta(description="the client certificate's private key (PEM); unset: in the same file"),
+    ] = None
+    broker_tls_key_password: Annotated[
+        Secret, Meta(description="password of the private key, or `…_FILE` with it")
+    ] = NO_SECRET
+    broker_tls_key_password_file: Annotated[
+        Path | None, Meta(description="file of that password")
+    ] = None
+    broker_sasl_mechanism: Annotated[
+        Mechanism | None,
+        Meta(description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+    ] = None
+    broker_username: Annotated[str, Meta(description="user of PLAIN and SCRAM")] = ""
+    broker_password: Annotated[
+        Secret, Meta(description="password of PLAIN and SCRAM, or `…_FILE` with it")
+    ] = NO_SECRET
+    broker_password_file: Annotated[
+        Path | None, Meta(description="file of that password, read for each login")
+    ] = None
+    broker_oauth_token_file: Annotated[
+        Path | None, Meta(description="file of an access token, read for each login")
+    ] = None
+    broker_oauth_url: Annotated[
+        str, Meta(description="token endpoint for client credentials, `https://host/path`")
+    ] = ""
+    broker_oauth_client_id: Annotated[str, Meta(description="client id at that endpoint")] = ""
+    broker_oauth_client_secret: Annotated[
+        Secret, Meta(description="client secret at that endpoint, or `…_FILE` with it")
+    ] = NO_SECRET
+    broker_oauth_client_secret_file: Annotated[
+        Path | None, Meta(description="file of that secret, read for each token")
+    ] = None
+    broker_oauth_scope: Annotated[
+        str, Meta(description="scopes to ask for, separated by blanks; unset: none")
+    ] = ""
+    broker_oauth_ca: Annotated[
+        Path | None,
+        Meta(description="CA certificates (PEM) of the endpoint; unset: those of the system"),
+    ] = None
+    broker_oauth_extensions: Annotated[
+        str, Meta(description="SASL extensions, `logicalCluster=lkc-1,identityPoolId=pool-2`")
+    ] = ""
     idempotence: Annotated[
         bool | None,
         Meta(description="idempotent producers; unset: on, except with the embedded broker"),
@@ -77,6 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=10_000, description="partitions of `tasks` and of `results`")
     ] = 4
     replication: Annotated[int, Meta(ge=1, le=100, description="replicas of each topic")] = 1
+    min_insync: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(
+            description="replicas that have a record before it is acknowledged; unset: "
+            "`PETAL_REPLICATION` less one",
+        ),
+    ] = None
     tasks_retention_days: Annotated[
         Days, Meta(description="days to keep `tasks`; -1: for ever")
     ] = 7
@@ -96,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: Annotated[
         Path, Meta(description="the SQLite projection of `results`; `PREFIX.sqlite` with a prefix")
     ] = VAR / "petal.sqlite"
+    projection: Annotated[
+        Literal["shared", "own"],
+        Meta(description="`shared`: one database for all; `own`: each sink stores all results"),
+    ] = "shared"
     status: Annotated[
         Path, Meta(description="directory for the status files of workers and sinks")
     ] = VAR / "status"
@@ -139,8 +192,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     api_log_json: Annotated[
-        bool, Meta(description="log of the REST service as JSON, with a line for each request")
+        bool, Meta(description="deprecated: `PETAL_LOG_JSON`, for the REST service alone")
     ] = False
+    log_json: Annotated[
+        bool,
+        Meta(description="log of every process as JSON; the API adds a line for each request"),
+    ] = False
+    metrics_host: Annotated[
+        str,
+        Meta(description="address of `/metrics` and `/health` of workers and sinks, as the API's"),
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="its port, or the next free one; 0: serve none"),
+    ] = 9464
     otel: Annotated[
         bool,
         Meta(description="traces of REST service and workers; `OTEL_…` variables configure them"),
@@ -216,19 +281,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return topics.names(self.prefix)
 
     @property
+    def own_database(self) -> str | None:
+        """The database of a sink that stores all results, which others do as well; else None."""
+        return str(self.database.absolute()) if self.projection == "own" else None
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in lower case."""
         return tuple(filter(None, (o.strip().lower() for o in self.cors_origins.split(","))))
 
     @property
+    def in_sync(self) -> int:
+        """The replicas that must have a record before the broker acknowledges it."""
+        return max(1, self.replication - 1) if self.min_insync is None else self.min_insync
+
+    @property
     def producer_idempotence(self) -> bool:
         """Whether producers are idempotent; the embedded broker refuses such producers."""
         return bool(self.broker) if self.idempotence is None else self.idempotence
-
-
-def variable(name: str) -> str:
-    """The environment variable of the setting `name`."""
-    return PREFIX + name.upper()
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -244,17 +314,24 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 def _convert(name: str, text: str, kind: Any) -> Any:
     if "bool" in str(kind) and text.lower() in ("on", "off"):
         text = "true" if text.lower() == "on" else "false"
+    if name in security.CHOICES:
+        text = security.choice(name, text)
     try:
         return msgspec.convert(text, kind, strict=False, dec_hook=lambda t, v: t(v))
     except (msgspec.ValidationError, ValueError) as e:
-        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {e}") from e
+        choices = [
+            c for part in get_args(kind) if get_origin(part) is Literal for c in get_args(part)
+        ]
+        reason = f"give {' or '.join(choices)}" if choices else e
+        raise ConfigError(f"{variable(name)}={text!r} cannot be used: {reason}") from e
 
 
-def _check_broker(broker: str) -> None:
-    for server in filter(None, broker.split(",")):
-        host, _, port = server.strip().rpartition(":")
-        if not host or "/" in host or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ConfigError(f"{variable('broker')} must be host:port[,host:port…]")
+def _check_replicas(settings: Settings) -> None:
+    if settings.in_sync > settings.replication:
+        raise ConfigError(
+            f"{variable('min_insync')}={settings.min_insync} cannot be used: with "
+            f"{variable('replication')}={settings.replication} the broker would refuse every task"
+        )
 
 
 def _check_origins(origins: Iterable[str]) -> None:
@@ -275,9 +352,7 @@ def _check_days(settings: Settings) -> None:
             )
 
 
-def _is_of_a_service(name: str, value: str) -> bool:
-    """Whether Kubernetes or Docker made the variable, and no person did."""
-    return any(n.fullmatch(name) and v.fullmatch(value) for n, v in _SERVICE_VARIABLES)
+_DEFAULTS = Settings()
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -289,18 +364,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     kinds = get_type_hints(Settings, include_extras=True)
     known = {variable(name): name for name in Settings.__struct_fields__}
-    given = {
-        k: v for k, v in environ.items() if k.startswith(PREFIX) and not _is_of_a_service(k, v)
-    }
+    given = {k: v for k, v in environ.items() if k.startswith(PREFIX) and not is_of_a_service(k, v)}
     if unknown := sorted(given.keys() - known.keys()):
         raise ConfigError(f"{unknown[0]} is not a setting; the settings are in the README")
     values = {known[k]: _convert(known[k], v, kinds[known[k]]) for k, v in given.items() if v}
     if values.get("prefix"):  # two pipelines on one machine must not share a database
         values.setdefault("database", VAR / f"{values['prefix']}.sqlite")
     settings = Settings(**values)
-    _check_broker(settings.broker)
+    _check_replicas(settings)
     _check_origins(settings.allowed_origins)
     _check_days(settings)
+    security.check({n: v for n, v in values.items() if v != getattr(_DEFAULTS, n)})
     return settings
 
 
@@ -309,5 +383,11 @@ def load_or_exit() -> Settings:
     try:
         return load()
     except ConfigError as e:
-        print(f"petalstream: {e}", file=sys.stderr)
+        report(str(e))
         raise SystemExit(os.EX_CONFIG) from e
+
+
+def logs_json(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `log_json` is on, also where the settings as a whole cannot be read."""
+    environ = os.environ if environ is None else environ
+    return environ.get(variable("log_json"), "").lower() in ("on", "true", "1")

@@ -11,3 +11,7 @@ class BrokerUnavailable(Exception):
 
 class TopicMismatch(Exception):
     """A topic exists with another partition count, or cannot be created as the settings want."""
+
+
+class AccessRefused(ConfigError):
+    """The broker, or its token endpoint, refuses the settings or the rights of this process."""

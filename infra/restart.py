@@ -1,10 +1,12 @@
 """Keep one process running: `petal worker --restart`, or `python -m infra.restart COMMAND…`.
 
 honcho ends all processes when one ends. Below honcho, this restarts its command with a backoff
-whenever the command ends. It ends itself on SIGTERM and SIGINT, or when the command's exit code
-reports a configuration that cannot work (78).
+whenever the command ends. It ends itself on SIGTERM and SIGINT, when its terminal is closed, or
+when the command's exit code reports a configuration that cannot work (78). Another SIGHUP is
+forwarded: it tells a worker to load a new model.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +14,10 @@ import sys
 import threading
 import time
 from types import FrameType
+
+from infra import config
+from infra.log import report, use_json
+from infra.process.hangup import Hangup, ignore_hangup
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 10.0  # seconds
 HEALTHY_SECONDS = 30.0  # a run of this length resets the backoff
@@ -25,6 +31,7 @@ class Restarter:
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
+        self._hangup = Hangup()
 
     def stop(self, signum: int, _frame: FrameType | None) -> None:
         """Forward the signal; when the command ends, so does `run`."""
@@ -32,12 +39,21 @@ class Restarter:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signum)
 
+    def hang_up(self, signum: int, frame: FrameType | None) -> None:
+        """Forward the signal, or stop if the terminal was closed."""
+        if self._hangup.ends:
+            self.stop(signal.SIGTERM, frame)
+        elif self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signum)
+
     def run(self) -> int:
         """Returns the exit code of the last run, or 0 if the forwarded signal ended it."""
         backoff = FIRST_BACKOFF
         while True:
             start = time.monotonic()
-            self._process = subprocess.Popen(self._command)
+            # A signal that is handled here would not stay ignored there.
+            outlives = ignore_hangup if self._hangup.is_ignored else None
+            self._process = subprocess.Popen(self._command, preexec_fn=outlives)
             if self._stop.is_set():  # stopped between two runs
                 self._process.terminate()
             code = self._process.wait()
@@ -47,11 +63,8 @@ class Restarter:
                 return code
             if time.monotonic() - start > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF
-            print(
-                f"petalstream: {self._name} ended with {code}; restarting in {backoff:g} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            sentence = f"{self._name} ended with {code}; restarting in {backoff:g} s"
+            report(sentence, logging.WARNING)
             if self._stop.wait(backoff):
                 return 0
             backoff = min(MAX_BACKOFF, backoff * 2)
@@ -59,9 +72,12 @@ class Restarter:
 
 def run(command: list[str], name: str) -> int:
     """Run until a signal; returns the exit code. `name` is that of the process, for people."""
+    if config.logs_json():
+        use_json(name)
     restarter = Restarter(command, name)
     signal.signal(signal.SIGTERM, restarter.stop)
     signal.signal(signal.SIGINT, restarter.stop)
+    signal.signal(signal.SIGHUP, restarter.hang_up)
     return restarter.run()
 
 

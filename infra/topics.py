@@ -35,6 +35,10 @@ _DAY_MS = 86_400_000
 MAX_BYTES_CONFIG = "max.message.bytes"
 # Retention goes by the time of a record. That must be the broker's: a producer's may be of 1970.
 TIMESTAMP_CONFIG = "message.timestamp.type"
+# Of a topic with several replicas: so many must have a record before it is acknowledged, and only
+# one of those that have all acknowledged records may become the leader.
+IN_SYNC_CONFIG = "min.insync.replicas"
+UNCLEAN_CONFIG = "unclean.leader.election.enable"
 
 
 class Names(NamedTuple):
@@ -88,3 +92,16 @@ def topics(
         Topic(called.results, partitions, _config(results_days, MAX_RESULT_BYTES)),
         Topic(called.dead_letters, 1, _config(dead_letters_days, MAX_RESULT_BYTES)),
     )
+
+
+def replicated(topic: Topic, replicas: int, in_sync: int) -> Topic:
+    """The topic with the configs by which it survives the loss of a broker, if it can."""
+    if replicas == 1:
+        return topic
+    durable = {IN_SYNC_CONFIG: str(in_sync), UNCLEAN_CONFIG: "false"}
+    return topic._replace(config={**topic.config, **durable})
+
+
+def without(topic: Topic, config: str) -> Topic:
+    """The topic without one of its configs."""
+    return topic._replace(config={k: v for k, v in topic.config.items() if k != config})

@@ -9,7 +9,9 @@ import hmac
 import importlib
 import io
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +77,7 @@ def save(
     encoded = _encode(pinned, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace({path: data, cards.card_path(path): encoded})
+        replace_files({path: data, cards.card_path(path): encoded})
     except OSError as e:
         raise ArtifactError(f"{path} cannot be written ({e.strerror}); choose another path") from e
     return pinned
@@ -124,20 +126,30 @@ def _encode(card: Card, path: Path) -> bytes:
     return encoded
 
 
-def _replace(contents: Mapping[Path, bytes]) -> None:
-    """Write files and rename them into place; on a full disk none of them is replaced."""
+def replace_files(contents: Mapping[Path, bytes], like: Path | None = None) -> None:
+    """Write files and rename them into place, in this order; on a full disk none is replaced.
+
+    A file gets the mode of the one that it replaces, or of `like`. A symbolic link is replaced,
+    not followed. Raises OSError.
+    """
     parts = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     try:
         for path, part in parts.items():
-            with part.open("wb") as file:
-                file.write(contents[path])
-                file.flush()
-                os.fsync(file.fileno())
+            _write(part, contents[path], like or path)
         for path, part in parts.items():
             part.replace(path)
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
+
+
+def _write(part: Path, data: bytes, like: Path) -> None:
+    with part.open("wb") as file:
+        with suppress(FileNotFoundError):
+            part.chmod(stat.S_IMODE(like.stat().st_mode))
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(path: Path | str) -> Loaded:
@@ -148,15 +160,7 @@ def load(path: Path | str) -> Loaded:
     describes. The sentence says what to do.
     """
     path = Path(path)
-    card, data = _read(path)
-    if not hmac.compare_digest(digest(data), card.sha256):  # between the renames of a save
-        card, data = _read(path)
-    if not hmac.compare_digest(digest(data), card.sha256):
-        raise ArtifactError(
-            f"{path} is not the file that its card describes: its SHA-256 is "
-            f"{digest(data)[:12]}…, the card has {card.sha256[:12]}…. It was not opened. "
-            f"{_cure_of_digest(card)}"
-        )
+    card, data = read_pinned(path)
     trained_with = card.libraries.get("scikit-learn")
     if trained_with != sklearn.__version__:
         raise ArtifactError(
@@ -166,6 +170,23 @@ def load(path: Path | str) -> Loaded:
     model = _unpickled(data, path, _retrain(card))
     _check(model, card, path)
     return Loaded(model, card)
+
+
+def read_pinned(path: Path) -> tuple[Card, bytes]:
+    """The card of an artifact, and the bytes whose digest it has; nothing is unpickled.
+
+    Raises ArtifactError if one of the files is missing, or if they do not belong together.
+    """
+    card, data = _read(path)
+    if not _is_pinned(card, data):  # between the renames of a save
+        card, data = _read(path)
+    if not _is_pinned(card, data):
+        raise ArtifactError(
+            f"{path} is not the file that its card describes: its SHA-256 is "
+            f"{digest(data)[:12]}…, the card has {card.sha256[:12]}…. It was not opened. "
+            f"{_cure_of_digest(card)}"
+        )
+    return card, data
 
 
 def _unpickled(data: bytes, path: Path, cure: str) -> Any:
@@ -178,15 +199,37 @@ def _unpickled(data: bytes, path: Path, cure: str) -> Any:
 
 
 def _read(path: Path) -> tuple[Card, bytes]:
+    """The card, and the bytes that it pins if they are at the path or are kept for it."""
     try:
         card = cards.read(path)
     except CardError as e:
         raise ArtifactError(str(e)) from e
     try:
-        return card, cards.read_file(path)
+        data = cards.read_file(path)
     except OSError as e:
+        if (kept := _kept(path, card)) is not None:
+            return card, kept
         cure = "create one: petal train" if card.is_example else f"save it: {cards.SAVE_OWN}"
         raise ArtifactError(f"no artifact at {path} ({e.strerror}); {cure}") from e
+    if not _is_pinned(card, data) and (kept := _kept(path, card)) is not None:
+        return card, kept
+    return card, data
+
+
+def _kept(path: Path, card: Card) -> bytes | None:
+    """The artifact of the card, between the steps of a promotion, or after one that was killed.
+
+    The card comes first, and then the artifact replaces the former one.
+    """
+    try:
+        data = cards.read_file(cards.kept_path(path, card.sha256))
+    except OSError:
+        return None
+    return data if _is_pinned(card, data) else None
+
+
+def _is_pinned(card: Card, data: bytes) -> bool:
+    return hmac.compare_digest(digest(data), card.sha256)
 
 
 def _retrain(card: Card) -> str:
@@ -249,16 +292,9 @@ def _column_faults(model: Any, card: Card) -> Iterator[str]:
         yield "it was fitted on a DataFrame and needs pandas; pip install pandas"
 
 
-_KINDS = {
-    "classifier": "a classifier",
-    "regressor": "a regressor",
-    "outlier_detector": "an outlier detector",
-}
-
-
 def _output_faults(model: Any, card: Card) -> Iterator[str]:
     if (kind := estimator.kind_of(model)) != card.kind:
-        yield f"it is {_KINDS[kind]}, its card has {card.kind}"
+        yield f"it is {cards.KINDS[kind]}, its card has {card.kind}"
     if (labels := classes(model)) != card.classes:
         yield f"its classes are {labels}, its card has {card.classes}"
     if (proba := hasattr(model, "predict_proba")) != card.proba:

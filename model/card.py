@@ -23,6 +23,11 @@ TABLE_CREATOR = "petal train FILE"
 EXAMPLE_METRICS = {"accuracy_mean", "accuracy_std"}
 MAX_IN_HINT = 20  # categories
 CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no UTF-8
+KINDS = {
+    "classifier": "a classifier",
+    "regressor": "a regressor",
+    "outlier_detector": "an outlier detector",
+}
 SAVE_OWN = "petal import, or model.artifact.save (README.md, 'Your own model')"
 NAME_RULE = (
     "a model's name is part of URLs and of file names: it must not be empty, begin with a dot, "
@@ -181,6 +186,16 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def card_path(artifact: Path) -> Path:
     """The path of an artifact's card: the same, with the ending `.json`."""
     return artifact.with_suffix(".json")
+
+
+def versions_folder(artifact: Path) -> Path:
+    """Where the versions of an artifact that were promoted are kept; see `model/versions.py`."""
+    return artifact.with_name(f".{artifact.name}.versions")
+
+
+def kept_path(artifact: Path, sha256: str) -> Path:
+    """The artifact of the version with this digest, if it is kept."""
+    return versions_folder(artifact) / f"{sha256[:12]}.joblib"
 
 
 def read(artifact: Path) -> Card:

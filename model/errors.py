@@ -4,6 +4,8 @@ InputWarning       values that are answered and may mislead the model; no error
 
 CardError          a model card is missing or cannot be read
 ArtifactError      an artifact is missing, altered, or cannot be served
+├── NotPromoted    a version does not take the place of the live one
+└── NotWritten     files cannot be written
 TableError         a file is not a table of columns with names
 └── TableNotFound
 SourceError        a file or folder of another program holds no model that can be served
@@ -40,6 +42,14 @@ class CardError(Exception):
 
 class ArtifactError(Exception):
     """An artifact is missing, altered, from another version of scikit-learn, or not servable."""
+
+
+class NotPromoted(ArtifactError):
+    """A version does not take the place of the live one, or there is no such version."""
+
+
+class NotWritten(ArtifactError):
+    """An artifact or its card cannot be written: the disk is full, or may not be written to."""
 
 
 class TableError(Exception):

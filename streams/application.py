@@ -18,17 +18,24 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import override
 
 from infra import config
-from infra.broker import admin, connection, embedded
+from infra.broker import access, admin, connection, embedded
+from infra.broker.access import SINK, WORKER
 from infra.broker.log_id import LogIds
+from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, ConfigError, TopicMismatch
 from infra.files import cure, may_pass
+from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
-from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
+from infra.process.hangup import on_hangup
+from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
 from streams.errors import StoreError
+from streams.monitoring.monitor import Collector, Monitor, Role
+from streams.monitoring.trend import AgeTrend
+from streams.projection.catch_up import CatchUp
 from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
@@ -46,9 +53,33 @@ class Resource(Protocol):
 
     state: State  # "ready" once it is open
     reason: str | None  # why it waits, in the states "waiting" and "paused", or is slow
-    model: str | None  # the default of a worker
-    models: list[str]  # all that it serves, and
-    unavailable: list[str]  # why others are not served
+
+    @property
+    def model(self) -> str | None:
+        """The default of a worker."""
+
+    @property
+    def models(self) -> list[str]:
+        """All that a worker answers with."""
+
+    @property
+    def model_since(self) -> float:
+        """When it began to answer with the default, in seconds since the epoch."""
+
+    @property
+    def loading(self) -> str | None:
+        """The default that it loads in place of the present one."""
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Why it does not serve other models."""
+
+    def reload(self) -> None:
+        """Load what has changed; the process was told by SIGHUP."""
+
+    @property
+    def metrics(self) -> Collector:
+        """The metrics of its kind."""
 
     async def open(self, cluster: str) -> None:
         """Get ready; awaited once with the broker's cluster id, before anything is consumed."""
@@ -86,25 +117,41 @@ class Application(faust.App):  # type: ignore[misc]
         projection: Projection | None = None,
     ) -> None:
         self.Settings = _NoWeb  # read by the next line
-        super().__init__(group, **_faust_settings(settings))
+        role: Role = "worker" if projection is None else "sink"
+        if settings.log_json and not is_json():
+            use_json(role)
+        super().__init__(group, **_faust_settings(settings), **_logging_settings())
         self.logs = logs
         self.settings = settings
         self.resource = resource
+        self.needs = WORKER if projection is None else SINK
+        # Faust has a `monitor`, which counts single events.
+        self.own_monitor = Monitor(role, settings, resource.metrics)
+        self.on_partitions_assigned.connect(self._count_rebalance)
         self.consuming = False
         self._reporter: StatusReporter | None = None
+        self.standalone = projection is not None and settings.own_database is not None
+        self._catch_up = CatchUp()
         self.transport = Transport(
             self,
-            idempotence=settings.producer_idempotence,
+            # The sink writes nothing, and an idempotent producer needs a right to write.
+            idempotence=settings.producer_idempotence and projection is None,
             logs=logs,
             projection=projection,
+            standalone=self.standalone,
         )
+
+    async def _count_rebalance(self, *_: Any, **__: Any) -> None:
+        self.own_monitor.rebalances += 1
 
     @override
     async def on_first_start(self) -> None:
         """Open the resource first. Not super(): it makes a data directory for Faust's tables."""
+        on_hangup(self.resource.reload)
         try:
+            self.own_monitor.open()
             self._reporter = StatusReporter(self)
-            cluster = await admin.prepare(self.settings)
+            cluster = await admin.prepare(self.settings, needs=self.needs)
             self.transport.offset_policy.learn(cluster)
             self.transport.attempt_settings = self._attempt_settings(cluster)
             await self.resource.open(cluster)
@@ -141,10 +188,38 @@ class Application(faust.App):  # type: ignore[misc]
         watchdog.start()
         self.add_future(collect_regularly(lambda: self.consumer.progress))
         self.add_future(self.logs.watch())
-        if self.transport.projection is not None:
+        self.add_future(self._end_if_refused())
+        if self.standalone:
+            self.add_future(self._announce_caught_up())
+        elif self.transport.projection is not None:
             self.add_future(self._refuse_to_share())
         self.consuming = True
         await super().on_started()
+
+    async def _end_if_refused(self) -> None:
+        """End the process if the broker does not let it in any more."""
+        while (refusal := login_of(self.settings).lasting_refusal()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(REPORT_SECONDS)
+        end(str(refusal), os.EX_CONFIG)
+
+    def state(self) -> tuple[State, str | None]:
+        """Of the whole process, and why it waits or is slow: its resource may be ready before."""
+        state, reason = self.resource.state, self.resource.reason
+        if state != "ready":
+            return state, reason
+        if not self.consuming:
+            return "starting", reason
+        if self.rebalancing:
+            return "rebalancing", reason
+        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
+        if left == 0:
+            return "ready", reason
+        return "catching up", None if left is None else f"{left:,} older results are not stored yet"
+
+    async def _announce_caught_up(self) -> None:
+        while self.state()[0] != "ready":  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(REPORT_SECONDS)
+        announce(f"{self.conf.id} ready: all older results are stored")
 
     async def _refuse_to_share(self) -> None:
         """End the process if another sink of its group writes another database."""
@@ -162,6 +237,20 @@ class Application(faust.App):  # type: ignore[misc]
         )
 
     @override
+    async def _on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Also end the process if its topic has got more partitions than the settings want.
+
+        The answers of a new partition of `tasks` may have no place in `results` yet.
+        """
+        wanted, last = (
+            self.settings.partitions,
+            max(assigned, key=lambda tp: tp.partition, default=None),
+        )
+        if last is not None and last.partition >= wanted:
+            end(str(admin.mismatch(last.topic, last.partition + 1, wanted)), os.EX_CONFIG)
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+    @override
     def _crash(self, reason: BaseException) -> None:
         """End the process when a service such as the Kafka client fails, unless it is stopping."""
         if self.should_stop:
@@ -174,7 +263,17 @@ class Application(faust.App):  # type: ignore[misc]
                 os.EX_CONFIG,
             )
         else:
-            fail("the Kafka client", reason)
+            self.fail("the Kafka client", reason)
+
+    def fail(self, what: str, error: BaseException) -> NoReturn:
+        """End the process because of an error; a refusal of the broker is one line, with 78."""
+        self.end_if_refused(error)
+        fail(what, error)
+
+    def end_if_refused(self, error: BaseException) -> None:
+        """End the process if the broker refuses its settings or rights."""
+        if refusal := access.explain(error, self.settings, self.needs):
+            end(str(refusal), os.EX_CONFIG)
 
     @override
     async def stop(self) -> None:
@@ -188,6 +287,7 @@ class Application(faust.App):  # type: ignore[misc]
         await super().stop()
         await self.logs.aclose()
         alarm.cancel()
+        self.own_monitor.close()
         if self._reporter is not None:
             self._reporter.stop()
 
@@ -201,16 +301,22 @@ class StatusReporter:
         self._file: StatusFile | None = None
         self._is_silent = False
         self._progress, self._since = -1, time.time()
-        self._write(self._status(time.time()))
+        self._trend = AgeTrend()
+        self._report_once()
         self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             try:
-                self._write(self._status(time.time()))
+                self._report_once()
             except ConfigError as e:
                 end(str(e), os.EX_CONFIG)
+
+    def _report_once(self) -> None:
+        app, status = self._app, self._status(time.time())
+        self._write(status)
+        app.own_monitor.note(status, app.consumer if app.consuming else None)
 
     def _write(self, status: Status) -> None:
         folder = self._app.settings.status
@@ -232,33 +338,37 @@ class StatusReporter:
 
     def _status(self, now: float) -> Status:
         app = self._app
+        state, reason = app.state()
         status = Status(
             group=app.conf.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            state=app.resource.state,
-            reason=app.resource.reason,
+            state=state,
+            reason=reason,
             model=app.resource.model,
             models=app.resource.models,
+            model_since=app.resource.model_since,
+            loading=app.resource.loading,
             unavailable=app.resource.unavailable,
             at=now,
+            metrics=app.own_monitor.address,
+            database=app.settings.own_database if app.standalone else None,
         )
         if not app.consuming:
-            return status if status.state != "ready" else replace(status, state="starting")
+            return status
         consumer = app.consumer
         if consumer.progress != self._progress:
             self._progress, self._since = consumer.progress, now
-        rebalancing = status.state == "ready" and app.rebalancing
-        return replace(
+        status = replace(
             status,
-            state="rebalancing" if rebalancing else status.state,
-            partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
+            partitions=consumer.lags(),
             pending=consumer.pending(),
             progress_at=self._since,
             foreign=consumer.foreign_partitions(app.settings.names.results) or []
             if app.transport.projection
             else [],
         )
+        return replace(status, trend=self._trend.note(status.seconds_behind, now))
 
     def stop(self) -> None:
         """Stop, and remove the file."""
@@ -290,9 +400,14 @@ class RepeatFilter(logging.Filter):
         return True
 
 
+def announce(sentence: str) -> None:
+    """Print a line on standard output, whatever the level of the log."""
+    report(sentence, logging.INFO, sys.__stdout__)  # Faust logs what goes to the other one
+
+
 def end(reason: str, code: int) -> NoReturn:
     """End the process at once, with one last line; nothing is acknowledged any more."""
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     os._exit(code)
 
 
@@ -300,6 +415,14 @@ def fail(what: str, error: BaseException) -> NoReturn:
     """End the process because of an unexpected error; the next one rereads its open chunks."""
     logger.critical("%s failed", what, exc_info=error)
     end(f"{what} failed: {type(error).__name__}: {error}", os.EX_TEMPFAIL)
+
+
+def _logging_settings() -> dict[str, Any]:
+    """Faust replaces all handlers by those of its own configuration, into which this is merged."""
+    if not is_json():
+        return {}
+    handlers = {"default": {"()": json_handler}}
+    return {"logging_config": {"version": 1, "merge": True, "handlers": handlers}}
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:

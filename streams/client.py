@@ -16,15 +16,19 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from infra.broker import admin, connection
+from infra.broker import access, admin, connection
+from infra.broker.access import CLIENT
+from infra.broker.security.login import login_of
 from infra.config import Settings
-from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.errors import AccessRefused, BrokerUnavailable, TopicMismatch
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES, TRACE_HEADER
 from infra.tracing import TRACEPARENT
 from model.errors import InvalidRow
 from streams import codec
 from streams.errors import (
+    ClientError,
     IdConflict,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     TaskTooLarge,
@@ -91,13 +95,25 @@ class Client:
     async def start(self, wait: float | None = None) -> None:
         """Connect the producer.
 
-        Raises PipelineUnavailable after `wait` seconds without a broker.
+        Raises PipelineUnavailable after `wait` seconds without a broker, and PipelineRefused.
         """
         try:
-            self._policy.learn(await admin.prepare(self._settings, wait))
+            self._policy.learn(await admin.prepare(self._settings, wait, CLIENT))
             self._producer = await self._new_producer()
-        except (BrokerUnavailable, TopicMismatch, KafkaError, OSError) as e:
-            raise PipelineUnavailable(str(e)) from e
+        except AccessRefused as e:
+            raise PipelineRefused(str(e)) from e
+        except (BrokerUnavailable, TopicMismatch, KafkaError, OSError, TimeoutError) as e:
+            raise self._refused(e) or PipelineUnavailable(str(e)) from e
+
+    def lasting_refusal(self) -> PipelineRefused | None:
+        """Why the broker has not let this client in for some seconds; None if it does."""
+        refusal = login_of(self._settings).lasting_refusal()
+        return None if refusal is None else PipelineRefused(str(refusal))
+
+    def _refused(self, error: Exception) -> PipelineRefused | None:
+        """The error to raise if the broker refuses the settings or rights of this client."""
+        refusal = connection.refused(error, self._settings, CLIENT)
+        return None if refusal is None else PipelineRefused(str(refusal))
 
     async def _new_producer(self) -> AIOKafkaProducer:
         producer = connection.new_producer(self._settings, MAX_TASK_BYTES + OVERHEAD_BYTES)
@@ -149,10 +165,17 @@ class Client:
         except MessageSizeTooLargeError as e:
             raise TaskTooLarge(f"the broker refuses a task of {len(value):,} bytes") from e
         except (KafkaError, TimeoutError, OSError) as e:
-            kind = UnknownOutcome if sent else PipelineUnavailable
-            done = "confirm" if sent else "take"
-            raise kind(f"the broker did not {done} task {task_id} ({type(e).__name__})") from e
+            raise self._failed(e, task_id, sent) from e
         return Submitted(task_id, place.partition, place.offset)
+
+    def _failed(self, error: Exception, task_id: str, sent: bool) -> ClientError:
+        refusal = self._refused(error)
+        if refusal and (not sent or access.explain(error, self._settings, CLIENT)):
+            return refusal
+        reason = str(refusal or type(error).__name__)
+        if sent:  # a login may be refused after the task was written
+            return UnknownOutcome(f"the broker did not confirm task {task_id} ({reason})")
+        return PipelineUnavailable(f"the broker did not take task {task_id} ({reason})")
 
     async def _send(
         self, producer: AIOKafkaProducer, key: bytes, value: bytes, on_sent: OnSent
@@ -232,8 +255,9 @@ class Client:
         async with self._starting:
             try:
                 await self._listener.open(from_beginning)
-            except (KafkaError, OSError, TimeoutError) as e:
-                raise PipelineUnavailable(f"cannot read results: {e!r}") from e
+            except (KafkaError, OSError, TimeoutError, AccessRefused) as e:
+                refusal = self._refused(e)
+                raise refusal or PipelineUnavailable(f"cannot read results: {e!r}") from e
 
 
 async def _within(timeout: float, future: asyncio.Future[Result | None], task_id: str) -> Result:

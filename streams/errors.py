@@ -2,6 +2,7 @@
 
 ClientError
 ├── PipelineUnavailable  no broker; nothing was published
+│   └── PipelineRefused      the broker refuses the settings or rights of this client
 ├── UnknownOutcome       the broker did not confirm the task in time
 ├── TaskTooLarge         the task does not fit into one message
 ├── ResultTimeout        no result yet; the task is accepted
@@ -21,6 +22,10 @@ class ClientError(Exception):
 
 class PipelineUnavailable(ClientError):
     """No broker; nothing was published."""
+
+
+class PipelineRefused(PipelineUnavailable):
+    """The broker refuses the settings or rights of this client; nothing was published."""
 
 
 class UnknownOutcome(ClientError):

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.broker import connection
+from infra.broker.fetcher import checked_end
 from infra.broker.log_id import LogIds, is_same_log
 from infra.config import Settings
 from streams.codec import DECODE_ERRORS, decode_result
@@ -172,9 +173,10 @@ class Listener:
         Kafka returns an error there, and aiokafka goes back by itself.
         """
         for tp, position in list(self._next.items()):
-            end, answered_ms = consumer.highwater(tp), consumer.last_poll_timestamp(tp)
+            answered_ms = consumer.last_poll_timestamp(tp)
             if answered_ms is None:
                 continue
+            end = await checked_end(consumer, tp, position)
             if self._policy.is_replaced(tp, position, end, answered_ms / 1000):
                 self._next[tp] = 0
                 await consumer.seek_to_beginning(tp)

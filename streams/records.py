@@ -73,7 +73,8 @@ class Chunk(NamedTuple):
 
     Offsets from `first` on that are not among the records do not exist in the log, whose id is
     `log`, if the reader knows it. `alone`: its records are to be handled one at a time
-    (`streams.transport.attempts`).
+    (`streams.transport.attempts`). `unread_until`: the records from `first` to this offset were
+    deleted before they were read; 0 if none were.
     """
 
     topic: str
@@ -82,6 +83,7 @@ class Chunk(NamedTuple):
     records: Sequence[Any]  # each a Record, or an UndecodableBatch
     log: str = ""
     alone: bool = False
+    unread_until: int = 0
 
     def decoded(self) -> tuple["Chunk", list[UndecodableBatch]]:
         """The chunk without the batches that cannot be decoded, and those."""
@@ -128,7 +130,7 @@ class Reading(NamedTuple):
         return self.records[-1].offset + 1 if self.records else self.first
 
 
-def _first(record: Any) -> int:
+def first_offset(record: Any) -> int:
     """The first offset that a record stands for: a batch that cannot be decoded has several."""
     return record.first if type(record) is UndecodableBatch else int(record.offset)
 
@@ -213,7 +215,7 @@ class OffsetPolicy:
             expected = records[0].offset
         if records[0].offset < expected:
             records = [r for r in records if r.offset >= expected]
-        if records and _first(records[0]) > expected and not self.is_gap(partition, expected):
+        if records and first_offset(records[0]) > expected and not self.is_gap(partition, expected):
             return Reading(expected, [], expected)
         self._gaps.forget(partition)
         before = find_gap(records) if self._late_seconds else None

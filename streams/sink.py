@@ -18,10 +18,11 @@ from infra.process.status import State
 from streams import application
 from streams.application import Application
 from streams.errors import StoreBusy, StoreError
+from streams.monitoring.sink_metrics import SinkMetrics
 from streams.projection.blocks import Contents
 from streams.projection.buffer import Buffer, BufferedChunk
 from streams.projection.lock import WriterLock
-from streams.projection.store import Store
+from streams.projection.store import Applied, Store
 from streams.projection.typed_rows import SHORT_STEP_BLOCKS, STEP_BLOCKS
 
 STANDBY_POLL_SECONDS = 0.5
@@ -48,8 +49,11 @@ class Projection:
         self.state: State = "starting"
         self.model: str | None = None
         self.models: list[str] = []
+        self.model_since = 0.0
+        self.loading: str | None = None
         self.unavailable: list[str] = []
         self.reason: str | None = None  # why it waits, or what a person should know
+        self.metrics = SinkMetrics(settings.database)
         self._obstacle: str | None = None  # why it waits
         self._settings = settings
         self._logs = logs
@@ -57,7 +61,7 @@ class Projection:
         self._buffer = Buffer()
         self._writing: asyncio.Task[None] | None = None
         self._stored_at = -QUIET_SECONDS
-        self._has_unreadable = True  # as far as it is known
+        self._lacks_results = True  # as far as it is known
 
     async def open(self, _cluster: str) -> None:
         """Open the database; raises StoreError.
@@ -85,6 +89,9 @@ class Projection:
         self._adding = asyncio.create_task(self._add_rows())
         self.state = "ready"
 
+    def reload(self) -> None:
+        """Do nothing: a sink has no model."""
+
     async def close(self) -> None:
         """Fold the write-ahead log into the file, after all chunks are acknowledged."""
         if self.state == "ready":
@@ -109,7 +116,7 @@ class Projection:
         try:
             while True:
                 await asyncio.sleep(QUIET_SECONDS)
-                if self._has_unreadable and self._obstacle is None:
+                if self._lacks_results and self._obstacle is None:
                     self.reason = await self._unanswered()
                 while await asyncio.to_thread(self._store.add_rows, self._step()):
                     if time.monotonic() - reported > ROWS_REPORT_SECONDS:
@@ -132,12 +139,16 @@ class Projection:
         return STEP_BLOCKS if is_quiet else SHORT_STEP_BLOCKS
 
     async def _unanswered(self) -> str | None:
-        """What a person should know of results that cannot be read."""
+        """What a person should know of results that cannot be read, or were deleted unread."""
+        unread = await asyncio.to_thread(self._store.deleted_unread)
         count = await asyncio.to_thread(self._store.unanswered)
-        self._has_unreadable = count > 0  # a readable one may follow
-        if not count:
-            return None
-        return f"tasks without a result that can be read: {count} (petal verify names them)"
+        self._lacks_results = count > 0  # a readable one may follow
+        texts = []
+        if unread:
+            texts.append(f"results that the broker deleted before they were stored: {unread}")
+        if count:
+            texts.append(f"tasks without a result that can be read: {count}")
+        return f"{', '.join(texts)} (petal verify names them)" if texts else None
 
     def follow(self, log: str) -> str:
         """See `streams.transport.driver.Projection`."""
@@ -181,11 +192,17 @@ class Projection:
 
     async def _store_all(self, parts: Sequence[Contents]) -> None:
         """One transaction. The transport stops fetching while it waits."""
-        applied = await self._when_possible(lambda: self._store.apply_all(parts), "paused")
+        applied = await self._when_possible(lambda: self._apply(parts), "paused")
         self.state, self._stored_at = "ready", time.monotonic()
-        self._has_unreadable |= applied.unreadable > 0
+        self._lacks_results |= applied.unreadable > 0 or applied.unread > 0
         if applied.conflicts:
             logger.warning("id_conflict: %d results for ids of other tasks", applied.conflicts)
+
+    def _apply(self, parts: Sequence[Contents]) -> Applied:
+        begun = time.perf_counter()
+        applied = self._store.apply_all(parts)
+        self.metrics.count(applied, time.perf_counter() - begun)
+        return applied
 
     async def _when_possible(self, attempt: Callable[[], T], waiting: State) -> T:
         """The value of `attempt`, repeated while the database is locked or the disk is full.

@@ -28,14 +28,14 @@ from infra.topics import (
 )
 from infra.tracing import Tracing
 from model.errors import describe
-from streams import application
-from streams.application import Application
+from streams.application import Application, announce
+from streams.monitoring.worker_metrics import WorkerMetrics
 from streams.processing import isolation
-from streams.processing.child import Job, Order, sources_of
+from streams.processing.child import Order
 from streams.processing.cut import KEPT_BYTES, cut, is_too_large
 from streams.processing.decoder import DeadLetter
-from streams.processing.isolation import Isolation, IsolationFailed, SetAside
-from streams.processing.models import load_models
+from streams.processing.isolation import IsolationFailed, SetAside
+from streams.processing.live_models import LiveModels, ModelSet
 from streams.processing.processor import Processed, join, refused
 from streams.processing.router import Router
 from streams.processing.spans import ChunkSpans, Header, trace_headers
@@ -53,16 +53,13 @@ logger = logging.getLogger("petalstream")
 class Inference:
     """Processes chunks and publishes their results; several deliveries are awaited at once."""
 
-    _router: Router  # from `open` on
-    _isolation: Isolation
-
     def __init__(self, settings: Settings) -> None:
         self.state: State = "starting"
-        self.model: str | None = None
-        self.models: list[str] = []
-        self.unavailable: list[str] = []
         self.reason: str | None = None
+        self.metrics = WorkerMetrics()
         self._settings = settings
+        self._worker = f"{socket.gethostname()}-{os.getpid()}"
+        self._models = LiveModels(settings, self._worker, self._report_change)
         self._slots = asyncio.Semaphore(settings.chunks_in_flight)
         self._finishing: set[asyncio.Task[None]] = set()
         self._tracing: Tracing | None = None
@@ -71,24 +68,49 @@ class Inference:
         """Load the models; raises ArtifactError or ConfigError."""
         settings = self._settings
         end_first(OOM_SCORE)
-        models = load_models(settings.model, settings.models)
-        worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._router = Router(models, worker, settings.max_rows)
-        memory = settings.isolated_memory_mb * 1_000_000 or isolation.default_memory()
-        job = Job(os.getpid(), sources_of(models), models.faults, worker, settings.max_rows, memory)
-        self._isolation = Isolation(job, settings.stall_timeout)
+        self._models.open()
         if settings.otel:
             self._tracing = Tracing("petal-worker")
-        self.model, self.models = models.default.card.id, models.ids
-        self.unavailable = [f"{fault.name}: {fault.reason}" for fault in models.faults]
         self.state = "ready"
+
+    @property
+    def model(self) -> str | None:
+        """The id of the default, once it is loaded."""
+        return self._models.default
+
+    @property
+    def models(self) -> list[str]:
+        """The ids of all models that answer."""
+        return self._models.ids
+
+    @property
+    def model_since(self) -> float:
+        """When the default began to answer, in seconds since the epoch."""
+        return self._models.since
+
+    @property
+    def loading(self) -> str | None:
+        """The id of the default that is being loaded in place of the present one."""
+        return self._models.loading
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Why models are not served, a sentence each."""
+        return self._models.unavailable
+
+    def reload(self) -> None:
+        """Load models whose files have changed, and answer with them from the next chunk on."""
+        self._models.reload()
+
+    def _report_change(self, new: str, old: str) -> None:
+        announce(f"{self._settings.names.worker_group} answers with {new}, before {old}")
 
     async def close(self) -> None:
         """Export the remaining traces, after all chunks are acknowledged."""
         for task in self._finishing:
             task.cancel()
         await asyncio.gather(*self._finishing, return_exceptions=True)
-        await self._isolation.close()
+        await self._models.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
 
@@ -101,9 +123,10 @@ class Inference:
             self._start(self._handle_alone(event, producer))
             return
         begun = time.time_ns()
-        processed = await self._process(event.value.decoded()[0])
+        used = self._models.begin()
+        processed = await self._process(event.value.decoded()[0], used.router)
         deliveries, spans = await self._send(event.value, processed, producer, begun)
-        self._start(self._finish(event, deliveries, spans))
+        self._start(self._finish(event, deliveries, spans, used))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -115,27 +138,27 @@ class Inference:
         try:
             chunk: Chunk = event.value
             self.reason = f"tries records of {chunk.topic}[{chunk.partition}] one by one"
-            begun = time.time_ns()
+            begun, used = time.time_ns(), self._models.begin()
             try:
                 records = chunk.decoded()[0].records
-                outcomes = [await self._process_alone(event, record) for record in records]
+                outcomes = [await self._process_alone(event, record, used) for record in records]
             except IsolationFailed as e:  # most records do no harm, and a restart may mend it
                 logger.error("%s; trying its records in the worker itself", e)
-                outcomes = [await self._process(chunk.decoded()[0])]
+                outcomes = [await self._process(chunk.decoded()[0], used.router)]
             deliveries, spans = await self._send(chunk, join(outcomes), producer, begun)
-            await self._finish(event, deliveries, spans)
+            await self._finish(event, deliveries, spans, used)
             self.reason = None
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("answering tasks one by one", e)
+            event.app.fail("answering tasks one by one", e)
 
-    async def _process_alone(self, event: Any, record: Any) -> Processed:
+    async def _process_alone(self, event: Any, record: Any, used: ModelSet) -> Processed:
         chunk: Chunk = event.value
         if len(record.value or b"") > MAX_VALUE_BYTES:  # it is not even parsed
             columns = Columns([record.offset], [record.key], [record.value])
-            return self._router.route(columns).process(chunk.partition)
+            return used.router.route(columns).process(chunk.partition)
         consumer = event.app.consumer
         order = Order(chunk.partition, record.offset, record.key, record.value)
-        outcome = await self._isolation.process(order, consumer.note_progress)
+        outcome = await used.isolation.process(order, consumer.note_progress)
         if not isinstance(outcome, SetAside):
             return outcome
         consumer.found_alone((chunk.topic, chunk.partition), record.offset)
@@ -143,12 +166,12 @@ class Inference:
             "%s[%d] offset %d is set aside: %s: %s",
             chunk.topic, chunk.partition, record.offset, outcome.code, outcome.sentence,
         )  # fmt: skip
-        return isolation.end_of(outcome, order, self._router)
+        return isolation.end_of(outcome, order, used.router)
 
-    async def _process(self, chunk: Chunk) -> Processed:
+    async def _process(self, chunk: Chunk, router: Router) -> Processed:
         if not chunk.records:
             return Processed([], [], {}, [])
-        routed = self._router.route(chunk.columns)
+        routed = router.route(chunk.columns)
         if routed.seconds < SLOW_SECONDS:
             return routed.process(chunk.partition)
         return await asyncio.to_thread(routed.process, chunk.partition)
@@ -160,6 +183,7 @@ class Inference:
         await self._slots.acquire()
         chunk, batches = chunk.decoded()
         letters = processed.dead_letters
+        self.metrics.count(processed, len(batches))
         traces = trace_headers(chunk, letters)
         spans = self._start_spans(begun, chunk.partition, processed, traces)
         time_ms = chunk.records[-1].timestamp if chunk.records else time.time_ns() // 1_000_000
@@ -181,18 +205,19 @@ class Inference:
         return spans.start(processed, traces)
 
     async def _finish(
-        self, event: Any, deliveries: list[Awaitable[Any]], spans: list[Span]
+        self, event: Any, deliveries: list[Awaitable[Any]], spans: list[Span], used: ModelSet
     ) -> None:
         try:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 for delivery in deliveries:
                     await delivery
         except Exception as e:  # the outermost edge: without an ack the chunk is reread
-            application.fail("publishing results", e)
+            event.app.fail("publishing results", e)
         for span in spans:
             span.end()
         event.ack()
         self._slots.release()
+        await self._models.end(used)
 
 
 def results_of(
@@ -284,7 +309,7 @@ def create_app(settings: Settings) -> Application:
             try:
                 await inference.handle(event, app.producer)
             except Exception as e:  # Faust would skip the chunk, which must be reread
-                application.fail("answering tasks", e)
+                app.fail("answering tasks", e)
 
     @app.on_before_shutdown.connect
     async def close(_app: Any, **_: Any) -> None:

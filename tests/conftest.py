@@ -13,6 +13,7 @@ from model import artifact as artifacts
 from model.artifact import Loaded
 from model.train import train
 from tests import processes
+from tests.infra.kafka.brokers import BROKERS, start_brokers
 from tests.model.several import Several, save_all
 from tests.processes import Pipeline
 
@@ -54,8 +55,14 @@ def shell(tmp_path: Path, artifact: Path) -> Pipeline:
 def pipeline(tmp_path: Path, artifact: Path) -> Iterator[Pipeline]:
     """A pipeline with a running broker.
 
-    The broker is the embedded one, or Apache Kafka with TEST_BROKER=kafka (`make test-kafka`).
+    The broker is the embedded one, or Apache Kafka with TEST_BROKER=kafka (`make test-kafka`), or
+    three brokers of it with TEST_BROKERS=3 too.
     """
+    if os.environ.get("TEST_BROKERS") == str(BROKERS):
+        with Pipeline(tmp_path, processes.settings_for(tmp_path, artifact)) as p:
+            start_brokers(p)
+            yield p
+        return
     with processes.pipeline(tmp_path, artifact, os.environ.get("TEST_BROKER") == "kafka") as p:
         yield p
 

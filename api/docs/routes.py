@@ -1,7 +1,6 @@
 """The routes of the documents: OpenAPI, AsyncAPI, and a page for people."""
 
 from collections.abc import Callable
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ class Documents:
         self._others = list(others)
         self._cards = cards
         self._settings = settings
+        self._made: tuple[list[Card], dict[str, Any]] | None = None
         self._version = metadata.version("petalstream")
 
     def routes(self) -> list[Route]:
@@ -44,14 +44,18 @@ class Documents:
             Route(f"/docs/{html.STYLE}", self.style),
         ]
 
-    @cached_property
     def _openapi(self) -> dict[str, Any]:
-        return openapi.document([*self._others, *self.routes()], self._version, self._cards())
+        """The document, made again when other models are served."""
+        found = self._cards()
+        if self._made is None or self._made[0] != found:
+            routes = [*self._others, *self.routes()]
+            self._made = found, openapi.document(routes, self._version, found)
+        return self._made[1]
 
     @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def openapi(self, _: Request) -> Response:
         """Return this service's operations as an OpenAPI 3.1 document."""
-        return Response(msgspec.json.encode(self._openapi), media_type=JSON)
+        return Response(msgspec.json.encode(self._openapi()), media_type=JSON)
 
     @Operation(TAG, {200: dict[str, Any]}, open=True)
     async def asyncapi(self, _: Request) -> Response:
@@ -62,7 +66,7 @@ class Documents:
     @Operation(TAG, {200: Content({HTML: str})}, open=True)
     async def page(self, _: Request) -> Response:
         """Return this service's operations as a page for people."""
-        page = html.render(self._openapi)
+        page = html.render(self._openapi())
         return Response(page, media_type=HTML, headers={"Content-Security-Policy": POLICY})
 
     @Operation(TAG, {200: Content({CSS: str})}, open=True)

@@ -1,5 +1,6 @@
 """The Open Inference Protocol's routes: health, metadata, inference, repository."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -35,11 +36,15 @@ Body = TypeVar("Body")
 
 
 class Health(msgspec.Struct, omit_defaults=True):
-    """The body of a health response; clients need only its status."""
+    """The body of a health response; clients need only its status.
+
+    `tasks`: why the broker refuses this service, which predicts all the same.
+    """
 
     ready: bool | None = None
     live: bool | None = None
     name: str | None = None
+    tasks: str | None = None
 
 
 class IndexRequest(msgspec.Struct):
@@ -58,9 +63,16 @@ NO_PARAMETERS = Content({JSON: Empty}, optional=True, examples={JSON: lambda _: 
 class Models:
     """The routes of the models in a repository, which may change while it serves."""
 
-    def __init__(self, repository: Repository[Servable], endpoint: InferenceEndpoint) -> None:
+    def __init__(
+        self,
+        repository: Repository[Servable],
+        endpoint: InferenceEndpoint,
+        refusal: Callable[[], str | None],
+    ) -> None:
+        """`refusal`: why the task queue refuses this service, if it does."""
         self._repository = repository
         self._endpoint = endpoint
+        self._refusal = refusal
 
     def routes(self) -> list[Route]:
         """The routes, in the order in which Starlette tries them."""
@@ -96,7 +108,7 @@ class Models:
         """Check that at least one model is loaded."""
         if self._repository.is_empty:
             raise Unavailable("no model is loaded")
-        return json_response(Health(ready=True))
+        return json_response(Health(ready=True, tasks=self._refusal()))
 
     @Operation(HEALTH, {200: Health}, errors=(UnknownModel, NotLoaded))
     async def model_ready(self, request: Request) -> Response:

@@ -1,8 +1,6 @@
 """Who may send requests: clients with a key, or this machine alone if there are no keys."""
 
-import hmac
-from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.routing import Route
@@ -10,42 +8,9 @@ from starlette.types import Scope
 
 from api.errors import Forbidden, Unauthorized
 from api.operation import operation_of
-from infra.config import Settings, variable
-from infra.errors import ConfigError
+from infra.access import find_key, is_loopback, name_of_host
 
-MIN_KEY_LENGTH = 16  # characters; shorter ones can be guessed
 MAX_REMEMBERED_HOSTS = 100  # clients choose the names in Host headers
-LOCAL_NAMES = frozenset(("localhost", ""))
-
-
-def read_keys(settings: Settings) -> tuple[bytes, ...]:
-    """The keys of the settings and of their file; raises ConfigError, which shows no key."""
-    lines = settings.api_keys.split(",")
-    if (path := settings.api_keys_file) is not None:
-        try:
-            lines += path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ConfigError(f"{variable('api_keys_file')}: {path} cannot be read") from e
-    keys = [line.strip() for line in lines if line.strip()]
-    if any(len(key) < MIN_KEY_LENGTH for key in keys):
-        raise ConfigError(
-            f"a key of {variable('api_keys')} or its file is shorter than {MIN_KEY_LENGTH} "
-            "characters; make one: openssl rand -hex 16"
-        )
-    return tuple(key.encode() for key in keys)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address, or a name that is always its own.
-
-    Such names are `localhost` and all below it (RFC 6761), also with the dot of the root.
-    """
-    try:
-        address = ip_address(host.strip("[]"))
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-    except ValueError:
-        name = host.lower().removesuffix(".")
-        return name in LOCAL_NAMES or name.endswith(".localhost")
 
 
 def route_path(scope: Scope) -> str:
@@ -79,7 +44,9 @@ class Auth:
         if route_path(scope) in self._open:
             return None
         if keys := scope["state"]["keys"]:
-            return _find_key(keys, scope)
+            if (key := find_key(keys, _header(scope, b"authorization"))) is None:
+                raise Unauthorized
+            return key
         if not self._is_local(scope):
             raise Forbidden
         return b""
@@ -94,26 +61,10 @@ class Auth:
         key = server[0] if server[1] is not None else "", _header(scope, b"host")
         local = self._local.get(key)
         if local is None:
-            local = is_loopback(key[0]) and is_loopback(_name(key[1]))
+            local = is_loopback(key[0]) and is_loopback(name_of_host(key[1]))
             if len(self._local) < MAX_REMEMBERED_HOSTS:
                 self._local[key] = local
         return local
-
-
-def _find_key(keys: Sequence[bytes], scope: Scope) -> bytes:
-    scheme, _, sent = _header(scope, b"authorization").partition(b" ")
-    sent = sent.strip()
-    # All keys are compared, so the time does not depend on which one it is.
-    found = [key for key in keys if hmac.compare_digest(key, sent)]
-    if not found or scheme.lower() != b"bearer":
-        raise Unauthorized
-    return found[0]
-
-
-def _name(host: bytes) -> str:
-    """The name in a Host header, without its port."""
-    text = host.decode("latin-1")
-    return text if text.endswith("]") else text.rpartition(":")[0] or text
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -1,21 +1,17 @@
-"""Log lines as JSON, each with the ids of its request and its trace."""
+"""The access log, and the ids of a request and its trace in lines of JSON."""
 
 import logging
 import re
-import sys
-import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from itertools import count
 from secrets import token_hex
-from typing import Any
 
-import msgspec
-from typing_extensions import override
-
+from infra import log
+from infra.log import FIELDS
 from infra.tracing import TRACEPARENT
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-FIELDS = "petal"  # the attribute of a log record that holds further fields
 MAX_PATH = 200  # characters of a path in the log
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PROCESS, _NUMBERS = token_hex(8), count(1)
@@ -39,34 +35,18 @@ def log_request(method: str, path: str, status: int, seconds: float) -> None:
     access_log.info("%s", f"{method} {path} {status}", extra={FIELDS: fields})
 
 
-class JsonFormatter(logging.Formatter):
-    """Formats a log record as one line of JSON, in which control characters are escaped."""
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        """JSON in place of text: time in UTC, level, logger, message, ids, further fields."""
-        line: dict[str, Any] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}"
-            f".{int(record.msecs):03}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if known := REQUEST_ID.get():
-            line["request_id"] = known
-        if found := TRACEPARENT.get():
-            line["trace_id"] = found.split(b"-")[1].decode()
-        line |= getattr(record, FIELDS, {})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+def _ids() -> Mapping[str, str]:
+    ids = {}
+    if known := REQUEST_ID.get():
+        ids["request_id"] = known
+    if found := TRACEPARENT.get():
+        ids["trace_id"] = found.split(b"-")[1].decode()
+    return ids
 
 
 def log_json() -> None:
     """Make every logger of this process write JSON to stderr, and turn the access log on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    log.use_json("api", _ids)
     access_log.setLevel(logging.INFO)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

@@ -44,7 +44,7 @@ class TracingMiddleware:
 
 def _is_probe(path: str) -> bool:
     """Whether monitoring calls it every few seconds, so its spans would only be noise."""
-    return path == "/metrics" or path.startswith("/v2/health/")
+    return path == "/metrics" or path.startswith(("/v2/health/", "/health/"))
 
 
 def _method(scope: Scope) -> str:

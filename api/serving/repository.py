@@ -8,13 +8,16 @@ cannot be loaded is UNAVAILABLE, with its reason, and the others are served.
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from api.errors import BadRequest, NotLoaded, RequestError, Unavailable, UnknownModel
+from api.serving.files import Fault, Files, Outcome, Source
+from infra.log import report
 from model import card, folder
 from model.artifact import Loaded
 from model.card import Card
@@ -48,28 +51,12 @@ class IndexEntry(Struct, frozen=True):
     reason: str
 
 
-class Source(NamedTuple):
-    """The file that a version was loaded from, as it was then."""
-
-    path: Path
-    stamp: Stamp
-
-
-class Fault(NamedTuple):
-    """Why a file could not be loaded, as it was then."""
-
-    file: ModelFile
-    stamp: Stamp
-    reason: str
-
-
 class Repository(Generic[S]):
     """Models by name and version. What `find` returned stays usable after an unload."""
 
     def __init__(self, model: Path, models: Path | None, serve: Callable[[Loaded, str], S]) -> None:
         """`serve` makes of an artifact and its version the object that serves it."""
-        self._model = model
-        self._folder = models
+        self._files = Files(model, models)
         self._serve = serve
         self._served: dict[str, dict[str, S]] = {}
         self._sources: dict[tuple[str, str], Source] = {}  # by name and version
@@ -84,7 +71,10 @@ class Repository(Generic[S]):
 
     @property
     def default(self) -> S:
-        """PETAL_MODEL as it was at the start, even after a load or an unload. Only while open."""
+        """PETAL_MODEL as it was at the start or the last reload, even after a load or an unload.
+
+        Only while open.
+        """
         assert self._default is not None
         return self._default
 
@@ -93,13 +83,41 @@ class Repository(Generic[S]):
 
         Raises ArtifactError if PETAL_MODEL cannot be loaded, or if the folder is missing.
         """
-        outcomes = await asyncio.to_thread(lambda: self._tried(self._files()))
-        (first, main), *_ = outcomes
+        self._take_all(await asyncio.to_thread(self._files.load))
+
+    async def reload(self) -> None:
+        """Serve the files as they are now, as a restart would.
+
+        Requests in progress finish on the version they started with. If PETAL_MODEL cannot be
+        loaded, or the folder not be read, nothing changes, and the log has the reason.
+        """
+        async with self._changing:
+            before = self.default.card.id
+            try:
+                self._take_all(
+                    await asyncio.to_thread(self._files.load, known={*self._sources.values()})
+                )
+            except ArtifactError as e:
+                logger.error("%s goes on: %s", before, e)
+                return
+            if (now := self.default.card.id) != before:
+                report(
+                    f"petal-api answers with {now}, before {before}", logging.INFO, sys.__stdout__
+                )
+
+    def _take_all(self, outcomes: list[Outcome]) -> None:
+        """Serve what is in all files; raises ArtifactError, before it changes anything."""
+        first, main = outcomes[0].file, outcomes[0].found
         if isinstance(main, ArtifactError):
             raise main
-        for name in dict.fromkeys(file.name for file, _ in outcomes):
-            self._take(name, [(file, found) for file, found in outcomes if file.name == name])
+        names = dict.fromkeys(outcome.file.name for outcome in outcomes)
+        for name in [name for name in self._served if name not in names]:
+            del self._served[name]
+            self._forget(name)
+        for name in names:
+            self._take(name, [outcome for outcome in outcomes if outcome.file.name == name])
         self._default = next(iter(self._served[first.name].values()))
+        self._files.own_name = self._default.card.name
 
     def close(self) -> None:
         """Release the models."""
@@ -167,17 +185,18 @@ class Repository(Generic[S]):
         """
         async with self._changing:
             try:
-                outcomes = await asyncio.to_thread(lambda: self._tried(self._files(), name))
+                outcomes = await asyncio.to_thread(self._files.load, name)
             except FolderMissing as e:
                 raise _unreadable(e) from e
             if not outcomes:
                 raise UnknownModel(name)
-            reasons = [str(found) for _, found in outcomes if isinstance(found, ArtifactError)]
+            found = [outcome.found for outcome in outcomes]
+            reasons = [str(error) for error in found if isinstance(error, ArtifactError)]
             if len(reasons) < len(outcomes) or name not in self._served:
                 self._take(name, outcomes)
             if len(reasons) == len(outcomes):
                 logger.warning("cannot load %s: %s", name, reasons[0])
-                raise BadRequest(self._without_folders(reasons[0]))
+                raise BadRequest(self._files.without_folders(reasons[0]))
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; raises UnknownModel."""
@@ -192,7 +211,9 @@ class Repository(Generic[S]):
         faults = self._faults.copy()
         try:
             listed = await asyncio.to_thread(
-                lambda: [(file, file.stamp, self._unloaded(file, faults)) for file in self._files()]
+                lambda: [
+                    (file, file.stamp, self._unloaded(file, faults)) for file in self._files.all()
+                ]
             )
         except FolderMissing as e:
             raise _unreadable(e) from e
@@ -218,41 +239,22 @@ class Repository(Generic[S]):
         except CardError:
             version, reason = file.version or "", "it has no card that can be read"
         if file.fault:
-            reason = self._without_folders(file.fault)
+            reason = self._files.without_folders(file.fault)
         elif fault is not None and fault.stamp == file.stamp:
             reason = fault.reason
         return IndexEntry(file.name, version, "UNAVAILABLE", reason)
 
-    def _files(self) -> list[ModelFile]:
-        """Every version of every model, the highest of each first; PETAL_MODEL comes first."""
-        return folder.all_files(self._model, self._folder, self._own_name())
-
-    def _own_name(self) -> str:
-        """The name of PETAL_MODEL by its card, or the one it had at the start."""
-        try:
-            return card.read(self._model).name
-        except CardError as e:
-            if self._default is None:
-                raise ArtifactError(str(e)) from e
-            return self._default.card.name
-
-    def _tried(
-        self, files: list[ModelFile], name: str | None = None
-    ) -> list[tuple[ModelFile, Loaded | ArtifactError]]:
-        """Each file, or each of one model, with the model in it or why it cannot be loaded."""
-        wanted = [file for file in files if name in (None, file.name)]
-        return [(file, folder.load(file, file.path == self._model)) for file in wanted]
-
-    def _take(self, name: str, outcomes: list[tuple[ModelFile, Loaded | ArtifactError]]) -> None:
+    def _take(self, name: str, outcomes: list[Outcome]) -> None:
         """Serve what was loaded of a model, and remember why the rest was not."""
         before, sources = self._served.get(name, {}), self._sources_of(name)
         served: dict[str, S] = {}
         self._forget(name)
-        for file, found in outcomes:
+        for file, stamp, found in outcomes:
             if isinstance(found, ArtifactError):
-                reason = self._without_folders(str(found))
+                reason = self._files.without_folders(str(found))
                 logger.warning("%s is not loaded: %s", file.path, found)
-                self._faults[file.path] = Fault(file, file.stamp, reason)
+                self._faults[file.path] = Fault(file, stamp, reason)
+            if found is None or isinstance(found, ArtifactError):
                 kept = [v for v, source in sources.items() if source.path == file.path]
                 served |= {v: before[v] for v in kept if v not in served}
                 self._sources |= {(name, v): sources[v] for v in kept}
@@ -260,7 +262,7 @@ class Repository(Generic[S]):
             version = file.version or digest_version(found.card)
             if version not in served:
                 served[version] = self._serve(found, version)
-                self._sources[name, version] = Source(file.path, file.stamp)
+                self._sources[name, version] = Source(file.path, stamp)
         if served:
             self._served[name] = served
 
@@ -271,12 +273,6 @@ class Repository(Generic[S]):
         """Drop what is remembered of a model's files."""
         self._faults = {p: fault for p, fault in self._faults.items() if fault.file.name != name}
         self._sources = {key: source for key, source in self._sources.items() if key[0] != name}
-
-    def _without_folders(self, message: str) -> str:
-        """A message for clients, who need not know the folders of this machine."""
-        for place in filter(None, (self._folder, self._model.parent)):
-            message = message.replace(f"{place}/", "")
-        return message
 
 
 def _unreadable(error: FolderMissing) -> Unavailable:

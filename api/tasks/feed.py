@@ -1,17 +1,15 @@
 """Results as server-sent events, read from the projection; an event's id is a position in it.
 
-A position holds the next offset of each partition of each log, as `log/partition/offset` with
-commas between. It names the same place after a rebuild. The service keeps nothing for a client:
-it reads the next rows when the client has taken the last ones.
+It names the same place after a rebuild (`api.tasks.cursor`). The service keeps nothing for a
+client: it reads the next rows when the client has taken the last ones.
 """
 
 import asyncio
 import logging
 import os
-import re
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from api.errors import BadRequest, Stopping, Unavailable
+from api.errors import Stopping, Unavailable
+from api.tasks.cursor import Cursor, LogNames, event_id
 from api.tasks.sse import encode, event_stream
 from streams.errors import NoProjection, StoreError
 from streams.projection.reader import Reader, to_result
@@ -32,30 +31,9 @@ MAX_PAGE_ROWS = 500
 MAX_STREAMS = 500
 
 Signature = tuple[tuple[int, int, int] | None, ...]  # of files: inode, size, time of change
-Cursor = dict[tuple[int, int], int]  # (log, partition) -> next offset
 Events = AsyncGenerator[bytes, None]
-_CURSOR = re.compile(r"(\d{1,9}/\d{1,9}/\d{1,18})(,\d{1,9}/\d{1,9}/\d{1,18}){0,9999}")
 
 logger = logging.getLogger(__name__)
-
-
-def cursor(text: str | None) -> Cursor | None:
-    """The position in an event's id; `0` is the beginning. Raises BadRequest."""
-    if text is None or text == "0":
-        return None if text is None else {}
-    if not _CURSOR.fullmatch(text):
-        raise BadRequest("Last-Event-ID is not an event id of this service")
-    parts = (place.split("/") for place in text.split(","))
-    return {(int(log), int(partition)): int(offset) for log, partition, offset in parts}
-
-
-def event_id(position: Mapping[tuple[int, int], int]) -> str:
-    """A position as an event's id."""
-    return ",".join(f"{log}/{p}/{offset}" for (log, p), offset in sorted(position.items()))
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    return event_id({(row["log"], row["partition"]): row["offset"] + 1})
 
 
 def read_projection(database: Path, read: Callable[[Reader], Any]) -> Any:
@@ -74,10 +52,16 @@ def read_projection(database: Path, read: Callable[[Reader], Any]) -> Any:
 
 
 class Feed:
-    """Streams of results from one projection, until `stop`."""
+    """Streams of results from one projection, until `stop`.
 
-    def __init__(self, database: Path, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    `is_own`: other replicas of the service have others, in which event ids must mean the same.
+    """
+
+    def __init__(
+        self, database: Path, heartbeat: float = HEARTBEAT_SECONDS, is_own: bool = False
+    ) -> None:
         self._database = database
+        self._is_own = is_own
         self._heartbeat = heartbeat
         self._files = database, database.with_name(database.name + "-wal")
         self._stopping = False
@@ -95,19 +79,24 @@ class Feed:
             raise Unavailable(f"{MAX_STREAMS} streams are open already")
         return event_stream(self._counted(events), self._heartbeat)
 
-    async def position(self, task_id: str) -> str | None:
-        """The id of the event of a task's result, or None; raises Unavailable."""
-        row = await self._read(lambda reader: reader.get(task_id))
-        return None if row is None else _place(row)
+    async def has_seen(self, task_id: str, seen: str) -> bool:
+        """Whether an event's id is that of a task's result; raises Unavailable."""
+        found = await self._read(partial(self._find, task_id))
+        if found is None:
+            return False
+        row, names = found
+        return bool(names.is_at(seen, row["log"], row["partition"], row["offset"] + 1))
 
     async def task(self, task_id: str, pending: bytes) -> Events:
         """Yield `pending`, if there is no result yet, and then the result."""
         is_first = True
         while not self._stopping:
             seen = self._signature()
-            row = await self._read(lambda reader: reader.get(task_id))
-            if row is not None:
-                yield encode("result", msgspec.json.encode(to_result(row)), _place(row))
+            found = await self._read(partial(self._find, task_id))
+            if found is not None:
+                row, names = found
+                place = {(names.name(row["log"]), row["partition"]): row["offset"] + 1}
+                yield encode("result", msgspec.json.encode(to_result(row)), event_id(place))
                 return
             if is_first:
                 is_first = False
@@ -116,17 +105,39 @@ class Feed:
 
     async def results(self, begin: Cursor | None) -> Events:
         """Yield every result from a position on; None: from now on."""
-        position = await self._read(Reader.positions) or {} if begin is None else begin
+        position = await self._read(self._end) or {} if begin is None else begin
         yield b": results as they are stored\n\n"
         while not self._stopping:
             seen = self._signature()
-            rows = await self._read(partial(_page, position=position)) or []
-            for row in rows:
-                position[row["log"], row["partition"]] = row["offset"] + 1
+            rows = await self._read(partial(self._page, position)) or []
+            for place, row in rows:
+                position[place] = row["offset"] + 1
                 data = msgspec.json.encode(to_result(row))
                 yield encode("result", data, event_id(position))
             if not rows:
                 await self._changed(seen)
+
+    def _names(self, reader: Reader) -> LogNames:
+        return LogNames(reader.logs(), self._is_own)
+
+    def _find(self, task_id: str, reader: Reader) -> tuple[dict[str, Any], LogNames] | None:
+        row = reader.get(task_id)
+        return None if row is None else (row, self._names(reader))
+
+    def _end(self, reader: Reader) -> Cursor:
+        names = self._names(reader)
+        return {(names.name(log), p): end for (log, p), end in reader.positions().items()}
+
+    def _page(self, position: Cursor, reader: Reader) -> list[tuple[tuple[str, int], Any]]:
+        """The next rows with their places, at most MAX_PAGE_ROWS of each partition."""
+        names = self._names(reader)
+        names.rename(position)
+        return [
+            (place, row)
+            for (log, partition), end in sorted(reader.positions().items())
+            if (first := position.get(place := (names.name(log), partition), 0)) < end
+            for row in reader.following(log, partition, first, MAX_PAGE_ROWS)
+        ]
 
     async def _counted(self, events: Events) -> Events:
         """Count a stream while it is open. It ends if the database is away: the client reconnects,
@@ -171,13 +182,3 @@ def _recent(seen: Signature) -> bool:
     """Whether a file changed within the last SETTLE_SECONDS."""
     latest = max((found[2] for found in seen if found), default=0)
     return time.time_ns() - latest < SETTLE_SECONDS * 1e9
-
-
-def _page(reader: Reader, position: Cursor) -> list[dict[str, Any]]:
-    """The next rows, at most MAX_PAGE_ROWS of each partition."""
-    return [
-        row
-        for (log, partition), end in sorted(reader.positions().items())
-        if (first := position.get((log, partition), 0)) < end
-        for row in reader.following(log, partition, first, MAX_PAGE_ROWS)
-    ]

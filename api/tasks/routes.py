@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -29,9 +29,9 @@ from api.errors import (
 from api.operation import CODING, JSON, Content, Operation
 from api.responses import json_response
 from api.serving.repository import Repository
-from api.tasks import jsonl, sse
+from api.tasks import cursor, jsonl, sse
 from api.tasks.connection import CONNECT_SECONDS, Connection
-from api.tasks.feed import Feed, cursor, read_projection
+from api.tasks.feed import Feed, read_projection
 from api.tasks.idempotency import TaskIds
 from api.tasks.request import (
     MAX_WAIT_SECONDS,
@@ -53,6 +53,7 @@ from streams.client import Client
 from streams.codec import input_digest, is_result_of
 from streams.errors import (
     IdConflict,
+    PipelineRefused,
     PipelineUnavailable,
     ResultTimeout,
     TaskTooLarge,
@@ -80,10 +81,10 @@ class Accepted(msgspec.Struct):
 
 
 class Pending(msgspec.Struct):
-    """The task is accepted and has no result yet."""
+    """The task is accepted and has no result yet, or it is unknown whether it is accepted."""
 
     id: str
-    status: str = "pending"
+    status: Literal["pending", "unknown"] = "pending"
 
 
 Outcome = Result | Accepted | Pending
@@ -102,11 +103,6 @@ async def _ask(
         return await client.ask(task.X, wait, task.id, task.model, digest=digest, **options)
     except ResultTimeout:
         return Pending(task.id)
-
-
-def _unavailable(error: PipelineUnavailable) -> Unavailable:
-    logger.warning("no broker: %s", error)
-    return Unavailable("the task queue is away; nothing was accepted")
 
 
 def _task_id(request: Request) -> str:
@@ -128,6 +124,7 @@ class Tasks:
         self._receive_timeout = settings.api_receive_timeout
         self._delivery_timeout = settings.delivery_timeout
         self._database = settings.database
+        self._is_own = settings.own_database is not None
         self._max_rows = settings.max_rows
         self._ids = TaskIds()
 
@@ -195,7 +192,14 @@ class Tasks:
         try:
             await self._connection.client()
         except PipelineUnavailable as e:
-            raise _unavailable(e) from e
+            raise self._unavailable(e) from e
+
+    def _unavailable(self, error: PipelineUnavailable) -> Unavailable:
+        if isinstance(error, PipelineRefused):
+            self._connection.note(error)
+            return Unavailable(f"the task queue refuses this service: {error}")
+        logger.warning("no broker: %s", error)
+        return Unavailable("the task queue is away; nothing was accepted")
 
     async def _answer(
         self, data: bytes, wait: int | None, within: float = CONNECT_SECONDS
@@ -212,7 +216,7 @@ class Tasks:
         try:
             return await self._publish(task, digest, wait, within)
         except PipelineUnavailable as e:
-            raise _unavailable(e) from e
+            raise self._unavailable(e) from e
         except UnknownOutcome as e:
             message = "the task queue did not confirm the task; retry with this id"
             raise Unconfirmed(message, task.id) from e
@@ -241,8 +245,11 @@ class Tasks:
         with self._ids.reserve(task.id, f"{digest} {task.name}") as on_sent:
             options: dict[str, Any] = {"within": within, "on_sent": on_sent}
             if wait:
-                return await _ask(client, task, wait, digest, **options)
-            return Accepted(*await client.submit(task.X, task.id, task.model, **options))
+                outcome: Outcome = await _ask(client, task, wait, digest, **options)
+            else:
+                outcome = Accepted(*await client.submit(task.X, task.id, task.model, **options))
+        self._connection.note(None)
+        return outcome
 
     async def _known(self, task: NewTask, digest: str) -> Result | None:
         """The result that this task has already; raises Conflict if the id belongs to another."""
@@ -258,7 +265,12 @@ class Tasks:
         path={"id": TaskId},
     )
     async def result(self, request: Request) -> Response:
-        """Return a task's result, or `pending` if this process published it and it has none yet."""
+        """Return a task's result, or `pending` if this process published it and it has none yet.
+
+        With `PETAL_PROJECTION=own` another replica may have published it: then a task without a
+        result here is `unknown`. A client repeats the request until its own deadline, after which
+        it may send the task again with the same id.
+        """
         task_id = _task_id(request)
         found = await asyncio.to_thread(stored, self._database, task_id)
         if found is not None:
@@ -268,6 +280,8 @@ class Tasks:
             return json_response(Pending(task_id), 202)
         if self._ids.is_unconfirmed(task_id):
             raise NotFound(f"the task queue did not confirm task {task_id}; send it again")
+        if self._is_own:
+            return json_response(Pending(task_id, "unknown"), 202)
         raise NotFound(f"no task {task_id} is known here")
 
     @Operation(
@@ -280,7 +294,7 @@ class Tasks:
     async def events(self, request: Request) -> Response:
         """Stream a task's events: `pending`, if it has no result yet, and `result`."""
         task_id, seen = _task_id(request), request.headers.get("last-event-id")
-        if seen is not None and await self._feed.position(task_id) == seen:
+        if seen is not None and await self._feed.has_seen(task_id, seen):
             return Response(status_code=204)  # a browser then does not reconnect
         pending = msgspec.json.encode(Pending(task_id))
         return self._feed.stream(self._feed.task(task_id, pending))
@@ -293,5 +307,5 @@ class Tasks:
     )
     async def results(self, request: Request) -> Response:
         """Stream results when they are stored, as server-sent events; an id is a position."""
-        begin = cursor(request.headers.get("last-event-id"))
+        begin = cursor.parse(request.headers.get("last-event-id"))
         return self._feed.stream(self._feed.results(begin))

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -64,11 +64,17 @@ def worker(loglevel: str, restarts: bool) -> None:
     start("worker", ["--loglevel", loglevel], restarts)
 
 
-@click.command(epilog="Example:  petal sink --loglevel info")
+@click.command(
+    short_help="Store results in SQLite until Ctrl-C.",
+    epilog="Example:  petal sink --loglevel info",
+)
 @level_option
 @restart_option
 def sink(loglevel: str, restarts: bool) -> None:
-    """Store results in SQLite until Ctrl-C."""
+    """Store results in SQLite until Ctrl-C.
+
+    With PETAL_PROJECTION=own each sink stores all results, in no consumer group.
+    """
     start("sink", ["--loglevel", loglevel], restarts)
 
 
@@ -82,13 +88,24 @@ def api(restarts: bool) -> None:
 
 
 @click.command(
-    short_help="Run Apache Kafka on this machine.", epilog="Example:  petal kafka --port 9092"
+    short_help="Run Apache Kafka on this machine.", epilog="Example:  petal kafka --brokers 3"
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True)
+@click.option(
+    "--brokers", type=click.IntRange(1, 9), default=1, show_default=True,
+    help="Number of brokers, on PORT and the ports after it.",
+)  # fmt: skip
+@click.option("--node", type=click.IntRange(1, 9), help="Run this one of the brokers only.")
+@click.option("--folder", type=click.Path(file_okay=False), help="Folder of the data.")
 @advertised_option
-def kafka(port: int, advertised: str | None) -> None:
+def kafka(**options: Any) -> None:
     """Run Apache Kafka on this machine, with Java 17 and mvn, in place of the embedded broker.
 
     Then set PETAL_BROKER=127.0.0.1:PORT for all processes. The log lies in var/kafka.
+
+    With --brokers 3 each accepted task is on two disks at least, and the loss of one broker with
+    its disk loses nothing. Set PETAL_BROKER to all three addresses, and PETAL_REPLICATION=3. To
+    restart one of them alone: petal kafka --brokers 3 --node 2.
     """
-    start("kafka", ["--port", str(port), *(["--advertised", advertised] if advertised else [])])
+    given = {name: value for name, value in options.items() if value is not None}
+    start("kafka", [word for name, value in given.items() for word in (f"--{name}", str(value))])

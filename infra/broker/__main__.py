@@ -5,6 +5,7 @@ In both cases it creates the topics. It is the first line of the Procfile.
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from infra import config
 from infra.broker import embedded
 from infra.broker.admin import prepare
 from infra.config import Settings
-from infra.errors import BrokerUnavailable, TopicMismatch
+from infra.errors import AccessRefused, BrokerUnavailable, TopicMismatch
+from infra.log import report, use_json
 from infra.process import ports
 
 
@@ -26,17 +28,17 @@ async def _serve(settings: Settings, advertised: str | None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
     if not settings.broker and ports.is_taken(settings.embedded_port):
-        print(f"petalstream: {embedded.taken(settings.embedded_port)}", file=sys.stderr)
+        report(embedded.taken(settings.embedded_port))
         return os.EX_UNAVAILABLE
     process = None if settings.broker else embedded.start(settings.embedded_port, advertised)
     try:
         cluster = await prepare(settings)
-        print(f"petalstream: broker ready at {settings.bootstrap} ({cluster})", flush=True)
+        report(f"broker ready at {settings.bootstrap} ({cluster})", logging.INFO, sys.stdout)
         if process is not None:
             threading.Thread(target=_watch, args=(process, loop, stop), daemon=True).start()
         await stop.wait()
         if process is not None and process.poll() is not None:
-            print(f"petalstream: the broker ended ({process.returncode})", file=sys.stderr)
+            report(f"the broker ended ({process.returncode})")
             return os.EX_UNAVAILABLE
         return 0
     finally:
@@ -57,12 +59,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.broker", description=__doc__)
     parser.add_argument("--advertised", help="host:port for clients (default: the listener's)")
     args = parser.parse_args()
+    if config.logs_json():
+        use_json("broker")
     settings = config.load_or_exit()
     try:
         return asyncio.run(_serve(settings, args.advertised))
-    except (BrokerUnavailable, TopicMismatch) as e:
-        print(f"petalstream: {e}", file=sys.stderr)
-        return os.EX_CONFIG if isinstance(e, TopicMismatch) else os.EX_UNAVAILABLE
+    except (BrokerUnavailable, TopicMismatch, AccessRefused) as e:
+        report(str(e))
+        return os.EX_UNAVAILABLE if isinstance(e, BrokerUnavailable) else os.EX_CONFIG
 
 
 if __name__ == "__main__":

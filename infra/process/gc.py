@@ -20,6 +20,16 @@ def relax_garbage_collector() -> None:
     gc.set_threshold(200_000, 20, 50)
 
 
+def renew_frozen() -> None:
+    """Free what is not used any more of the objects that were excluded; take later ones in.
+
+    It walks all objects, which takes some tenths of a second.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 async def collect_regularly(
     progress: Callable[[], int], idle_seconds: float = IDLE_COLLECT_SECONDS
 ) -> None:

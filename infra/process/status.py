@@ -14,24 +14,31 @@ from typing import Literal
 
 import msgspec
 
+from infra.config import Settings
 from infra.files import cure
 
 ANOTHER_FOLDER = "set PETAL_STATUS to another directory"
 REPORT_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 STALLED_SECONDS = 15.0
+ROLLOUT_SECONDS = 30.0  # so long workers may differ after one of them took another model
 
 # "waiting" before its start is complete, "paused" after it: the process goes on by itself once
 # what it needs can be used.
-State = Literal["starting", "standby", "waiting", "rebalancing", "paused", "ready"]
+# "catching up" ends when all records are stored that were in the log at the start.
+State = Literal["starting", "standby", "waiting", "rebalancing", "catching up", "paused", "ready"]
+
+Trend = Literal["growing", "steady", "shrinking"]
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """An assigned partition: the next offset to commit, and the log's end; None: not known yet."""
+    """An assigned partition: the next offset to commit, the log's end, and the seconds that the
+    oldest record between them waits; None: not known yet."""
 
     partition: int
     next: int | None
     end: int | None
+    seconds: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +50,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     reason: str | None = None  # why it waits, or is slow
     model: str | None = None  # the default of a worker, once it is loaded and its digest checked
-    models: list[str] = []  # all that a worker serves, the default among them
+    models: list[str] = []  # all that a worker answers with, the default among them
+    model_since: float = 0.0  # when it began to answer with the default
+    loading: str | None = None  # the default that it loads in place of the present one
     unavailable: list[str] = []  # why a worker does not serve other models, a sentence each
     partitions: list[Lag] = []
     pending: bool = False  # whether the process has work
     progress_at: float = 0.0
     at: float = 0.0
+    database: str | None = None  # of a sink that stores all results, as others do
     foreign: list[int] = []  # partitions of `results` that a sink with another database reads
+    trend: Trend | None = None  # of the seconds behind; None: not known yet
+    metrics: str | None = None  # the address of its /metrics, HOST:PORT
 
     @property
     def name(self) -> str:
@@ -60,6 +72,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         """Records that are not handled yet, as far as the process knows."""
         known = [(p.next, p.end) for p in self.partitions]
         return sum(max(0, e - n) for n, e in known if n is not None and e is not None)
+
+    @property
+    def seconds_behind(self) -> float | None:
+        """The age of the oldest record that is not handled; None if it is not known."""
+        return max((p.seconds for p in self.partitions if p.seconds is not None), default=None)
 
 
 _decode = msgspec.json.Decoder(Status).decode
@@ -126,6 +143,16 @@ def read_all(folder: Path) -> list[Status]:
     return found
 
 
+def read(settings: Settings) -> list[Status]:
+    """As `read_all`, without the sinks of other projections than that of the settings.
+
+    A sink that stores all results for itself says nothing about one that shares them, nor about
+    another database.
+    """
+    workers, own = settings.names.worker_group, settings.own_database
+    return [s for s in read_all(settings.status) if s.group == workers or s.database == own]
+
+
 def unreadable(folder: Path) -> list[str]:
     """What of a folder this account may not read, a sentence each."""
     try:
@@ -155,14 +182,14 @@ def _state(status: Status) -> str:
     return f"{status.name} is {status.state}{reason}"
 
 
-def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
+def _each(statuses: Sequence[Status], now: float) -> Iterator[str]:
     models = {s.model for s in statuses if s.model}
-    if len(models) > 1:
+    if len(models) > 1 and now - max(s.model_since for s in statuses) > ROLLOUT_SECONDS:
         yield f"workers answer with different models: {', '.join(sorted(models))}"
     for s in statuses:
         if now - s.at > SILENT_SECONDS:
             yield f"{s.name} has been silent for {now - s.at:.0f} s"
-        elif s.state in ("rebalancing", "paused", "waiting"):
+        elif s.state in ("rebalancing", "catching up", "paused", "waiting"):
             yield _state(s)
         elif s.foreign:
             yield (
@@ -176,7 +203,7 @@ def _each(statuses: Iterable[Status], now: float) -> Iterator[str]:
 def warnings(statuses: Iterable[Status]) -> list[str]:
     """What an operator should know although the workers answer, a sentence each.
 
-    During a rolling restart their models differ for a while.
+    During a rollout or a rolling restart their models differ for a while.
     """
     workers = {s.name: {*(s.models or [s.model])} for s in statuses if s.model}
     found = []

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import connection
+from infra.broker.access import Needs
+from infra.broker.admin import prepare
 from infra.broker.batches import UNDECODABLE, UndecodableBatch
 from infra.config import Settings
 from infra.topics import DETAIL, FULL_BYTES, LAST_OFFSET, SHA256
@@ -74,8 +76,10 @@ async def whole(settings: Settings, letters: Sequence[Letter]) -> list[Letter]:
     Where a letter holds only the head of its record, these come from `tasks`. Letters are left out
     whose record is not there any more, or whose place has another record now.
     """
+    needs = Needs(read=("tasks",))
+    await prepare(settings, needs=needs)
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
-    async with connection.connected(consumer):
+    async with connection.connected(consumer, settings, needs):
         found = [await _whole(consumer, settings.names.tasks, letter) for letter in letters]
     return [letter for letter in found if letter is not None]
 

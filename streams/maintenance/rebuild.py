@@ -15,10 +15,15 @@ from streams.projection.store import Applied, Store
 
 
 class Rebuilt(NamedTuple):
-    """The records that a rebuild read, and `kept`: old rows whose records have expired."""
+    """The records that a rebuild read, and `kept`: old rows whose records have expired.
+
+    `unread`: how many results the broker had deleted before the old database had them. The new
+    database does not list them any more.
+    """
 
     applied: Applied
     kept: int
+    unread: int = 0
 
 
 async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
@@ -45,13 +50,13 @@ async def rebuild(settings: Settings, progress: Progress) -> Rebuilt:
 
 async def _replay(settings: Settings, part: Path, progress: Progress) -> Rebuilt:
     total = Applied()
-    done = kept = 0
+    done = kept = unread = 0
     old = settings.database
     async with open_log(settings, settings.names.results) as log:
         with closing(Store(part, log.id)) as store:
             if old.exists():
-                with Reader(old):  # refuses a file that is not a projection
-                    pass
+                with Reader(old) as reader:  # refuses a file that is not a projection
+                    unread = sum(end - first for *_, first, end in reader.deleted_unread())
                 kept = await asyncio.to_thread(store.backfill, old, log.starts)
             async for chunk in log.chunks():
                 applied = await asyncio.to_thread(store.apply_all, [read(chunk)])
@@ -60,7 +65,7 @@ async def _replay(settings: Settings, part: Path, progress: Progress) -> Rebuilt
                 progress(done, log.records)
             while await asyncio.to_thread(store.add_rows):
                 pass
-    return Rebuilt(total, kept)
+    return Rebuilt(total, kept, unread)
 
 
 def _remove(path: Path, only_journals: bool = False) -> None:

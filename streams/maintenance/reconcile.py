@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra.broker import connection
+from infra.broker.access import Needs
+from infra.broker.admin import prepare
 from infra.config import Settings
 from infra.topics import MAX_TASK_BYTES, OVERHEAD_BYTES
 from streams.codec import decode_result, decode_results, is_result
@@ -85,6 +87,8 @@ async def publish_again(
     """
     count = 0
     listed = list(records)
+    needs = Needs(write=("tasks",))
+    await prepare(settings, needs=needs)
     longest = max((len(value or b"") + len(key or b"") for _, key, value in listed), default=0)
     producer = connection.new_producer(
         settings,
@@ -93,7 +97,7 @@ async def publish_again(
         # The topic took such a record only because its producer had compressed it.
         compression="gzip" if longest > MAX_TASK_BYTES else None,
     )
-    async with connection.connected(producer):
+    async with connection.connected(producer, settings, needs):
         for partition, key, value in listed:
             await producer.send_and_wait(settings.names.tasks, value, key=key, partition=partition)
             count += 1

@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.broker import connection
+from infra.broker.access import Needs
 from infra.broker.admin import pipeline_topics, prepare
 from infra.broker.batches import undecodable
 from infra.broker.fetcher import readable_end
@@ -152,11 +153,14 @@ class Log:
 
 @asynccontextmanager
 async def open_log(settings: Settings, topic: str) -> AsyncIterator[Log]:
-    """One of the pipeline's topics; raises BrokerUnavailable or TopicMismatch."""
+    """One of the pipeline's topics; raises BrokerUnavailable, AccessRefused or TopicMismatch."""
     policy = OffsetPolicy(refuse_replaced)
-    policy.learn(await prepare(settings))
+    [name] = [n for n, called in settings.names._asdict().items() if called == topic]
+    needs = Needs(read=(name,))
+    policy.learn(await prepare(settings, needs=needs))
     consumer = connection.new_consumer(settings, connection.JOB_REQUEST_SECONDS)
-    async with connection.connected(consumer), aclosing(LogIds(settings)) as logs:
+    connected = connection.connected(consumer, settings, needs)
+    async with connected, aclosing(LogIds(settings)) as logs:
         log_id = await _confirm(settings, logs, topic)
 
         async def check() -> None:

@@ -29,6 +29,8 @@ class Verified(NamedTuple):
     `unreadable`: ids of tasks whose only records in `results` are not results.
     `undecodable`: places of batches that cannot be decoded, such as results[0]:5-9; each counts as
     one record, which the database has as unreadable.
+    `unread`: places of records, such as results[0]:5-9, that the broker deleted before a sink
+    stored them.
     """
 
     records: int
@@ -42,11 +44,12 @@ class Verified(NamedTuple):
     unreadable: list[str]
     undecodable: list[str]
     elsewhere: int = 0
+    unread: Sequence[str] = ()
 
     @property
     def agrees(self) -> bool:
         """Whether the database is the log's projection, up to the records it has read."""
-        found = self.missing or self.different or self.extra or self.elsewhere
+        found = self.missing or self.different or self.extra or self.elsewhere or self.unread
         return self.consistent and not found
 
 
@@ -67,7 +70,8 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 raise StoreError(
                     f"{settings.database} has no rows of this broker's log; start a sink"
                 )
-            group = await _committed(settings, log.id)  # first: a sink may store more meanwhile
+            # First, because a sink may store more meanwhile.
+            group = {} if settings.own_database else await _committed(settings, log.id)
             stored = reader.next_offsets(log_id)
             async for chunk in log.chunks():
                 known, waiting = _split(chunk, stored)
@@ -81,6 +85,7 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
                 done += len(chunk.records)
                 progress(done, log.records)
             expired = reader.count_below(log_id, log.starts)
+            unread = _unread(reader, log_id, stored, log.starts)
         audit = reader.audit()
         unreadable = sorted(task_id for task_id in doubtful if reader.get(task_id) is None)
     return Verified(
@@ -95,7 +100,22 @@ async def verify(settings: Settings, progress: Progress) -> Verified:
         unreadable,
         log.undecodable,
         elsewhere,
+        [f"{settings.names.results}[{p}]:{first}-{end - 1}" for p, first, end in unread],
     )
+
+
+def _unread(
+    reader: Reader, log_id: int, stored: Mapping[int, int], starts: Mapping[int, int]
+) -> list[tuple[int, int, int]]:
+    """The (partition, first, next) offsets of this log that were deleted before they were stored.
+
+    The sink has not noticed the last ones yet.
+    """
+    found = {(p, first): end for log, p, first, end in reader.deleted_unread() if log == log_id}
+    for partition, start in starts.items():
+        if (first := stored.get(partition, start)) < start:
+            found[partition, first] = start
+    return sorted((p, first, end) for (p, first), end in found.items())
 
 
 async def _committed(settings: Settings, log: str) -> dict[int, int]:

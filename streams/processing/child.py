@@ -9,7 +9,6 @@ that the model can predict) and Done on what was standard output.
 import os
 import resource
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -18,11 +17,14 @@ import msgspec
 from msgspec import Struct
 from threadpoolctl import threadpool_limits
 
+from infra import config
+from infra.log import report, use_json
 from infra.process.memory import end_first
 from infra.process.parent import end_with_parent
 from model import artifact
+from model import card as cards
 from model.artifact import Loaded
-from model.errors import ArtifactError
+from model.errors import ArtifactError, CardError
 from streams.codec import input_digest
 from streams.events import Failure
 from streams.processing.decoder import DeadLetter
@@ -76,7 +78,7 @@ class Begun(Struct, tag=True):
 
 
 class Done(Struct, tag=True):
-    """The fields of `Processed`."""
+    """The fields of `Processed` but the last."""
 
     results: list[KeyValue]
     offsets: list[int]
@@ -147,9 +149,13 @@ def _load(job: Job) -> Router:
 
 
 def _loaded(source: Source) -> Loaded:
+    """The model as the parent has it, also if another one was promoted since."""
+    path = Path(source.path)
     try:
-        loaded = artifact.load(Path(source.path))
-    except ArtifactError as e:
+        if cards.read(path).sha256 != source.sha256:
+            path = cards.kept_path(path, source.sha256)
+        loaded = artifact.load(path)
+    except (ArtifactError, CardError) as e:
         _end(str(e))
     if loaded.card.sha256 != source.sha256:
         _end(f"{source.path} was replaced")
@@ -157,7 +163,7 @@ def _loaded(source: Source) -> Loaded:
 
 
 def _end(reason: str) -> NoReturn:
-    print(f"petalstream: {reason}", file=sys.stderr, flush=True)
+    report(reason)
     raise SystemExit(os.EX_CONFIG)
 
 
@@ -174,6 +180,8 @@ def main() -> None:
     """Process orders until the parent closes the pipe."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # a signal to the whole group is the parent's
+    if config.logs_json():
+        use_json("worker's child")
     pipe = _take_pipes()
     job = _decode_job(pipe.receive())
     end_with_parent(signal.SIGKILL, job.parent)
@@ -182,4 +190,7 @@ def main() -> None:
     _limit_memory(job.memory)
     pipe.send(Ready())
     while True:
-        pipe.send(Done(*_process(router, _decode_order(pipe.receive()), pipe)))
+        results, offsets, failures, letters, _ = _process(
+            router, _decode_order(pipe.receive()), pipe
+        )
+        pipe.send(Done(results, offsets, failures, letters))

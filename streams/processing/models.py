@@ -1,7 +1,8 @@
 """The models of a worker: PETAL_MODEL, its default, and those of the folder PETAL_MODELS.
 
-Each is loaded once, at the start. A file of the folder that cannot be loaded does not stop the
-others: its tasks get MODEL_UNAVAILABLE, with the reason.
+Each is loaded at the start, and again if its file has changed when the worker is told to reload. A
+file of the folder that cannot be loaded does not stop the others: its tasks get MODEL_UNAVAILABLE,
+with the reason, unless an earlier file in its place goes on.
 """
 
 import logging
@@ -15,7 +16,7 @@ from model import card as cards
 from model import folder
 from model.artifact import Loaded
 from model.errors import MODEL_UNAVAILABLE, UNKNOWN_MODEL, ArtifactError, CardError, NotServed
-from model.folder import ModelFile
+from model.folder import ModelFile, Stamp
 
 logger = logging.getLogger("petalstream")
 
@@ -29,11 +30,12 @@ class Fault(Struct, frozen=True):
 
 
 class Served(NamedTuple):
-    """A model that is loaded, its version in references, and its file."""
+    """A model that is loaded, its version in references, and its file as it was then."""
 
     loaded: Loaded
     version: str
     path: Path
+    stamp: Stamp = None
 
     @property
     def card(self) -> cards.Card:
@@ -68,6 +70,11 @@ class Models:
         """`name@digest` of each, as results name them."""
         return sorted({one.card.id for one in self})
 
+    def is_same(self, other: "Models") -> bool:
+        """Whether both have the same models, loaded once, and the same faults."""
+        loaded, others = ([id(one.loaded) for one in models] for models in (self, other))
+        return loaded == others and self.faults == other.faults
+
     def find(self, reference: str) -> Served:
         """The model that a task's `model` names; raises NotServed."""
         names = {*self._versions, *(fault.name for fault in self.faults)}
@@ -80,28 +87,49 @@ class Models:
                 raise NotServed(MODEL_UNAVAILABLE, f"{name} cannot be served: {fault.reason}")
         raise NotServed(UNKNOWN_MODEL, f"this pipeline serves {folder.listed(self._versions)}")
 
+    def explain(self, reference: str) -> NotServed:
+        """Why `find` raises."""
+        try:
+            self.find(reference)
+        except NotServed as e:
+            return e
+        raise AssertionError(f"{reference} is served")
 
-def load_models(model: Path, models: Path | None = None) -> Models:
+
+def load_models(model: Path, models: Path | None = None, before: Models | None = None) -> Models:
     """Load PETAL_MODEL, and all that can be loaded of PETAL_MODELS.
 
-    Logs once why a file of the folder is not served. Raises ArtifactError for PETAL_MODEL, or if
-    the folder cannot be read.
+    Of those that were loaded `before`, a file that has not changed is not read again, and one that
+    cannot be loaded any more goes on. Logs once why a file of the folder is not served. Raises
+    ArtifactError for PETAL_MODEL, or if the folder cannot be read.
     """
     served: list[Served] = []
     faults: list[Fault] = []
+    known = {one.path: one for one in before or ()}
     for file in folder.all_files(model, models, _name_of(model)):
-        is_own = file.path == model
-        found = folder.load(file, is_own)
+        found = _load(file, known.get(file.path), is_own=file.path == model)
         if not isinstance(found, ArtifactError):
-            served.append(
-                Served(found, file.version or folder.digest_version(found.card), file.path)
-            )
-        elif is_own:
+            served.append(found)
+            continue
+        if file.path == model:
             raise found
-        else:
+        fault = _fault(file, found, models)
+        faults.append(fault)
+        if before is None or fault not in before.faults:
             logger.warning("%s is not served: %s", file.path, found)
-            faults.append(_fault(file, found, models))
+        served += filter(None, [known.get(file.path)])
     return Models(served, faults)
+
+
+def _load(file: ModelFile, known: Served | None, is_own: bool) -> Served | ArtifactError:
+    stamp = file.stamp
+    if known is not None and stamp is not None and known.stamp == stamp:
+        return known
+    found = folder.load(file, is_own)
+    if isinstance(found, ArtifactError):
+        return found
+    version = file.version or folder.digest_version(found.card)
+    return Served(found, version, file.path, stamp)
 
 
 def _name_of(model: Path) -> str:

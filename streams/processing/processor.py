@@ -48,16 +48,28 @@ MAX_QUEUE_MS = 1e13  # 317 years: a task whose `at` is before that has no time o
 KeyValue = tuple[bytes, bytes]  # of a record to publish
 
 
+class Predicted(NamedTuple):
+    """What a prediction took: the rows of several tasks, the seconds of one call of the model, and
+    the milliseconds that each task had waited."""
+
+    model: str  # its id
+    rows: int
+    seconds: float
+    queue_ms: "np.ndarray[Any, Any]"
+
+
 class Processed(NamedTuple):
     """The outcomes of a chunk's records, each list in the order of the records.
 
     `offsets`: of the task of each result. `failures`: why a task has no labels, by its offset.
+    `predicted`: of the predictions in this process.
     """
 
     results: list[KeyValue]
     offsets: list[int]
     failures: dict[int, Failure]
     dead_letters: list[DeadLetter]
+    predicted: Sequence[Predicted] = ()
 
 
 # What decoding, predicting and encoding may raise. Processes of the pipeline handle SIGINT in
@@ -157,7 +169,10 @@ class Processor:
         start = time.perf_counter()
         X = matrix(rows, self._card.numeric)
         joints = predict_together(self._predict, X, counts)
-        infer_ms = round((time.perf_counter() - start) * 1000, 3)
+        seconds = time.perf_counter() - start
+        infer_ms = round(seconds * 1000, 3)
+        queue_ms = _queue_ms(tasks)
+        results.predicted.append(Predicted(self._card.id, len(X), seconds, queue_ms))
         warnings = self._ranges.find(X, counts)
         digests = _digests(tasks, X)
         for part, outcome in _outcomes(joints):
@@ -167,6 +182,7 @@ class Processor:
                 results.add_error(offset, InvalidTask(task.id, failure, digest))
             else:
                 columns = _columns(tasks[part], counts[part], outcome, digests[part], offsets[part])
+                columns = columns._replace(queue_ms=queue_ms[part].tolist())
                 if warnings:
                     of_part = range(part.start, part.stop)
                     columns = columns._replace(warnings=list(map(warnings.get, of_part)))
@@ -181,6 +197,7 @@ class ResultBuilder:
         self._results: list[KeyValue] = []
         self._offsets: list[int] = []
         self._failures: dict[int, Failure] = {}
+        self.predicted: list[Predicted] = []
 
     def add(self, columns: ResultColumns, infer_ms: float) -> None:
         """Add results with labels; one that is too long for a record becomes an error."""
@@ -226,7 +243,7 @@ class ResultBuilder:
         if self._failures:
             order = sorted(range(len(offsets)), key=offsets.__getitem__)
             results, offsets = [results[n] for n in order], [offsets[n] for n in order]
-        return Processed(results, offsets, self._failures, dead_letters)
+        return Processed(results, offsets, self._failures, dead_letters, self.predicted)
 
 
 def refused(value: bytes, error: str) -> bytes:
@@ -246,13 +263,14 @@ def refused(value: bytes, error: str) -> bytes:
 
 def join(parts: Iterable[Processed]) -> Processed:
     """The outcomes of consecutive parts of a chunk as those of the whole."""
-    whole = Processed([], [], {}, [])
+    whole, predicted = Processed([], [], {}, []), list[Predicted]()
     for part in parts:
         whole.results.extend(part.results)
         whole.offsets.extend(part.offsets)
         whole.failures.update(part.failures)
         whole.dead_letters.extend(part.dead_letters)
-    return whole
+        predicted.extend(part.predicted)
+    return whole._replace(predicted=predicted)
 
 
 def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | PredictError]]:
@@ -263,6 +281,12 @@ def _outcomes(joints: Iterable[Joint]) -> Iterator[tuple[slice, Prediction | Pre
         yield slice(start, end), outcome
 
 
+def _queue_ms(tasks: Sequence[AnyTask]) -> "np.ndarray[Any, Any]":
+    with np.errstate(over="ignore"):  # `at` may be any number, such as -1e305
+        queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
+    return queued.clip(0, MAX_QUEUE_MS).round(3)
+
+
 def _columns(
     tasks: Sequence[AnyTask],
     counts: Sequence[int],
@@ -270,8 +294,7 @@ def _columns(
     digests: Sequence[str],
     offsets: Sequence[int],
 ) -> ResultColumns:
-    with np.errstate(over="ignore"):  # `at` may be any number, such as -1e305
-        queued = np.subtract(time.time(), [task.at for task in tasks]) * 1000
+    """All columns but `warnings` and `queue_ms`."""
     return ResultColumns(
         ids=[task.id.encode() for task in tasks],
         y=split(predicted.y, counts),
@@ -280,7 +303,7 @@ def _columns(
         warnings=None,
         input=digests,
         offsets=offsets,
-        queue_ms=queued.clip(0, MAX_QUEUE_MS).round(3).tolist(),
+        queue_ms=(),
     )
 
 

@@ -54,14 +54,8 @@ class Router:
         """For a model: any reference that leads to it is routed to its processor."""
         names = {served.card.name, served.card.id, served.reference}
         default = {None} if served is self._models.default else set()
-        return Naming(names | default, self._explain)
-
-    def _explain(self, reference: str) -> NotServed:
-        try:
-            self._models.find(reference)
-        except NotServed as e:
-            return e
-        raise AssertionError(f"{reference} is served")
+        # Of the models and not of this router: a cycle would keep models that were replaced.
+        return Naming(names | default, self._models.explain)
 
     def _of(self, served: Served) -> Processor:
         return self._processors[id(served.loaded)]
@@ -113,11 +107,12 @@ def _records_for(one: Processor, chosen: Sequence[Processor], columns: Columns) 
 
 def _in_order(outcomes: Processed) -> Processed:
     """The outcomes in the order of their records."""
-    results, offsets, failures, dead_letters = outcomes
+    results, offsets, failures, dead_letters, predicted = outcomes
     order = sorted(range(len(offsets)), key=offsets.__getitem__)
     return Processed(
         [results[n] for n in order],
         [offsets[n] for n in order],
         failures,
         sorted(dead_letters, key=attrgetter("offset")),
+        predicted,
     )

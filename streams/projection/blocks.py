@@ -49,6 +49,7 @@ class Contents(NamedTuple):
     values: Sequence[bytes]
     unreadable: Sequence[UnreadableRecord]
     log: str = ""  # as in the chunk
+    unread_until: int = 0  # as in the chunk
 
     @property
     def records(self) -> int:
@@ -58,6 +59,11 @@ class Contents(NamedTuple):
     def missing(self) -> int:
         """How many of its offsets are not in the log."""
         return self.end - self.first - self.records
+
+    @property
+    def unread(self) -> range:
+        """The offsets whose records were deleted before they were read."""
+        return range(self.first, self.unread_until)
 
     @property
     def bytes(self) -> int:
@@ -159,6 +165,7 @@ def _contents(
         values,
         unreadable,
         chunk.log,
+        chunk.unread_until,
     )
 
 

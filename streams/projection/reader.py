@@ -100,6 +100,10 @@ class Reader:
         """All rows, by task id."""
         return self._db[self._view].rows_where(order_by="task_id")
 
+    def logs(self) -> dict[int, str]:
+        """The ids of the logs that have rows, by their numbers."""
+        return dict(self._connection.execute("SELECT id, cluster FROM log"))
+
     def log_id(self, log: str) -> int | None:
         """The number under which rows of the newest log with this id are stored, or None."""
         name = newest(self._connection, log)
@@ -109,6 +113,12 @@ class Reader:
         """Of each partition of a log, the offset that the sink reads next."""
         where = "SELECT partition, next_offset FROM projection_offset WHERE log = ?"
         return dict(self._connection.execute(where, (log_id,)))
+
+    def deleted_unread(self) -> list[tuple[int, int, int, int]]:
+        """The (log, partition, first, next) offsets that were deleted before they were stored."""
+        if "deleted_unread" not in self._db.table_names():  # until a store of this version opens it
+            return []
+        return self._connection.execute("SELECT * FROM deleted_unread").fetchall()
 
     def between(
         self, log_id: int, partition: int, first: int, last: int

@@ -51,6 +51,14 @@ CREATE TABLE IF NOT EXISTS projection_offset(
   missing INTEGER NOT NULL CHECK(missing >= 0),  -- offsets that the log does not have
   PRIMARY KEY(log, partition)
 ) STRICT, WITHOUT ROWID;
+-- Offsets whose records the broker deleted before they could be stored.
+CREATE TABLE IF NOT EXISTS deleted_unread(
+  log INTEGER NOT NULL REFERENCES log(id),
+  partition INTEGER NOT NULL CHECK(partition >= 0),
+  first_offset INTEGER NOT NULL CHECK(first_offset >= 0),
+  next_offset INTEGER NOT NULL CHECK(next_offset > first_offset),
+  PRIMARY KEY(log, partition, first_offset)
+) STRICT, WITHOUT ROWID;
 -- Answers of consecutive offsets and one time, in the order of the log.
 CREATE TABLE IF NOT EXISTS result_block(
   position INTEGER PRIMARY KEY,  -- of the first: log, partition and offset in one number

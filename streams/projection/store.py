@@ -47,12 +47,14 @@ UNANSWERED = """
 SELECT count(DISTINCT task_id) FROM unreadable
 WHERE task_id IS NOT NULL AND task_id NOT IN (SELECT task_id FROM result_key)
 """
+DELETED_UNREAD = "SELECT coalesce(sum(next_offset - first_offset), 0) FROM deleted_unread"
 
 
 class Applied(NamedTuple):
     """What a transaction did with its records: new rows, duplicates, unreadable, skipped.
 
-    `conflicts`: duplicates whose id belongs to another task.
+    `conflicts`: duplicates whose id belongs to another task. `unread`: records that the broker
+    deleted before the sink read them.
     """
 
     new: int = 0
@@ -60,6 +62,7 @@ class Applied(NamedTuple):
     unreadable: int = 0
     replayed: int = 0
     conflicts: int = 0
+    unread: int = 0
 
 
 class Duplicate(NamedTuple):
@@ -217,7 +220,8 @@ class Store:
         add_at_once(self._db, self._log, fresh, before)
         results = sum(len(part.offsets) for part in fresh)
         unreadable = sum(len(part.unreadable) for part in fresh)
-        return Applied(found, results - found, unreadable, replayed, conflicts)
+        unread = sum(len(part.unread) for part in fresh)
+        return Applied(found, results - found, unreadable, replayed, conflicts, unread)
 
     def add_rows(self, blocks: int = STEP_BLOCKS) -> bool:
         """In a transaction, add rows of some blocks that the view `result` lacks; whether any did.
@@ -240,6 +244,11 @@ class Store:
         with self._lock, explained(self._path):
             return int(self._db.execute(UNANSWERED).fetchone()[0])
 
+    def deleted_unread(self) -> int:
+        """How many results the broker deleted before they were stored."""
+        with self._lock, explained(self._path):
+            return int(self._db.execute(DELETED_UNREAD).fetchone()[0])
+
     def _position(self, partition: int, offset: int) -> int:
         return position_of(self._log, partition, offset)
 
@@ -250,6 +259,9 @@ class Store:
             [(self._log, part.partition, part.first, part.end, part.missing) for part in parts],
             ADVANCE,
         )
+        unread = [(self._log, part.partition, part.unread) for part in parts if part.unread]
+        rows = [(log, partition, found.start, found.stop) for log, partition, found in unread]
+        insert(self._db, "INTO deleted_unread", rows)
 
     def _insert(self, part: Contents) -> None:
         start = self._position(part.partition, 0)

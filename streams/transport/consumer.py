@@ -32,12 +32,14 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from typing_extensions import override
 
-from infra.broker.fetcher import readable_end
+from infra.broker.fetcher import checked_end, readable_end
 from infra.broker.log_id import LogIds, is_same_log
+from infra.process.status import Lag
 from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
-from streams.records import Chunk, OffsetPolicy, Reading
+from streams.records import Chunk, OffsetPolicy, Reading, first_offset
 from streams.transport.acks import ChunkMessage, Watermark
+from streams.transport.ages import Ages
 from streams.transport.attempts import Attempts
 from streams.transport.thread import ConsumerThread
 
@@ -52,6 +54,7 @@ logger = logging.getLogger("petalstream")
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers chunks, by the rules in the module's text."""
 
+    commits: int  # that the broker took
     _n_acked: int
     _progress: int
     _marks: dict[TP, Watermark]
@@ -67,7 +70,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def on_init(self) -> None:
         """Add the state of this class."""
         super().on_init()
-        self._progress = 0
+        self._progress = self.commits = 0
+        self._ages = Ages()
         self._marks = {}
         self._policy = self.transport.offset_policy
         self._attempts: Attempts | None = None
@@ -90,6 +94,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._n_acked += message.last - message.first + 1
             self._unacked_messages.discard(message)
             self._progress += 1
+            self._ages.handle(message)
             notify(self._waiting_for_ack)
         if message.alone:
             self._finish_alone(message)
@@ -153,6 +158,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         while (committed := await self._try_commit(log, named)) is None:  # noqa: ASYNC110
             await asyncio.sleep(COMMIT_RETRY_SECONDS)
         if committed:
+            self.commits += 1
             for tp, mark in marks.items():
                 mark.base = offsets[tp]
         return committed
@@ -171,6 +177,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except KafkaError as e:
             if e.retriable:
                 return None
+            self.app.end_if_refused(e)
             await self.crash(e)
             return False
 
@@ -185,6 +192,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await self._reset_attempts(tp)
             self._marks.pop(tp, None)
             self._passed.pop(tp, None)
+            self._ages.forget(tp)
 
     @override
     async def on_stop(self) -> None:
@@ -222,6 +230,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         Records of an open transaction are beyond the end.
         """
         return {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
+
+    def lags(self) -> list[Lag]:
+        """The positions of each assigned partition, and for how long its oldest record waits."""
+        positions = self.positions().items()
+        return [Lag(tp.partition, *at, self._ages.seconds(tp, *at)) for tp, at in positions]
+
+    def uncommitted(self) -> bool:
+        """Whether records are handled and their offsets not committed yet."""
+        return any(mark.next > mark.base for mark in self._marks.values())
+
+    def is_connected(self) -> bool:
+        """Whether the coordinator of the group is known: a broker that is away has none."""
+        return bool(self._thread.has_coordinator())
 
     def _end(self, tp: TP) -> int | None:
         return readable_end(self._thread._ensure_consumer(), tp)
@@ -315,6 +336,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             # A stop amid a rebalance cancels a fetch that waits for its partitions.
             if not self.app.should_stop:
                 raise
+        except KafkaError as e:
+            self.app.end_if_refused(e)  # Faust would log a traceback first
+            raise
 
     async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
@@ -396,7 +420,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             read, answered_ms = self._read_offset[tp], consumer.last_poll_timestamp(tp)
             if read is None or answered_ms is None:
                 continue
-            if self._policy.is_replaced(tp, read, self.highwater(tp), answered_ms / 1000):
+            end = await checked_end(consumer, tp, read)
+            if self._policy.is_replaced(tp, read, end, answered_ms / 1000):
                 await self._start_over(tp)
 
     async def _start_over(self, tp: TP) -> None:
@@ -408,6 +433,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Offsets of the old log mean nothing in the new one."""
         self._marks.pop(tp, None)
         self._passed.pop(tp, None)
+        self._ages.forget(tp)
         self._committed_offset[tp] = None
         if self._attempts is not None:
             self._attempts.forget(tp)
@@ -466,15 +492,34 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if self._attempts is not None:
             reading = self._attempts.limit(tp, reading)
         if reading.records:
+            unread_until = await self._deleted_until(tp, reading)
             for channel in channels:
                 while channel.queue.qsize() >= MAX_QUEUED_CHUNKS and current():  # noqa: ASYNC110
                     await asyncio.sleep(ROOM_POLL_SECONDS)  # Faust's queue has no wait for room
             if not current():
                 return False
-            self._put(tp, reading, generation)
+            self._put(tp, reading, generation, unread_until)
         if reading.seek is not None:
             await self._seek_and_note(tp, reading.seek)
         return True
+
+    def _first(self, tp: TP, reading: Reading) -> int:
+        """The chunk's first offset; those without records before a reading belong to its chunk."""
+        return int(self._read_offset[tp]) if tp in self._passed else reading.first
+
+    async def _deleted_until(self, tp: TP, reading: Reading) -> int:
+        """Up to where the log deleted records that were not read, by its retention; 0 if none."""
+        first, found = self._first(tp, reading), first_offset(reading.records[0])
+        if found <= first:
+            return 0
+        until = min(found, int((await self._thread.earliest_offsets(tp))[tp]))
+        if until <= first:  # another gap, such as a transaction's marker
+            return 0
+        logger.error(
+            "%s[%d]: the broker deleted the offsets %d to %d before they were read",
+            tp.topic, tp.partition, first, until - 1,
+        )  # fmt: skip
+        return until
 
     async def _begin(self, tp: TP, offset: int, generation: int) -> None:
         """Before the first records of a partition: count an attempt at this offset."""
@@ -485,10 +530,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._attempts = Attempts(settings, self._thread, lambda: self._log)
         await self._attempts.begin(tp, generation, offset, self.highwater(tp))
 
-    def _put(self, tp: TP, reading: Reading, generation: int) -> None:
-        first, records = reading.first, reading.records
-        if self._passed.pop(tp, None) is not None:
-            first = self._read_offset[tp]  # the offsets without records belong to this chunk
+    def _put(self, tp: TP, reading: Reading, generation: int, unread_until: int) -> None:
+        first, records = self._first(tp, reading), reading.records
+        self._passed.pop(tp, None)
         mark = self._marks.get(tp)
         if mark is None or mark.generation != generation:
             self._marks[tp] = Watermark(first, generation)
@@ -503,7 +547,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if message.alone:  # its chunks stay in order although the agent does not wait for them
             self.pause_partitions({ensure_TP(tp)})
         message.incref(len(channels))
-        chunk = Chunk(tp.topic, tp.partition, first, records, self.log_name, message.alone)
+        self._ages.deliver(message, records, self.highwater(tp))
+        chunk = Chunk(
+            tp.topic, tp.partition, first, records, self.log_name, message.alone, unread_until
+        )
         event = self.app.create_event(None, chunk, None, message)
         for channel in channels:
             channel.queue.force_put_nowait(event)

@@ -13,6 +13,7 @@ from streams.records import OffsetPolicy
 from streams.transport.attempts import AttemptSettings
 from streams.transport.consumer import Consumer
 from streams.transport.producer import Producer
+from streams.transport.standalone import StandaloneThread
 
 
 class Projection(Protocol):
@@ -64,11 +65,32 @@ class ProjectingConsumer(Consumer):
         await self._seek_to_start(self.assignment())
 
 
+class StandaloneConsumer(ProjectingConsumer):
+    """The same without a consumer group: it reads all partitions and commits nothing."""
+
+    @override
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Only note the offsets: the projection has stored them."""
+        for tp, offset in offsets.items():
+            if (mark := self._marks.get(tp)) is not None:
+                mark.base = offset
+        return True
+
+    @override
+    def foreign_partitions(self, topic: str) -> list[int] | None:
+        return []
+
+    @override
+    def _new_consumer_thread(self) -> Any:
+        return StandaloneThread(self, loop=self.loop, beacon=self.beacon)
+
+
 class Transport(driver.Transport):  # type: ignore[misc]
     """Wires consumer and producer. Set as `app.transport`; Faust ignores `producer_transport`.
 
-    With a `projection` the consumer resumes from the offsets that it has stored. `offset_policy`
-    must learn the broker's cluster id before the start.
+    With a `projection` the consumer resumes from the offsets that it has stored; `standalone`: and
+    reads all partitions, in no group. `offset_policy` must learn the broker's cluster id before the
+    start.
     """
 
     Producer = Producer
@@ -80,11 +102,13 @@ class Transport(driver.Transport):  # type: ignore[misc]
         idempotence: bool,
         logs: LogIds,
         projection: Projection | None = None,
+        standalone: bool = False,
     ) -> None:
         self.idempotence = idempotence
         self.logs = logs
         self.projection = projection
         self.attempt_settings: AttemptSettings | None = None  # None: attempts are not counted
         self.offset_policy = OffsetPolicy()
-        self.Consumer = Consumer if projection is None else ProjectingConsumer
+        projecting = StandaloneConsumer if standalone else ProjectingConsumer
+        self.Consumer = Consumer if projection is None else projecting
         super().__init__(app.conf.broker_consumer, app)

@@ -18,6 +18,8 @@ from faust.transport.drivers import aiokafka as driver
 from typing_extensions import override
 
 from infra.broker import connection
+from infra.broker.security.login import secure
+from infra.errors import AccessRefused
 
 BATCH_BYTES = 900_000  # of one produce request's batch; under Kafka's default message limit
 NO_TIMESTAMP = -1  # Kafka takes it whatever the topic's limits are
@@ -76,6 +78,22 @@ class Producer(driver.Producer):  # type: ignore[misc]
     def _settings_extra(self) -> Mapping[str, Any]:
         """Add idempotence, for which Faust has no setting."""
         return connection.durability(self.transport.idempotence)
+
+    @override
+    async def on_start(self) -> None:
+        """Connect; Faust would log a traceback where the broker refuses it."""
+        try:
+            await super().on_start()
+        except (errors.KafkaError, AccessRefused) as e:
+            self.app.end_if_refused(e)
+            raise
+
+    @override
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        """A producer whose connections are those of the settings, not of Faust's credentials."""
+        producer = super()._new_producer(transactional_id)
+        secure(producer.client, self.app.settings)
+        return producer
 
     @override
     async def flush(self) -> None:

@@ -13,6 +13,8 @@ from mode.utils.futures import maybe_async
 from typing_extensions import override
 
 from infra.broker.fetcher import LeanConsumer, fetch_wait, isolation_level
+from infra.broker.security.login import secure
+from infra.errors import AccessRefused
 
 GROUP_CHECK_SECONDS = 1.0
 
@@ -36,6 +38,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await self._default_start()
 
     @override
+    async def on_start(self) -> None:
+        """Connect; Faust would log a traceback where the broker refuses it."""
+        try:
+            await super().on_start()
+        except (errors.KafkaError, AccessRefused) as e:
+            self.app.end_if_refused(e)
+            raise
+
+    @override
     async def stop(self) -> None:
         """Stop as a service; there is no thread to join."""
         if self._started.is_set() and not self._stopped.is_set():
@@ -52,6 +63,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Use our fetcher, and set what Faust has no setting for."""
         consumer = super()._create_worker_consumer(transport)
         consumer.__class__ = LeanConsumer  # of an aiokafka consumer that is not started yet
+        secure(consumer._client, transport.app.settings)
         consumer._fetch_max_wait_ms = fetch_wait(transport.app.settings)
         consumer._isolation_level = isolation_level(transport.app.settings)
         return consumer
@@ -89,6 +101,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def partitions_of(self, topic: str) -> Collection[int]:
         """The partitions that the topic has; empty if that is not known."""
         return self._ensure_consumer()._client.cluster.partitions_for_topic(topic) or ()
+
+    def has_coordinator(self) -> bool:
+        """Whether the broker that coordinates the group is known, or there is no group."""
+        return getattr(self._ensure_consumer()._coordinator, "coordinator_id", 0) is not None
 
     def leads(self) -> bool:
         """Whether this member assigns the group's partitions."""

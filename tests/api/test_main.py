@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from api.__main__ import _reason, listeners, options
+from api.__main__ import listeners, options
 from infra.config import Settings
 from infra.errors import ConfigError
+from infra.process import ports
 from tests.processes import Pipeline, Process, free_port, wait_until
 from tests.service import INFER, KEY, QUESTION, received, serving
 
@@ -93,8 +94,7 @@ def test_a_name_is_bound_at_all_its_addresses_and_not_served_before_the_start() 
 
 
 def test_a_port_that_this_account_may_not_use_is_named() -> None:
-    settings = Settings(api_port=80)
-    assert str(_reason(settings, OSError(errno.EACCES, "denied"))) == (
+    assert ports.fault("api", "127.0.0.1", 80, OSError(errno.EACCES, "denied")) == (
         "PETAL_API_PORT=80: this account may not listen on that port"
     )
 

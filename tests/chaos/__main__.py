@@ -21,18 +21,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typing_extensions import override
 
 from tests.chaos import model
-from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
+from tests.chaos.faults.schedule import CLUSTER_FAULTS, DURABLE_FAULTS, FAULTS
 from tests.chaos.history import Recorder
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.report import report
+from tests.chaos.release import write
+from tests.chaos.report import release, report
 from tests.chaos.report.report import Report
 from tests.chaos.run import Outcome, Plan, Run, environment
+from tests.infra.kafka.brokers import BROKERS
 from tests.processes import Pipeline
 
 HARNESS_ERROR = 3
 SECONDS, MUTANT_SECONDS = 240.0, 25.0
 DRAIN_SECONDS, MUTANT_DRAIN_SECONDS = 45.0, 12.0
 OVERHEAD_SECONDS = 35.0  # for start, drain and verdict; used by the progress bar
+ALL_FAULTS = FAULTS | DURABLE_FAULTS | CLUSTER_FAULTS
 EPILOG = "Example: python -m tests.chaos --seed 1 --seconds 60 --faults kill-worker,flood"
 
 
@@ -51,7 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         prog="python -m tests.chaos", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    known = ", ".join(FAULTS | DURABLE_FAULTS)
+    known = ", ".join(ALL_FAULTS)
     parser.add_argument("--seed", type=int, default=1, help="seed of tasks and faults (default: 1)")
     parser.add_argument("--seconds", type=float, help=f"length of the load (default: {SECONDS:g})")
     parser.add_argument(
@@ -62,14 +65,29 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--kafka", action="store_true", help="use Apache Kafka, not the embedded broker"
     )
     parser.add_argument(
+        "--brokers", type=int, default=1, choices=(1, BROKERS),
+        help=f"{BROKERS}: use as many brokers of Apache Kafka",
+    )  # fmt: skip
+    parser.add_argument(
         "--mutant", choices=MUTANTS, metavar="NAME",
         help=f"add a defect that the run must find. One of: {', '.join(MUTANTS)}",
     )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="for report and logs (default: a new one)")
+    parser.add_argument(
+        "--report", type=Path, nargs="+", metavar="FOLDER",
+        help=f"do not run; write {release.PAGE.name} from the reports in these folders",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print report.json, not a summary")
     args = parser.parse_args(argv)
+    wanted = args.mutant is not None and MUTANTS[args.mutant].kafka
+    args.kafka = args.kafka or args.brokers > 1 or wanted
+    if args.brokers == 1 and (of_several := set(args.faults) & CLUSTER_FAULTS.keys()):
+        parser.error(f"{min(of_several)} needs --brokers {BROKERS}")
     if not args.kafka and (durable := set(args.faults) & DURABLE_FAULTS.keys()):
-        parser.error(f"{min(durable)} needs --kafka: the embedded broker does not keep its log")
+        parser.error(
+            f"{min(durable)} needs --kafka: the embedded broker keeps no log, deletes no records, "
+            "and sets no group's offsets"
+        )
     if args.kafka and (missing := [tool for tool in ("java", "mvn") if not shutil.which(tool)]):
         parser.error(f"{missing[0]} is not installed; Apache Kafka needs Java 17 and mvn")
     return args
@@ -77,7 +95,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def choose(names: str) -> list[str]:
     """Split a list of fault names; raises ArgumentTypeError for an unknown one."""
-    known = FAULTS | DURABLE_FAULTS
+    known = ALL_FAULTS
     chosen = names.split(",")
     if unknown := sorted(set(chosen) - known.keys()):
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of: {', '.join(known)}")
@@ -94,6 +112,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         args.kafka,
         mutant,
         MUTANT_DRAIN_SECONDS if mutant else DRAIN_SECONDS,
+        args.brokers,
     )
 
 
@@ -138,6 +157,8 @@ async def run(plan: Plan, pipeline: Pipeline, record: Recorder) -> Outcome:
 def main(argv: list[str]) -> int:
     """Returns the exit code."""
     args = parse(argv)
+    if args.report:
+        return write(args.report, release.PAGE)
     plan = plan_of(args)
     # The load's Kafka clients would log every connection that a fault cuts.
     logging.getLogger("aiokafka").propagate = False
@@ -156,7 +177,10 @@ def main(argv: list[str]) -> int:
     finally:
         record.close()
     command = " ".join(["python -m tests.chaos", *argv])
-    result = Report(command, args.seed, "Apache Kafka" if args.kafka else "embedded", outcome)
+    broker = "Apache Kafka" if args.kafka else "embedded"
+    if args.brokers > 1:
+        broker = f"{args.brokers} brokers of {broker}"
+    result = Report(command, args.seed, broker, outcome)
     report.write(result, folder)
     print((folder / "report.json").read_text() if args.json else report.summary(result, folder))
     return outcome.verdict.exit_code

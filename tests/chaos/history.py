@@ -29,6 +29,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     y: list[float] | None = None
     pids: list[int] = []  # the processes that a fault hit, that ended, or that gave the answer
     detail: str = ""
+    met: list[str] = []  # the situations in which a fault began (`delivery.progress`)
+    # Offsets that a fault concerns, of each partition: [first, next).
+    span: dict[int, tuple[int, int]] = {}
 
 
 class Recorder:

@@ -34,12 +34,13 @@ EVERY = 5  # every fifth chunk or transaction is affected
 
 
 class Mutant(NamedTuple):
-    """A defect: the anomaly that it causes, and the faults that reveal it."""
+    """A defect: the anomaly that it causes, the faults that reveal it, and what to run with it."""
 
     anomaly: str
     faults: list[str]
     apps: dict[str, str]
     settings: Mapping[str, str] = MappingProxyType({})
+    kafka: bool = False  # whether it shows on Apache Kafka only
 
 
 def _worker(name: str, *faults: str, anomaly: str = "lost-result", **settings: str) -> Mutant:
@@ -52,6 +53,14 @@ def _sink(name: str, anomaly: str, *faults: str) -> Mutant:
 
 def _delivery(name: str, fault: str, anomaly: str = "lost-result") -> Mutant:
     return Mutant(anomaly, [fault], {"worker": f"tests.chaos.delivery.mutants:{name}"})
+
+
+def _log(kind: str, name: str, anomaly: str, fault: str, kafka: bool = False) -> Mutant:
+    return Mutant(anomaly, [fault], {kind: f"tests.chaos.defects.offsets:{name}"}, kafka=kafka)
+
+
+def _api(name: str, anomaly: str, fault: str) -> Mutant:
+    return Mutant(anomaly, [fault], {"api": f"tests.chaos.defects.service:{name}"})
 
 
 MUTANTS = {
@@ -72,6 +81,21 @@ MUTANTS = {
     "failure-acked": _delivery("failure_acked", "refuse-batch"),
     "first-partition-only": _delivery("first_partition_only", "backlog"),
     "full-chunk-cut": _delivery("full_chunk_cut", "backlog"),
+    "delivered-committed": _log("worker", "delivered_committed", "lost-result", "kill-workers"),
+    "from-the-end": _log("worker", "from_the_end", "lost-result", "kill-workers"),
+    "answers-by-id": _log("worker", "answers_by_id", "crossed-answer", "kill-worker"),
+    "wrong-partition": _log("worker", "wrong_partition", "order", "kill-worker"),
+    "rows-before-offsets": _log("sink", "rows_before_offsets", "db-corrupt", "kill-sink"),
+    "last-answer-wins": _log(
+        "sink", "last_answer_wins", "overwritten-row", "reset-group", kafka=True
+    ),
+    "gaps-unreported": _log(
+        "sink", "gaps_unreported", "unreported-deletion", "expire-results", kafka=True
+    ),
+    "early-accept": _api("early_accept", "lost-task", "kill-api"),
+    "conflict-unchecked": _api("conflict_unchecked", "missed-conflict", "kill-worker"),
+    "crossed-waiters": _api("crossed_waiters", "foreign-response", "kill-workers"),
+    "retried-as-new": _api("retried_as_new", "phantom", "silence-broker"),
 }
 
 
@@ -130,7 +154,7 @@ class NotAwaited(Inference):
         await asyncio.sleep(LATE_SECONDS / 3)
         await super().handle(event, producer)
 
-    async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
+    async def _finish(self, event: Any, deliveries: Any, spans: Any, used: Any) -> None:
         event.ack()
         self._slots.release()
         await asyncio.gather(*deliveries, return_exceptions=True)
@@ -139,8 +163,8 @@ class NotAwaited(Inference):
 class ReversedPair(Inference):
     """Swaps the answers of two neighbours."""
 
-    async def _process(self, chunk: Any) -> Processed:
-        processed = await super()._process(chunk)
+    async def _process(self, chunk: Any, router: Any) -> Processed:
+        processed = await super()._process(chunk, router)
         if len(processed.results) < 2:
             return processed
         (key, value), (next_key, next_value), *rest = processed.results

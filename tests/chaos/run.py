@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from infra import config
 from infra.broker import admin
 from infra.broker.log_id import LogIds
@@ -15,15 +17,16 @@ from infra.topics import RESULTS
 from tests import processes
 from tests.chaos.checks import logs
 from tests.chaos.checks.logs import LogReader
-from tests.chaos.checks.observed import Observed
+from tests.chaos.checks.observed import Observed, Verified
 from tests.chaos.checks.verdict import Verdict, check, floor_for
+from tests.chaos.cluster import Cluster
 from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.situations import CHUNK_RECORDS
 from tests.chaos.delivery.wire import Wire
 from tests.chaos.faults import schedule
 from tests.chaos.faults.context import Context, Fault, eventually
-from tests.chaos.faults.proxy import Proxy
-from tests.chaos.faults.schedule import DURABLE_FAULTS, FAULTS
+from tests.chaos.faults.proxy import Isolation, Proxy
+from tests.chaos.faults.schedule import CLUSTER_FAULTS, DURABLE_FAULTS, FAULTS
 from tests.chaos.history import Recorder
 from tests.chaos.load import http, kafka
 from tests.chaos.load.state import LoadState
@@ -35,6 +38,7 @@ START_SECONDS = 90.0  # five processes start at once, perhaps on a busy machine
 CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
 PLANNED_RATE = 3 * kafka.RATE + 2 * http.RATE
+APPS = {"api": "api.app:app", "worker": "streams.worker", "sink": "streams.sink"}
 SETTINGS = {
     "PETAL_CHUNK_RECORDS": str(CHUNK_RECORDS),  # small, so that faults strike in the middle of work
     "PETAL_DELIVERY_TIMEOUT": "10",
@@ -50,12 +54,14 @@ class Plan(NamedTuple):
     kafka: bool
     mutant: Mutant | None
     drain_seconds: float
+    brokers: int = 1
 
     @property
     def chosen(self) -> dict[str, Fault]:
         """The faults by name."""
-        known = FAULTS | DURABLE_FAULTS
-        default = list(known if self.kafka else FAULTS)
+        known = FAULTS | DURABLE_FAULTS | CLUSTER_FAULTS
+        default = [*FAULTS, *(DURABLE_FAULTS if self.kafka else ())]
+        default += CLUSTER_FAULTS if self.brokers > 1 else ()
         return {name: known[name] for name in self.faults or default}
 
 
@@ -69,15 +75,18 @@ class Outcome(NamedTuple):
 def environment(folder: Path, plan: Plan) -> dict[str, str]:
     """The settings of all processes; their broker is the proxy."""
     env = processes.settings_for(folder, folder / "fingerprint.joblib") | SETTINGS
-    env["PETAL_BROKER"] = f"127.0.0.1:{processes.free_port()}"
+    env["PETAL_BROKER"] = ",".join(
+        f"127.0.0.1:{processes.free_port()}" for _ in range(plan.brokers)
+    )
+    env["PETAL_REPLICATION"] = str(plan.brokers)
     env["PETAL_IDEMPOTENCE"] = "true" if plan.kafka else "false"
     return env | dict(plan.mutant.settings if plan.mutant else {})
 
 
 def commands(env: Mapping[str, str], mutant: Mutant | None) -> dict[str, tuple[str, ...]]:
     """The command for each kind of process."""
-    apps = {"worker": "streams.worker", "sink": "streams.sink"} | (mutant.apps if mutant else {})
-    api = ("uvicorn", "api.app:app", "--port", env["PETAL_API_PORT"], "--no-access-log")
+    apps = dict(APPS) | (mutant.apps if mutant else {})
+    api = ("uvicorn", apps.pop("api"), "--port", env["PETAL_API_PORT"], "--no-access-log")
     return {"api": api} | {
         kind: ("faust", "-A", app, "worker", "-l", "info") for kind, app in apps.items()
     }
@@ -98,13 +107,16 @@ class Run:
         self._kafka = kafka.KafkaLoad(self._settings, self._state)
         self._http = http.HttpLoad(self._settings, self._state)
         self._supervisor = Supervisor(pipeline, record, commands(pipeline.env, plan.mutant))
-        self._wire = Wire()
+        self._wire, self._isolation = Wire(), Isolation()
 
     async def run(self) -> Outcome:
         """Raises any error of the harness itself."""
-        listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
-        async with Proxy(listen, target, self._wire) as proxy:
-            self._supervisor.broker = Broker(self._pipeline, target, proxy, listen)
+        async with contextlib.AsyncExitStack() as stack:
+            broker = self._broker()
+            proxies = broker.proxy.of.values() if isinstance(broker, Cluster) else [broker.proxy]
+            for proxy in proxies:
+                await stack.enter_async_context(proxy)
+            self._supervisor.broker = broker
             await self._start()
             await self._inject()
             await self._finish()
@@ -113,12 +125,22 @@ class Run:
             self._log("reading all logs")
             return await asyncio.to_thread(self._check)
 
+    def _broker(self) -> Broker | Cluster:
+        if self._plan.brokers > 1:
+            return Cluster(self._pipeline, self._settings.broker, self._proxy)
+        listen, target = int(self._settings.broker.rpartition(":")[2]), processes.free_port()
+        return Broker(self._pipeline, target, self._proxy(listen, target), listen)
+
+    def _proxy(self, listen: int, target: int) -> Proxy:
+        return Proxy(listen, target, self._wire, self._isolation)
+
     async def _start(self) -> None:
         self._log("starting the broker")
-        if self._plan.kafka:
-            self._supervisor.broker.start_kafka()
+        broker = self._supervisor.broker
+        if self._plan.kafka or isinstance(broker, Cluster):
+            broker.start_kafka()
         else:
-            self._supervisor.broker.start_embedded()
+            broker.start_embedded()
         await admin.prepare(self._settings)
         self._results = await self._identify(RESULTS)
         self._log("starting API, workers and sinks")
@@ -144,8 +166,10 @@ class Run:
         until = time.monotonic() + self._plan.seconds
         await asyncio.sleep(CALM_SECONDS)
         rng, backlog = random.Random(self._plan.seed), Backlog(self._settings, self._state)
-        context = Context(self._supervisor, self._kafka, rng, backlog, self._wire)
-        await schedule.inject(context, self._plan.chosen, self._state, until, self._log)
+        context = Context(
+            self._supervisor, self._kafka, rng, backlog, self._wire, self._isolation, self._state
+        )
+        await schedule.inject(context, self._plan.chosen, until, self._log)
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         self._state.stop.set()
         await asyncio.gather(*loading)
@@ -154,7 +178,7 @@ class Run:
         """Drain, look up the tasks with an unknown outcome, retry them, and drain again."""
         deadline = asyncio.get_running_loop().time() + self._plan.drain_seconds
         self._log("draining")
-        with contextlib.closing(LogReader(self._settings)) as reader:
+        with contextlib.closing(LogReader(self._settings, self._state.deleted)) as reader:
             await self._state.finish(deadline)
             self._drained = await self._drain(reader, deadline)
             self._log(f"looking up {len(self._state.unknown)} tasks with an unknown outcome")
@@ -174,13 +198,27 @@ class Run:
             if asyncio.get_running_loop().time() > deadline:
                 return False
 
+    def _verify(self) -> Verified:
+        done = self._pipeline.run("verify", "--json")
+        if done.returncode not in (0, 1):  # the database cannot even be read
+            return Verified(agrees=False)
+        found = msgspec.json.decode(done.stdout)
+        return Verified(found["agrees"], found.get("unread", []))
+
     def _check(self) -> Outcome:
         gathered = logs.gather(
-            self._settings, self._results, self._record.events, self._supervisor.usage
+            self._settings,
+            self._results,
+            self._record.events,
+            self._supervisor.usage,
+            self._state.deleted,
         )
         wire = self._wire
         observed = gathered._replace(
-            drained=self._drained, batches=wire.batches, fetches=wire.fetches
+            drained=self._drained,
+            batches=wire.batches,
+            fetches=wire.fetches,
+            verified=self._verify(),
         )
         floor = floor_for(self._plan.seconds, PLANNED_RATE, list(self._plan.chosen))
         return Outcome(check(observed, floor), observed)

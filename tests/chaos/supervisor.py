@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import psutil
 
 from tests.chaos.checks.observed import Usage
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults.proxy import Proxy
 from tests.chaos.history import Recorder
 from tests.processes import Pipeline, Process
@@ -47,6 +48,10 @@ class Broker:
             "--advertised", self._advertised, "--folder", str(self._pipeline.folder / "kafka"),
         )  # fmt: skip
 
+    @property
+    def processes(self) -> list[Process]:
+        return [self.process]
+
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process that listens, which may be a child."""
         children = psutil.Process(self.process.pid).children()
@@ -60,14 +65,19 @@ class Member:
     `expected`: the exit codes that the harness has just caused.
     """
 
-    def __init__(self, kind: str, number: int, start: Callable[[], Process]) -> None:
+    def __init__(self, kind: str, number: int, start: Callable[[dict[str, str]], Process]) -> None:
         self.kind = kind
         self.number = number
         self.name = f"{kind} {number}"
-        self.start = start
-        self.process = start()
+        self.env: dict[str, str] = {}  # of its next processes, beside the pipeline's
+        self._start = start
+        self.process = self.start()
         self.expected: set[int] = set()
         self._ready: Process | None = None
+        self._stopping: Process | None = None
+
+    def start(self) -> Process:
+        return self._start(self.env)
 
     @property
     def alive(self) -> bool:
@@ -75,14 +85,16 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether the process is ready; a sink on standby is not."""
+        """Whether the process is ready and not told to stop; a sink on standby is not."""
         if self._ready is not self.process and READY[self.kind] in self.process.output:
             self._ready = self.process
-        return self.alive and self._ready is self.process
+        return self.alive and self._ready is self.process is not self._stopping
 
     def hit(self, signum: signal.Signals) -> int:
         """Send a signal; the supervisor restarts the process. Returns its pid."""
-        self.expected = {-signum} if signum == signal.SIGKILL else STOP_CODES
+        if signum == signal.SIGTERM:
+            self._stopping = self.process
+        self.expected = self.expected | ({-signum} if signum == signal.SIGKILL else STOP_CODES)
         self.process.send(signum)
         return self.process.pid
 
@@ -96,14 +108,15 @@ class Supervisor:
         self.pipeline = pipeline
         self.record = record
         self.usage: list[Usage] = []
-        self.broker: Broker
+        self.broker: Broker | Cluster
         self.members: dict[str, Member] = {}
         self._commands = commands
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def add(self, kind: str, number: int) -> Member:
         """Start a process, and restart it whenever it exits."""
-        member = Member(kind, number, lambda: self.pipeline.start(*self._commands[kind]))
+        command = self._commands[kind]
+        member = Member(kind, number, lambda env: self.pipeline.start(*command, env=env))
         self.members[member.name] = member
         self._tasks[member.name] = asyncio.create_task(self._keep(member))
         return member
@@ -135,7 +148,8 @@ class Supervisor:
         with contextlib.suppress(psutil.Error):  # it has just exited
             process = psutil.Process(member.process.pid)
             rss, fds = process.memory_info().rss, process.num_fds()
-            self.usage.append(Usage(time.monotonic_ns(), member.name, process.pid, rss, fds))
+            now, pid, ready = time.monotonic_ns(), process.pid, member.ready
+            self.usage.append(Usage(now, member.name, pid, rss, fds, ready))
 
     def _record_exit(self, member: Member) -> None:
         """Record the exit of a process, and whether it was expected."""
@@ -164,7 +178,7 @@ class Supervisor:
         killed = [member for member in self.members.values() if member.kind == kind]
         for member in killed:
             await self._forget(member)
-            member.expected = {-signal.SIGKILL}
+            member.expected = member.expected | {-signal.SIGKILL}
             await asyncio.to_thread(member.process.kill)
             self._record_exit(member)
         return killed

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.events import new_id
@@ -14,8 +15,10 @@ from tests.chaos.checks.observed import (
     Row,
     TaskRecord,
     Usage,
+    Verified,
 )
 from tests.chaos.checks.verdict import Anomaly, Floor, check, floor_for
+from tests.chaos.faults.schedule import FAULTS
 from tests.chaos.history import Event, Place
 from tests.chaos.model import answer_to
 from tests.chaos.report import page, report
@@ -25,6 +28,7 @@ from tests.chaos.run import Outcome
 IDS = [new_id() for _ in range(6)]
 POISON = "poison-1"
 NOTHING = Floor()
+DIFFERS = Verified(agrees=False)
 KILLED, OTHER = 7, 8  # two workers' pids
 FAULT, END = (
     100 * SECOND,
@@ -152,8 +156,13 @@ CHANGES: dict[str, Callable[[Observed], Observed]] = {
     "altered-letter": lambda o: o._replace(altered=[(0, 3)]),
     "crossed-trace": lambda o: with_last_result(o, trace=b"00-of-another"),
     "divergent-duplicate": lambda o: with_last_result(o, y=[v + 1e-3 for v in right(IDS[5])]),
-    "lost-row": lambda o: with_database(o, rows=o.database.rows[1:]),
-    "phantom-row": lambda o: with_row(o, o.database.rows[0]._replace(place=(0, 9))),
+    "lost-row": lambda o: with_database(o, rows=o.database.rows[1:])._replace(verified=DIFFERS),
+    "phantom-row": lambda o: with_row(
+        o, o.database.rows[0]._replace(place=(0, 9))
+    )._replace(verified=DIFFERS),
+    "wrong-verify": lambda o: o._replace(verified=DIFFERS),
+    "unreported-deletion": lambda o: o._replace(verified=Verified(False, ["results[0]:0-1"])),
+    "wrong-time": lambda o: with_last_result(o, queue_ms=-0.001),
     "overwritten-row": lambda o: with_database(
         o, rows=[*o.database.rows[:-1], o.database.rows[-1]._replace(place=(1, 3))]
     ),
@@ -231,6 +240,46 @@ def test_a_repeat_is_excused_only_by_a_fault_that_hit_its_worker_in_time(
 ) -> None:
     names = check(repeated_after(name, start, *pids), NOTHING).names
     assert names == (set() if excused else {"duplicate-result"})
+
+
+@pytest.mark.parametrize(("first", "excused"), [(0, True), (2, True), (3, False)])
+def test_a_repeat_is_excused_if_the_offset_of_its_task_was_set_back(
+    first: int, excused: bool
+) -> None:
+    back = fault("1 reset-group", FAULT - 20 * SECOND, FAULT)
+    back[1] = msgspec.structs.replace(back[1], span={1: (first, 9)})
+    seen = clean()
+    history = [e for e in seen.history if e.f != "fault"]
+    names = check(seen._replace(history=[*history, *back]), NOTHING).names
+    assert names == (set() if excused else {"duplicate-result"})
+
+
+def deleted(first: int, end: int, *unread: str) -> Observed:
+    """The results of a range of partition 0 were deleted unread, and petal verify names these."""
+    expired = fault("2 expire-results", FAULT, END)
+    expired[1] = msgspec.structs.replace(expired[1], span={0: (first, end)})
+    return with_events(clean(), *expired)._replace(verified=Verified(not unread, unread))
+
+
+def test_a_row_may_be_missing_only_if_its_deleted_result_is_named() -> None:
+    seen = deleted(2, 3, "results[0]:2-2")
+    rows = [row for row in seen.database.rows if row.place != (0, 2)]
+    assert check(with_database(seen, rows=rows), NOTHING).names == set()
+    assert check(seen, NOTHING).names == {"phantom-row"}  # nobody could have read it
+    silent = with_database(deleted(2, 3), rows=rows)
+    assert check(silent, NOTHING).names == {"unreported-deletion", "wrong-verify"}
+
+
+def test_a_run_whose_faults_never_meet_a_situation_is_vacuous() -> None:
+    three = floor_for(0, 0, ["flood", "stop-worker", "kill-sink"])
+    many = floor_for(0, 0, list(FAULTS))
+    assert (three.met_chunk, three.met_commit, three.met_rebalance) == (1, 1, 0)
+    assert (many.met_chunk, many.met_commit, many.met_rebalance) == (1, 1, 1)
+    begun = event("invoke", "fault", "2 flood", met=["commit"])
+    seen = with_events(clean(), begun, event("ok", "fault", "2 flood"))
+    verdict = check(seen, Floor(met_chunk=1, met_commit=1))
+    assert verdict.vacuous == ["met_chunk: 0, at least 1 required"]
+    assert verdict.met["flood"] == {"struck": 1, "chunk": 0, "commit": 1, "rebalance": 0}
 
 
 def test_a_process_may_exit_for_a_restart_only_during_a_broker_outage() -> None:

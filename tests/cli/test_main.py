@@ -13,7 +13,7 @@ from cli.__main__ import _report
 from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
-    "train", "import", "predict", "ask", "results", "wait", "status", "rebuild", "verify",
+    "train", "import", "model", "predict", "ask", "results", "wait", "status", "rebuild", "verify",
     "reconcile", "dead-letters", "parity", "up", "demo", "broker", "worker", "sink", "api", "kafka",
 )  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")

@@ -63,6 +63,13 @@ def test_work_that_moves_or_a_standby_is_no_fault() -> None:
     assert faults([moving, idle, standby], "petal-worker", NOW) == []
 
 
+def test_workers_may_differ_during_a_rollout() -> None:
+    after = worker(2, model="iris@2", model_since=NOW - 29)
+    assert faults([worker(1), after], "petal-worker", NOW) == []
+    [late] = faults([worker(1), after], "petal-worker", NOW + 2)
+    assert late.startswith("workers answer with different models: iris@1, iris@2")
+
+
 def test_workers_that_lack_a_model_of_others_are_named_and_are_no_fault() -> None:
     both = worker(1, models=["iris@1", "rent@7"])
     older = worker(2)  # an earlier version, whose status has one model only

@@ -8,6 +8,7 @@ import pytest
 from infra import config
 from infra.config import Settings
 from infra.errors import ConfigError
+from infra.security import SECRETS, Secret
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -23,16 +24,37 @@ VALUES: dict[str, tuple[str, object]] = {
     "broker": ("a.example:9092,b.example:9093", "a.example:9092,b.example:9093"),
     "embedded_port": ("19092", 19092),
     "broker_wait": ("5", 5.0),
+    "broker_protocol": ("SASL_SSL", "SASL_SSL"),
+    "broker_tls_ca": ("/etc/petal/ca.pem", Path("/etc/petal/ca.pem")),
+    "broker_tls_check_hostname": ("off", False),
+    "broker_tls_certificate": ("/etc/petal/client.pem", Path("/etc/petal/client.pem")),
+    "broker_tls_key": ("/etc/petal/client.key", Path("/etc/petal/client.key")),
+    "broker_tls_key_password": ("hunter2", Secret("hunter2")),
+    "broker_tls_key_password_file": ("/run/secrets/key", Path("/run/secrets/key")),
+    "broker_sasl_mechanism": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+    "broker_username": ("team", "team"),
+    "broker_password": ("hunter2", Secret("hunter2")),
+    "broker_password_file": ("/run/secrets/password", Path("/run/secrets/password")),
+    "broker_oauth_token_file": ("/run/secrets/token", Path("/run/secrets/token")),
+    "broker_oauth_url": ("https://id.example/token", "https://id.example/token"),
+    "broker_oauth_client_id": ("petal", "petal"),
+    "broker_oauth_client_secret": ("hunter2", Secret("hunter2")),
+    "broker_oauth_client_secret_file": ("/run/secrets/secret", Path("/run/secrets/secret")),
+    "broker_oauth_scope": ("kafka", "kafka"),
+    "broker_oauth_ca": ("/etc/petal/id.pem", Path("/etc/petal/id.pem")),
+    "broker_oauth_extensions": ("logicalCluster=lkc-1", "logicalCluster=lkc-1"),
     "idempotence": ("on", True),
     "prefix": ("team.a", "team.a"),
     "partitions": ("8", 8),
     "replication": ("3", 3),
+    "min_insync": ("1", 1),
     "tasks_retention_days": ("0.5", 0.5),
     "results_retention_days": ("90", 90.0),
     "dead_letters_retention_days": ("-1", -1.0),
     "model": ("own/houses.joblib", Path("own/houses.joblib")),
     "models": ("own/models", Path("own/models")),
     "database": ("/srv/x.sqlite", Path("/srv/x.sqlite")),
+    "projection": ("own", "own"),
     "status": ("/run/petal", Path("/run/petal")),
     "api_url": ("http://api.example", "http://api.example"),
     "api_key": ("a-key-of-some-length", "a-key-of-some-length"),
@@ -47,6 +69,9 @@ VALUES: dict[str, tuple[str, object]] = {
     "api_tls_certificate": ("/etc/petal/chain.pem", Path("/etc/petal/chain.pem")),
     "api_tls_key": ("/etc/petal/key.pem", Path("/etc/petal/key.pem")),
     "api_log_json": ("on", True),
+    "log_json": ("on", True),
+    "metrics_host": ("0.0.0.0", "0.0.0.0"),
+    "metrics_port": ("0", 0),
     "otel": ("on", True),
     "cpu_bound_ms": ("0", 0),
     "max_rows": ("10", 10),
@@ -69,12 +94,44 @@ VALUES: dict[str, tuple[str, object]] = {
 FOLLOWING: dict[str, dict[str, object]] = {"prefix": {"database": config.VAR / "team.a.sqlite"}}
 
 
+# What a setting needs beside it, or it would have no effect.
+TLS = {"broker": "a.example:9093", "broker_protocol": "SSL"}
+LOGIN = {"broker": "a.example:9093", "broker_protocol": "SASL_SSL"}
+PASSWORD = {"broker_username": "u", "broker_password": "p"}
+CLIENT = {"broker_oauth_url": "https://i.example", "broker_oauth_client_id": "i"}
+CLIENT |= {"broker_oauth_client_secret": "s"}
+SCRAM = {**LOGIN, "broker_sasl_mechanism": "SCRAM-SHA-256"}
+OAUTH = {**LOGIN, "broker_sasl_mechanism": "OAUTHBEARER"}
+
+
+def beside(name: str) -> dict[str, str]:
+    """The settings that a setting needs beside it."""
+    if name == "broker_protocol":
+        return {**SCRAM, **PASSWORD}
+    if name == "broker_tls_key":
+        return {**TLS, "broker_tls_certificate": "c.pem"}
+    if name.startswith("broker_tls_"):
+        return TLS
+    if name.startswith("broker_oauth_"):
+        needed = {**OAUTH, **(CLIENT if name != "broker_oauth_token_file" else {})}
+    elif name in ("broker_sasl_mechanism", "broker_username", *SECRETS, "broker_password_file"):
+        needed = {**SCRAM, **PASSWORD}
+    else:
+        return {}
+    return {n: v for n, v in needed.items() if f"{n}_file" != name}
+
+
 def test_every_setting_is_read_from_its_variable_and_from_no_other() -> None:
     assert list(VALUES) == list(Settings.__struct_fields__)
     for name, (text, value) in VALUES.items():
-        changed = msgspec.structs.replace(Settings(), **{name: value, **FOLLOWING.get(name, {})})
-        assert changed != Settings(), name
-        assert config.load({f"PETAL_{name.upper()}": text}) == changed, name
+        without = {n: v for n, v in beside(name).items() if n != name}
+        others = {n: Secret(v) if n in SECRETS else v for n, v in without.items()}
+        paths = {n: Path(str(v)) for n, v in others.items() if n == "broker_tls_certificate"}
+        before = Settings(**{**others, **paths})  # type: ignore[arg-type]
+        changed = msgspec.structs.replace(before, **{name: value, **FOLLOWING.get(name, {})})
+        assert changed != before, name
+        environ = {f"PETAL_{n.upper()}": v for n, v in {**without, name: text}.items()}
+        assert config.load(environ) == changed, name
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ def test_a_session_time_out_that_the_broker_refuses_names_the_setting() -> None:
     )
 
 
+def test_partitions_that_were_added_end_a_process_that_does_not_know_them() -> None:
+    done = run(
+        "import asyncio\nfrom aiokafka import TopicPartition\n"
+        "assigned = {TopicPartition('tasks', 3), TopicPartition('tasks', 4)}\n"
+        "asyncio.run(worker.app._on_partitions_assigned(assigned))"
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        78,
+        "petalstream: topic 'tasks' has 5 partitions, the settings want 4; "
+        "set PETAL_PARTITIONS=5 or use another broker",
+    )
+
+
 def test_the_banner_names_no_web_server() -> None:
     done = subprocess.run(
         ["faust", "-A", "streams.worker", "worker", "-l", "info"], cwd=ROOT,

@@ -4,6 +4,7 @@ import asyncio
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.errors import LeaderNotAvailableError
 
 from infra.config import Settings
 from infra.topics import RESULTS
@@ -30,6 +31,12 @@ class Consumer:
         self.answered = 0.0
         self.begun = 0
         self.sought: list[int] = []
+        self.is_sure = True  # whether the leader knows the end
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int | None]:
+        if not self.is_sure:
+            raise LeaderNotAvailableError
+        return dict.fromkeys(tps, self.end)
 
     def highwater(self, _: TopicPartition) -> int | None:
         return self.end
@@ -52,9 +59,10 @@ def listener_at(position: int, cluster: str = "embedded-1") -> Listener:
     return listener
 
 
-def begun(position: int, *answers: tuple[int | None, float]) -> list[int]:
+def begun(position: int, *answers: tuple[int | None, float], is_sure: bool = True) -> list[int]:
     """How often a reader at a position has gone back after each answer: the log's end, when."""
     consumer, listener = Consumer(), listener_at(position)
+    consumer.is_sure = is_sure
 
     async def look() -> list[int]:
         times = []
@@ -72,6 +80,10 @@ def test_a_log_that_ends_for_a_second_below_what_was_read_is_read_from_its_begin
 
 def test_an_end_that_lags_for_a_moment_is_not_a_new_log() -> None:
     assert begun(7, (6, 0.0), (7, 0.9), (6, 1.1), (9, 2.0), (None, 9.0)) == [0] * 5
+
+
+def test_a_leader_that_does_not_know_the_end_yet_does_not_have_a_new_log() -> None:
+    assert begun(7, (2, 0.0), (2, 0.6), (3, 1.1), (3, 9.0), is_sure=False) == [0] * 4
 
 
 def test_a_silent_broker_does_not_have_a_new_log() -> None:

@@ -128,7 +128,8 @@ class RemoteScorer:
         if is_of_ours and model != self._card.id:
             raise OtherModel(
                 f"the answers are from the model {model}, and this command's is {self._card.id}; "
-                "set PETAL_MODEL alike for both, and restart the workers or the service"
+                "after a promotion, start again without --resume; else set PETAL_MODEL alike for "
+                "both"
             )
 
 

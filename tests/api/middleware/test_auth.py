@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from api.errors import Forbidden
-from api.middleware.auth import Auth, read_keys, route_path
+from api.middleware.auth import Auth, route_path
+from infra.access import read_keys
 from infra.config import Settings
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, KEY, QUESTION, Service, serving

@@ -8,20 +8,22 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from api.serving.repository import Repository
 from infra.config import Settings
 from model import artifact as artifacts
 from model import card as cards
+from model import versions
 from model.artifact import Loaded
 from model.card import Feature
 from model.train import make_card
-from tests.processes import free_port
+from tests.processes import free_port, wait_until
 from tests.service import QUESTION, call, in_thread
 
 
@@ -366,3 +368,69 @@ async def _replaced_amid(url: str, folder: Path) -> None:
     answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
     writer.close()
     assert np.round(answer["outputs"][0]["data"], 6) == [0.0]
+
+
+def test_a_promotion_is_served_and_requests_go_on(tmp_path: Path, folder: Path) -> None:
+    live = tmp_path / "live" / "line.joblib"
+    line(3.0, live)
+    first = cards.read(live).sha256[:12]
+    with service(live, folder) as url:
+        assert ask(url, "line") == (first, 3.0)
+        assert ask(url, "flat")[1] == 0.0
+        (folder / "flat.joblib").unlink()
+        line(4.0, folder / "new" / "1.joblib", "new")
+        source = tmp_path / "4.joblib"
+        line(4.0, source)
+        second = versions.promote(source, live).card.sha256[:12]
+        wait_until(lambda: ask(url, "line") == (second, 4.0), 20, "the new version answers")
+        assert ask(url, "line/versions/2") == ("2", 2.0), "others are as they were"
+        assert ask(url, "new") == ("1", 4.0), "and the folder is read as by a restart"
+        assert call("GET", f"{url}/v2/models/flat").status == 404
+        assert call("GET", f"{url}/v2/models/line/versions/{first}").status == 404
+        assert call("GET", f"{url}/v2/models/line").json["parameters"]["model_id"].endswith(second)
+        entries = call("POST", f"{url}/v2/repository/index").json
+        assert [e["reason"] for e in entries if e["state"] == "READY"] == ["", "", "", ""]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_all_as_it_was(tmp_path: Path, folder: Path) -> None:
+    live = tmp_path / "live" / "line.joblib"
+    line(3.0, live)
+
+    async def reload() -> tuple[list[str], list[str]]:
+        repository = Repository(live, folder, lambda loaded, version: Version(loaded, version))
+        await repository.open()
+        before = repository.served()
+        await repository.reload()
+        assert repository.served() == before, "no file has changed"
+        live.write_bytes(b"cut off")
+        (folder / "flat.joblib").unlink()
+        await repository.reload()
+        broken = repository.served()
+        line(4.0, live)
+        await repository.reload()
+        return [one.card.id for one in before], [
+            *(one.card.id for one in broken), repository.default.card.id
+        ]  # fmt: skip
+
+    before, after = asyncio.run(reload())
+    assert after == [*before, cards.read(live).id]
+
+
+class Version(NamedTuple):
+    loaded: Loaded
+    version: str
+
+    @property
+    def card(self) -> cards.Card:
+        return self.loaded.card
+
+
+def test_the_document_shows_the_model_that_is_served(tmp_path: Path, artifact: Path) -> None:
+    live = tmp_path / "live" / "line.joblib"
+    line(3.0, live)
+    with service(live, tmp_path) as url:
+        before = call("GET", f"{url}/docs").text
+        versions.promote(artifact, live, force=True)
+        wait_until(lambda: call("GET", f"{url}/docs").text != before, 20, "another example")
+        assert call("GET", f"{url}/v2/models/iris").status == 200
+        assert call("GET", f"{url}/v2/models/line").status == 404

@@ -13,8 +13,8 @@ import pytest
 from starlette.types import Message
 
 from api.__main__ import GRACE_SECONDS
-from api.errors import BadRequest, Unavailable
-from api.tasks.feed import MAX_STREAMS, Feed, cursor, event_id
+from api.errors import Unavailable
+from api.tasks.feed import MAX_STREAMS, Feed
 from streams.codec import encode
 from streams.events import Position, Result, Timings, new_id
 from streams.projection.store import Store
@@ -135,17 +135,6 @@ def test_a_task_is_pending_then_answered_and_the_stream_ends(
 def test_an_invalid_position_or_id_is_refused(service: Service) -> None:
     assert service.call("GET", "/results", last_event_id="1/2").status == 400
     assert service.call("GET", "/tasks/1/events").status == 400
-
-
-def test_a_position_is_parsed_as_it_is_written() -> None:
-    assert cursor(None) is None
-    assert cursor("0") == {}
-    position = {(1, 0): 5, (1, 3): 2**40, (2, 0): 0}
-    assert event_id(position) == "1/0/5,1/3/1099511627776,2/0/0"
-    assert cursor(event_id(position)) == position
-    for text in ("", "1", "1/2/3,", "1/2/-3", "a/b/c", "1/2/3 "):
-        with pytest.raises(BadRequest):
-            cursor(text)
 
 
 def test_a_stop_ends_open_streams_at_once(service: Service) -> None:

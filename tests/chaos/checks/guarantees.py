@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from math import inf, nan
 
-from tests.chaos.checks.observed import Observed, events, first_results, ids
+from tests.chaos.checks.observed import Observed, events, first_results, ids, unread
 from tests.chaos.history import Event, Place
 from tests.chaos.model import answer_to, fingerprint, owner_of
 
@@ -66,6 +67,8 @@ def results(seen: Observed) -> Anomalies:
     for result in seen.results:
         if result.task not in at or at[result.task].id != result.id:
             yield "phantom-result", f"{result.id} at {result.place} of {result.task}"
+        elif not 0 <= (nan if result.queue_ms is None else result.queue_ms) < inf:
+            yield "wrong-time", f"{result.id} at {result.place}: ms.queue is {result.queue_ms}"
         elif result.trace != at[result.task].trace:
             yield "crossed-trace", f"{result.id} at {result.place} of {result.task}"
     versions: dict[Place, set[str]] = defaultdict(set)
@@ -78,9 +81,12 @@ def results(seen: Observed) -> Anomalies:
 
 def rows(seen: Observed) -> Anomalies:
     """The projection holds the first answer of each id in `results`, and no other."""
-    at = {result.place: result.id for result in seen.results}
+    never_read = unread(seen)
+    at = {result.place: result.id for result in seen.results if result.place not in never_read}
     first: dict[str, Place] = {}
     for result in sorted(seen.results, key=lambda r: r.place):
+        if result.place in never_read:
+            continue
         first.setdefault(result.id, result.place)
     stored = Counter(row.id for row in seen.database.rows)
     for task_id in first.keys() - stored.keys():
@@ -100,8 +106,10 @@ def conflicts(seen: Observed) -> Anomalies:
     for event in events(seen, "conflict", "fail"):
         yield "missed-conflict", f"{event.id}: {event.detail}"
     kept: dict[str, str | None] = {}
-    expected = 0
+    expected, never_read = 0, unread(seen)
     for result in sorted(seen.results, key=lambda r: r.place):
+        if result.place in never_read:
+            continue
         expected += kept.setdefault(result.id, result.input) != result.input
     if seen.database.conflicts != expected:
         yield "missed-conflict", f"{seen.database.conflicts} of {expected} in the database"
@@ -116,21 +124,28 @@ def answers(seen: Observed) -> Anomalies:
     bases = {fingerprint(i, other) for i in of_id if of_id[i] for other in (False, True)}
     reported: list[tuple[str, Y, list[list[int] | None]]] = []
     reported += [(r.id, r.y, [right[r.task]]) for r in seen.results if r.task in right]
-    reported += [(r.id, r.y, of_id[r.id][:1]) for r in seen.database.rows if of_id[r.id]]
+    never_read = {*unread(seen).values()}  # another task with the id may have the row
+    reported += [
+        (r.id, r.y, of_id[r.id][: None if r.id in never_read else 1])
+        for r in seen.database.rows
+        if of_id[r.id]
+    ]
     for event in events(seen, "await", "ok"):
         if event.got != event.id:
             yield "foreign-response", f"{event.id} got {event.got}"
         elif of_id[event.id]:
-            reported.append((event.id, event.y, _allowed(event, of_id[event.id])))
+            reported.append((event.id, event.y, _allowed(event, of_id[event.id], never_read)))
     for task_id, y, allowed in reported:
         rounded = None if y is None else [round(value) for value in y]
         if rounded not in allowed:
             yield _classify(y, allowed, bases), f"{task_id}: {y}"
 
 
-def _allowed(event: Event, of_id: list[list[int] | None]) -> list[list[int] | None]:
+def _allowed(
+    event: Event, of_id: list[list[int] | None], never_read: set[str]
+) -> list[list[int] | None]:
     """c4 reads the log, with the answers to all tasks of an id; other clients see the first."""
-    return of_id if event.proc == "c4" else of_id[:1]
+    return of_id if event.proc == "c4" or event.id in never_read else of_id[:1]
 
 
 def _classify(y: Y, allowed: list[list[int] | None], bases: set[int]) -> str:

@@ -13,10 +13,18 @@ from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER
 from streams.events import is_id
 from tests.chaos.checks import replay
-from tests.chaos.checks.observed import Observed, ResultRecord, TaskRecord, Usage
+from tests.chaos.checks.observed import (
+    Observed,
+    Projected,
+    ResultRecord,
+    TaskRecord,
+    Usage,
+    unread,
+)
 from tests.chaos.history import Event, Place
 
 READ_SECONDS = 30.0
+HOUR = 3600 * 10**9  # a run takes less than half of it
 FEATURES = 2  # of the fingerprint model
 MAX_READ_RECORDS = 2000
 
@@ -26,10 +34,13 @@ class CannotRead(Exception):
 
 
 class LogReader:
-    """Reads the topics; each `read` continues at the previous one's end. Not thread-safe."""
+    """Reads the topics; each `read` continues at the previous one's end. Not thread-safe.
 
-    def __init__(self, settings: Settings) -> None:
-        self.records: dict[str, list[Any]] = {TASKS: [], RESULTS: [], DEAD_LETTERS: []}
+    `deleted`: records of `results` that the log does not have any more.
+    """
+
+    def __init__(self, settings: Settings, deleted: Sequence[Any] = ()) -> None:
+        self.records: dict[str, list[Any]] = {TASKS: [], RESULTS: [*deleted], DEAD_LETTERS: []}
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap,
@@ -78,9 +89,14 @@ def _trace(record: Any) -> bytes | None:
 
 
 def _monotonic(record: Any) -> int:
-    """A record's timestamp on the history's clock, in monotonic nanoseconds."""
+    """A record's timestamp on the history's clock, in monotonic nanoseconds.
+
+    The embedded broker keeps the time of the producer, whose clock may be whole hours off.
+    """
     _, ms = record.timestamp()
-    return int(ms) * 1_000_000 - (time.time_ns() - time.monotonic_ns())
+    now, t = time.time_ns(), int(ms) * 1_000_000
+    t += round((now - t) / HOUR) * HOUR
+    return t - (now - time.monotonic_ns())
 
 
 def task_of(record: Any) -> TaskRecord:
@@ -108,6 +124,7 @@ def result_of(record: Any) -> ResultRecord:
         _monotonic(record),
         record.timestamp()[1],
         _trace(record),
+        value["ms"]["queue"],
     )
 
 
@@ -145,21 +162,37 @@ def _ends(records: Sequence[Any]) -> dict[int, int]:
 
 
 def gather(
-    settings: Settings, log: str, history: Sequence[Event], usage: Sequence[Usage]
+    settings: Settings,
+    log: str,
+    history: Sequence[Event],
+    usage: Sequence[Usage],
+    deleted: Sequence[Any] = (),
 ) -> Observed:
-    """Collect all inputs of the verdict. Only the broker may run."""
-    with contextlib.closing(LogReader(settings)) as reader:
+    """Collect all inputs of the verdict. Only the broker may run.
+
+    `deleted`: see `LogReader`.
+    """
+    with contextlib.closing(LogReader(settings, deleted)) as reader:
         reader.read_to_end()
     records = {topic: sorted(found, key=place_of) for topic, found in reader.records.items()}
-    return Observed(
+    observed = Observed(
         history,
         [task_of(r) for r in records[TASKS]],
         [result_of(r) for r in records[RESULTS]],
         [letter_of(r) for r in records[DEAD_LETTERS]],
-        replay.project(settings.database, log, records[RESULTS]),
+        Projected([]),
         _ends(records[RESULTS]),
         usage,
         altered=altered_letters(records[DEAD_LETTERS], records[TASKS]),
+    )
+    never_read = unread(observed)
+    return observed._replace(
+        database=replay.project(
+            settings.database,
+            log,
+            records[RESULTS],
+            [r for r in records[RESULTS] if place_of(r) not in never_read],
+        )
     )
 
 

@@ -39,6 +39,7 @@ class ResultRecord(NamedTuple):
     t: int = 0
     at: int = 0
     trace: bytes | None = None
+    queue_ms: float | None = 0.0
 
 
 class Row(NamedTuple):
@@ -50,13 +51,17 @@ class Row(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The resources of a process at a moment; `rss` in bytes, `fds` open file descriptors."""
+    """The resources of a process at a moment; `rss` in bytes, `fds` open file descriptors.
+
+    `ready`: whether it had started by then; that takes long on a busy machine.
+    """
 
     t: int
     proc: str
     pid: int
     rss: int
     fds: int
+    ready: bool = True
 
 
 class Projected(NamedTuple):
@@ -74,6 +79,13 @@ class Projected(NamedTuple):
     offsets: Mapping[int, int] = {}
     replay: str = ""
     rebuild: str = ""
+
+
+class Verified(NamedTuple):
+    """The report of `petal verify`: its verdict, and the deleted offsets that it names."""
+
+    agrees: bool = True
+    unread: Sequence[str] = ()
 
 
 class Observed(NamedTuple):
@@ -95,6 +107,7 @@ class Observed(NamedTuple):
     altered: Sequence[Place] = ()
     batches: Sequence[Batch] = ()
     fetches: Sequence[int] = ()
+    verified: Verified = Verified()
 
 
 def events(seen: Observed, f: Function, *types: str) -> list[Event]:
@@ -105,6 +118,17 @@ def events(seen: Observed, f: Function, *types: str) -> list[Event]:
 def ids(found: Iterable[Event]) -> set[str]:
     """The ids of the tasks, or faults, of events."""
     return {event.id for event in found}
+
+
+def unread(seen: Observed) -> dict[Place, str]:
+    """The results that were deleted before a sink read them: place and task id."""
+    spans = [e.span for e in events(seen, "fault", "ok", "info") if "expire-results" in e.id]
+    return {
+        result.place: result.id
+        for result in seen.results
+        for span in spans
+        if result.place[1] in range(*span.get(result.place[0], (0, 0)))
+    }
 
 
 def first_results(seen: Observed) -> dict[Place, ResultRecord]:

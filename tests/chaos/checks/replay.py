@@ -52,7 +52,8 @@ def offsets(database: Path, log: str) -> Mapping[int, int]:
 def digests(database: Path) -> dict[str, str]:
     """A digest of each table's rows, independent of their order in the file.
 
-    The blocks of answers are digested as rows of the view, independent of transactions.
+    The blocks of answers are digested as rows of the view, independent of transactions. A log does
+    not say when its records were deleted, so a rebuild has no such offsets.
     """
     with contextlib.closing(sqlite3.connect(database.absolute().as_uri(), uri=True)) as db:
         db.row_factory = sqlite3.Row
@@ -60,7 +61,7 @@ def digests(database: Path) -> dict[str, str]:
         names = {table["name"] for table in tables}
         return {
             name: _digest(db.execute(f'SELECT * FROM "{name}"'))
-            for name in sorted(names - {"result_block"} | {"result_json"})
+            for name in sorted(names - {"result_block", "deleted_unread"} | {"result_json"})
         }
 
 
@@ -124,8 +125,11 @@ def _integrity(database: Path) -> str:
     return f"{len(orphans)} rows refer to a missing row" if orphans else str(finding)
 
 
-def project(database: Path, log: str, records: Sequence[Any]) -> Projected:
-    """Read the database; apply `records`, all of `results`, to a copy and to a new one."""
+def project(database: Path, log: str, records: Sequence[Any], readable: Sequence[Any]) -> Projected:
+    """Read the database; apply `records`, all of `results`, to a copy.
+
+    A new one gets those that a sink could read.
+    """
     replayed, rebuilt = (database.with_name(f"{name}.sqlite") for name in ("replay", "rebuild"))
     _copy(database, replayed)
     _add_rows(replayed, log)  # those that a sink which was stopped had left
@@ -141,5 +145,5 @@ def project(database: Path, log: str, records: Sequence[Any]) -> Projected:
         audit.conflicts,
         offsets(database, log),
         _apply(replayed, log, records, before),
-        _apply(rebuilt, log, records, before),
+        _apply(rebuilt, log, readable, before),
     )

@@ -9,10 +9,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.chaos.checks import behavior, guarantees
-from tests.chaos.checks.behavior import BROKER_FAULTS, repeats
-from tests.chaos.checks.observed import Observed, events, first_results, ids
+from tests.chaos.checks.behavior import OUTAGES, repeats
+from tests.chaos.checks.observed import Observed, events, first_results, ids, unread
 from tests.chaos.delivery import situations
+from tests.chaos.delivery.progress import MANY_FAULTS, SITUATIONS
 from tests.chaos.history import Event
+
+# These end a worker, or take its partitions away.
+HARD_FAULTS = {
+    "kill-worker", "kill-workers", "kill-burst", "pause-worker", "partition-worker", "refuse-batch",
+}  # fmt: skip
+SOME_FAULTS = 3  # from which on one surely meets a chunk in flight, and one a commit pending
 
 
 class Floor(NamedTuple):
@@ -31,6 +38,9 @@ class Floor(NamedTuple):
     backlog_chunks: int = 0
     several_partitions: int = 0
     refused_after_accepted: int = 0
+    met_chunk: int = 0  # these three: see `delivery.progress`
+    met_commit: int = 0
+    met_rebalance: int = 0
 
 
 class Anomaly(NamedTuple):
@@ -41,11 +51,15 @@ class Anomaly(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`vacuous`: the parts of the floor that the run missed; `counts` are for the report."""
+    """`vacuous`: the parts of the floor that the run missed; `counts` are for the report.
+
+    `met`: for each fault how often it struck, and in which situations (`delivery.progress`).
+    """
 
     anomalies: list[Anomaly]
     vacuous: list[str]
     counts: dict[str, int]
+    met: dict[str, dict[str, int]]
 
     @property
     def names(self) -> set[str]:
@@ -64,8 +78,8 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
     disconnects a worker causes repeats and handovers.
     """
     names = set(faults)
-    cut = names & BROKER_FAULTS
-    hard = names & {"kill-worker", "kill-workers", "kill-burst", "pause-worker", "refuse-batch"}
+    cut = names & OUTAGES
+    hard = names & HARD_FAULTS
     backlog = int(bool(names & {"backlog", "refuse-batch"}))
     return Floor(
         acked=int(seconds * rate * 0.3),
@@ -81,6 +95,9 @@ def floor_for(seconds: float, rate: float, faults: Sequence[str]) -> Floor:
         backlog_chunks=backlog,
         several_partitions=backlog,
         refused_after_accepted=int("refuse-batch" in names),
+        met_chunk=int(len(names) >= SOME_FAULTS),
+        met_commit=int(len(names) >= SOME_FAULTS),
+        met_rebalance=int(len(names) >= MANY_FAULTS),
     )
 
 
@@ -95,7 +112,19 @@ def check(seen: Observed, floor: Floor) -> Verdict:
         [Anomaly(name, of) for name, of in found.items()],
         list(_vacuous(seen, counts, floor)),
         counts,
+        met(seen),
     )
+
+
+def met(seen: Observed) -> dict[str, dict[str, int]]:
+    """For each fault, how often it struck, and how often in each situation."""
+    found: dict[str, dict[str, int]] = {}
+    for event in events(seen, "fault", "invoke"):
+        name = event.id.rpartition(" ")[2]
+        counts = found.setdefault(name, dict.fromkeys(("struck", *SITUATIONS), 0))
+        for situation in ("struck", *event.met):
+            counts[situation] += 1
+    return dict(sorted(found.items()))
 
 
 def count(seen: Observed) -> dict[str, int]:
@@ -118,7 +147,9 @@ def count(seen: Observed) -> dict[str, int]:
         "handovers": _handovers(seen),
         "letters": len(seen.letters),
         "rows": len(seen.database.rows),
+        "unread": len(unread(seen)),
         **situations.count(seen),
+        **{f"met_{name}": sum(of[name] for of in met(seen).values()) for name in SITUATIONS},
     }
 
 

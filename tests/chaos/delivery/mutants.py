@@ -90,28 +90,28 @@ class LastBatchUnsent(Cut):
 class LettersForgotten(Inference):
     """Publishes no dead letters of a chunk that also has results."""
 
-    async def _process(self, chunk: Any) -> Processed:
-        processed = await super()._process(chunk)
+    async def _process(self, chunk: Any, router: Any) -> Processed:
+        processed = await super()._process(chunk, router)
         return processed._replace(dead_letters=[]) if processed.results else processed
 
 
 class FirstDeliveryAcked(Inference):
     """Acknowledges a chunk as soon as the first of its deliveries is done."""
 
-    async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
-        await super()._finish(event, deliveries[:1], spans)
+    async def _finish(self, event: Any, deliveries: Any, spans: Any, used: Any) -> None:
+        await super()._finish(event, deliveries[:1], spans, used)
         await asyncio.gather(*deliveries[1:], return_exceptions=True)
 
 
 class FailureAcked(Inference):
     """Logs a failed delivery, and acknowledges its chunk."""
 
-    async def _finish(self, event: Any, deliveries: Any, spans: Any) -> None:
+    async def _finish(self, event: Any, deliveries: Any, spans: Any, used: Any) -> None:
         done = await asyncio.gather(*deliveries, return_exceptions=True)
         for error in done:
             if isinstance(error, Exception):
                 application.logger.error("publishing results failed: %r", error)
-        await super()._finish(event, [], spans)
+        await super()._finish(event, [], spans, used)
 
 
 class FullChunkCut(Inference):

@@ -1,17 +1,19 @@
 """The batches and fetches on the wire between workers and broker, and the refusal of a batch.
 
-Only the workers' frames are parsed: their batches for `results` and `dead-letters`, and their
-fetches from `tasks`. All other frames pass unparsed.
+Only the workers' frames are parsed: their batches for `results` and `dead-letters`, their fetches
+from `tasks`, and the requests of their group. All other frames pass unparsed.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.protocol import fetch, produce
 
 from infra.topics import RESULTS, TASKS
 from streams.transport.producer import BATCH_BYTES
+from tests.chaos.delivery.progress import GroupConnection, Progress, span, tasks_of
+from tests.chaos.history import Place
 
 PRODUCE, FETCH = 0, 1
 # The versions that aiokafka 0.14 sends and can decode; other clients use later ones.
@@ -47,7 +49,7 @@ class Batch(NamedTuple):
 
 
 class Wire:
-    """The traffic of all connections of a proxy, in order.
+    """The traffic of all connections, in order; several proxies may share it.
 
     `fetches`: for each reply with tasks to a worker, the number of partitions with tasks.
     """
@@ -55,6 +57,7 @@ class Wire:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.fetches: list[int] = []
+        self.progress = Progress()
         self.code = REFUSED
         self._refusing = False
 
@@ -89,6 +92,12 @@ class Connection:
         self._reply_types: dict[int, type[Any]] = {}  # correlation id -> type of the reply
         self._sent: dict[int, list[Batch]] = {}
         self._refused: dict[int, list[Batch]] = {}
+        self._tasks: dict[int, dict[tuple[str, int], list[Place]]] = {}
+        self._group = GroupConnection(wire.progress)
+
+    def close(self) -> None:
+        """The connection has ended."""
+        self._group.close()
 
     def request(self, frame: bytes) -> bytes:
         """The frame to pass on to the broker in place of this request."""
@@ -103,6 +112,7 @@ class Connection:
             kind = getattr(fetch, f"FetchRequest_v{version}")
             if TASKS in [topic for topic, _ in kind.decode(frame[body:]).topics]:
                 self._reply_types[correlation] = kind.RESPONSE_TYPE
+        self._group.request(key, version, correlation, frame[body:])
         return frame
 
     def _note_request(self, request: Any, correlation: int) -> list[Batch]:
@@ -112,6 +122,12 @@ class Connection:
         if batches:
             self._reply_types[correlation] = request.RESPONSE_TYPE
             self._sent[correlation], self._refused[correlation] = batches, refused
+            self._tasks[correlation] = {
+                (topic, part): tasks_of(topic, data)
+                for topic, parts in request.topics
+                if topic != TASKS
+                for part, data in parts
+            }
         return refused
 
     def response(self, frame: bytes) -> bytes:
@@ -119,23 +135,30 @@ class Connection:
         correlation = int.from_bytes(frame[:4], "big")
         kind = self._reply_types.pop(correlation, None)
         if kind is None:
+            self._group.response(correlation, frame[4:])
             return frame
         reply = kind.decode(frame[4:])
         if kind.API_KEY == PRODUCE:
             refused = self._refused.pop(correlation)
             _add(refused, reply, self._wire.code)
-            self._note_reply(reply, self._sent.pop(correlation))
+            self._note_reply(reply, self._sent.pop(correlation), self._tasks.pop(correlation))
             return frame[:4] + bytes(reply.encode()) if refused else frame
         with_tasks = [part for _, parts in reply.topics for part in parts if part[-1]]
         if with_tasks:
             self._wire.fetches.append(len(with_tasks))
+        for part in with_tasks:
+            self._wire.progress.fetch(part[0], *span(part[-1]))
         return frame
 
-    def _note_reply(self, reply: Any, sent: list[Batch]) -> None:
+    def _note_reply(
+        self, reply: Any, sent: list[Batch], tasks: Mapping[tuple[str, int], list[Place]]
+    ) -> None:
         errors = {(topic, part[0]): part[1] for topic, parts in reply.topics for part in parts}
         for batch in sent:
             error = errors[batch.topic, batch.partition]
             self._wire.batches.append(batch._replace(error=error))
+            if error == 0:
+                self._wire.progress.answer(tasks[batch.topic, batch.partition])
 
 
 def _without(refused: Sequence[Batch], request: Any) -> bytes:

@@ -50,26 +50,29 @@ async def pause_broker(context: Context) -> Effect:
 
 
 async def _end_broker(context: Context, signum: signal.Signals, away: float) -> Effect:
-    """End the broker by a signal, restart it after `away` seconds, and wait for answers."""
-    victim = context.supervisor.broker.process
-    victim.send(signum)
-    if not await eventually(lambda: victim.exit_code is not None):
-        return Effect(False, [victim.pid])
+    """End all brokers by a signal, restart them after `away` seconds, and wait for answers."""
+    broker = context.supervisor.broker
+    victims = broker.processes
+    pids = [victim.pid for victim in victims]
+    for victim in victims:
+        victim.send(signum)
+    if not await eventually(lambda: all(victim.exit_code is not None for victim in victims)):
+        return Effect(False, pids)
     await asyncio.sleep(away)
-    context.supervisor.broker.start_kafka()
+    broker.start_kafka()
     await admin.prepare(config.load(context.supervisor.pipeline.env))
     back = time.monotonic_ns()
     resumed = await eventually(
         lambda: context.supervisor.complete and any(context.answers_since(back))
     )
-    return Effect(resumed, [victim.pid])
+    return Effect(resumed, pids)
 
 
 async def kill_broker(context: Context) -> Effect:
-    """kill -9 the broker; restart it after up to 4 seconds."""
+    """kill -9 all brokers; restart them after up to 4 seconds."""
     return await _end_broker(context, signal.SIGKILL, context.rng.uniform(0.0, 4.0))
 
 
 async def stop_broker(context: Context) -> Effect:
-    """SIGTERM the broker; restart it at once."""
+    """SIGTERM all brokers; restart them at once."""
     return await _end_broker(context, signal.SIGTERM, 0.0)

@@ -3,13 +3,15 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.chaos.delivery.backlog import Backlog
 from tests.chaos.delivery.wire import Wire
+from tests.chaos.faults.proxy import Isolation
 from tests.chaos.history import Event
 from tests.chaos.load.kafka import KafkaLoad
+from tests.chaos.load.state import LoadState
 from tests.chaos.supervisor import Supervisor
 
 EFFECT_SECONDS = 30.0
@@ -17,10 +19,14 @@ SETTLE_SECONDS = 1.0  # messages in flight arrive within this time
 
 
 class Effect(NamedTuple):
-    """Whether the effect of a fault was seen, and the processes that it hit."""
+    """Whether the effect of a fault was seen, and the processes that it hit.
+
+    `span`: the offsets that it concerns, see `history.Event`.
+    """
 
     seen: bool
     pids: Sequence[int] = ()
+    span: Mapping[int, tuple[int, int]] = {}
 
 
 class Context(NamedTuple):
@@ -31,6 +37,8 @@ class Context(NamedTuple):
     rng: random.Random
     backlog: Backlog
     wire: Wire
+    isolation: Isolation
+    state: LoadState
 
     def answers_since(self, t: int) -> Iterator[Event]:
         """The results that c4 has read after a moment, the latest first."""

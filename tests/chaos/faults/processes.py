@@ -27,7 +27,7 @@ db.execute("ROLLBACK")
 """
 
 
-async def _end(member: Member, signum: signal.Signals) -> bool:
+async def end(member: Member, signum: signal.Signals = signal.SIGTERM) -> bool:
     """Send a signal; True if the process ends and its successor becomes ready."""
     victim = member.process
     member.hit(signum)
@@ -39,14 +39,14 @@ async def _end(member: Member, signum: signal.Signals) -> bool:
 async def kill_worker(context: Context) -> Effect:
     """kill -9 one worker."""
     member = context.rng.choice(context.supervisor.of("worker"))
-    return Effect(pids=[member.process.pid], seen=await _end(member, signal.SIGKILL))
+    return Effect(pids=[member.process.pid], seen=await end(member, signal.SIGKILL))
 
 
 async def kill_workers(context: Context) -> Effect:
     """kill -9 all workers at once."""
     victims = context.supervisor.of("worker")
     pids = [member.process.pid for member in victims]
-    return Effect(all(await asyncio.gather(*(_end(m, signal.SIGKILL) for m in victims))), pids)
+    return Effect(all(await asyncio.gather(*(end(m, signal.SIGKILL) for m in victims))), pids)
 
 
 async def kill_burst(context: Context) -> Effect:
@@ -62,24 +62,24 @@ async def kill_burst(context: Context) -> Effect:
 
 async def stop_worker(context: Context) -> Effect:
     """SIGTERM one worker."""
-    return Effect(await _end(context.rng.choice(context.supervisor.of("worker")), signal.SIGTERM))
+    return Effect(await end(context.rng.choice(context.supervisor.of("worker")), signal.SIGTERM))
 
 
 async def rolling_restart(context: Context) -> Effect:
     """SIGTERM each worker in turn, once the successor of the previous one is ready."""
-    return Effect(all([await _end(m, signal.SIGTERM) for m in context.supervisor.of("worker")]))
+    return Effect(all([await end(m, signal.SIGTERM) for m in context.supervisor.of("worker")]))
 
 
 async def pause_worker(context: Context) -> Effect:
     """SIGSTOP a worker until the others have taken over its partitions, then wake the zombie."""
     victim = context.rng.choice(context.supervisor.of("worker")).process
-    served = _served_by(context, victim.pid)
+    served = served_by(context, victim.pid)
     victim.send(signal.SIGSTOP)
     try:
         await asyncio.sleep(SETTLE_SECONDS)
         since = time.monotonic_ns()
         taken_over = await eventually(
-            lambda: served <= _partitions_without(context, victim.pid, since)
+            lambda: served <= partitions_without(context, victim.pid, since)
         )
     finally:
         victim.send(signal.SIGCONT)
@@ -88,7 +88,7 @@ async def pause_worker(context: Context) -> Effect:
     return Effect(taken_over and resumed, [victim.pid])
 
 
-def _served_by(context: Context, pid: int) -> set[int]:
+def served_by(context: Context, pid: int) -> set[int]:
     """The partitions whose latest answer came from this worker."""
     last: dict[int, list[int]] = {}
     for event in context.answers_since(0):
@@ -97,7 +97,7 @@ def _served_by(context: Context, pid: int) -> set[int]:
     return {partition for partition, pids in last.items() if pids == [pid]}
 
 
-def _partitions_without(context: Context, pid: int, since: int) -> set[int]:
+def partitions_without(context: Context, pid: int, since: int) -> set[int]:
     return {e.place[0] for e in context.answers_since(since) if e.place and e.pids != [pid]}
 
 
@@ -161,12 +161,12 @@ async def fill_database(context: Context) -> Effect:
 async def kill_api(context: Context) -> Effect:
     """kill -9 the REST service."""
     member = context.supervisor.of("api")[0]
-    return Effect(pids=[member.process.pid], seen=await _end(member, signal.SIGKILL))
+    return Effect(pids=[member.process.pid], seen=await end(member, signal.SIGKILL))
 
 
 async def stop_api(context: Context) -> Effect:
     """SIGTERM the REST service while requests wait."""
-    return Effect(await _end(context.supervisor.of("api")[0], signal.SIGTERM))
+    return Effect(await end(context.supervisor.of("api")[0], signal.SIGTERM))
 
 
 async def flood(context: Context) -> Effect:

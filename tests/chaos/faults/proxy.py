@@ -5,8 +5,11 @@ The broker advertises the proxy's address (`--advertised`), so no client bypasse
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
+
+import psutil
 
 from tests.chaos.delivery.wire import Connection, Wire
 
@@ -14,6 +17,54 @@ CHUNK_BYTES = 1 << 16
 LENGTH_BYTES = 4  # the head of a frame of Kafka's protocol: the length of the rest
 
 Change = Callable[[bytes], bytes]
+Hold = Callable[[int], Awaitable[None]]
+
+
+class Isolation:
+    """A process that the network cuts off from all brokers; several proxies may share it.
+
+    Bytes that are under way in either direction arrive when it ends, as TCP sends them again. So a
+    request of the process may reach the broker long after others have taken over its work.
+    """
+
+    def __init__(self) -> None:
+        self._pid: Callable[[], int] | None = None
+        self._inside: set[int] = set()  # the ports of the clients that are cut off
+        self._outside: set[tuple[int, int]] = set()  # those that the process does not have
+        self._open = asyncio.Event()
+        self.held = 0  # bytes
+
+    def begin(self, pid: Callable[[], int]) -> None:
+        """Cut off the process that has this id at any time, which may change."""
+        self._inside, self._outside = _ports(pid()), set()
+        self._open.clear()
+        self._pid = pid
+
+    def end(self) -> None:
+        """Let all bytes pass."""
+        self._pid = None
+        self._open.set()
+
+    async def hold(self, port: int, size: int) -> None:
+        """Wait as long as the process that has a client's port is cut off."""
+        while self._pid is not None and self._is_inside(self._pid(), port):
+            self.held += size
+            await self._open.wait()
+
+    def _is_inside(self, pid: int, port: int) -> bool:
+        if port not in self._inside and (pid, port) not in self._outside:
+            self._inside |= _ports(pid)
+            if port not in self._inside:
+                self._outside.add((pid, port))
+        return port in self._inside
+
+
+def _ports(pid: int) -> set[int]:
+    """The local ports of a process's connections."""
+    try:
+        return {one.laddr.port for one in psutil.Process(pid).net_connections("tcp4")}
+    except psutil.Error:  # it has just ended
+        return set()
 
 
 class Proxy:
@@ -22,8 +73,15 @@ class Proxy:
     With a `wire` it parses them as frames of Kafka's protocol and passes them through it.
     """
 
-    def __init__(self, port: int, target: int, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        target: int,
+        wire: Wire | None = None,
+        isolation: Isolation | None = None,
+    ) -> None:
         self._port, self._target, self._wire = port, target, wire
+        self._isolation = isolation or Isolation()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._silent = False
@@ -84,28 +142,35 @@ class Proxy:
     ) -> None:
         replies, requests = await asyncio.open_connection("127.0.0.1", self._target)
         connection = None if self._wire is None else Connection(self._wire)
-        sent = _parts(reader, connection.request if connection else None)
+        port = writer.get_extra_info("peername")[1]
+        hold = functools.partial(self._isolation.hold, port)
+        sent = _parts(reader, hold, connection.request if connection else None)
         forward = asyncio.create_task(_pump(sent, requests))
-        backward = asyncio.create_task(self._pump_back(task, replies, writer, connection))
+        parts = _parts(replies, hold, self._changed_by(connection))
+        backward = asyncio.create_task(self._pump_back(task, parts, writer))
         try:
             await asyncio.wait((forward, backward), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in (forward, backward):
                 pump.cancel()
             await asyncio.gather(forward, backward, return_exceptions=True)
+            if connection is not None:
+                connection.close()
             requests.transport.abort()
+
+    def _changed_by(self, connection: Connection | None) -> Change | None:
+        """The change of replies; those that are discarded pass unparsed."""
+        if connection is None:
+            return None
+        return lambda frame: frame if self._silent else connection.response(frame)
 
     async def _pump_back(
         self,
         task: asyncio.Task[None],
-        reader: asyncio.StreamReader,
+        parts: AsyncIterator[bytes],
         writer: asyncio.StreamWriter,
-        connection: Connection | None,
     ) -> None:
-        def change(frame: bytes) -> bytes:
-            return connection.response(frame) if connection and not self._silent else frame
-
-        async for data in _parts(reader, change if connection else None):
+        async for data in parts:
             if self._silent:
                 self.discarded += len(data)
                 self._damaged.add(task)
@@ -114,16 +179,21 @@ class Proxy:
                 await writer.drain()
 
 
-async def _parts(reader: asyncio.StreamReader, change: Change | None) -> AsyncIterator[bytes]:
+async def _parts(
+    reader: asyncio.StreamReader, hold: Hold, change: Change | None
+) -> AsyncIterator[bytes]:
     """The bytes as they arrive; with a `change`, whole frames, each passed through it."""
     if change is None:
         while data := await reader.read(CHUNK_BYTES):
+            await hold(len(data))
             yield data
         return
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:
             length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-            frame = change(await reader.readexactly(length))
+            frame = await reader.readexactly(length)
+            await hold(length)
+            frame = change(frame)
             yield len(frame).to_bytes(LENGTH_BYTES, "big") + frame
 
 

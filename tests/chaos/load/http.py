@@ -108,6 +108,8 @@ class HttpLoad:
             async with asyncio.timeout(ANSWER_SECONDS):
                 while not (response.status == 200 and "task" in response.body):
                     await asyncio.sleep(0.3)
+                    if task_id in self._state.unstored:
+                        raise TimeoutError
                     with contextlib.suppress(LostResponse):
                         response = await self._request("GET", f"/tasks/{task_id}")
                 body = response.body

@@ -13,7 +13,14 @@ from aiokafka.errors import KafkaError
 from infra.config import Settings
 from infra.topics import MAX_TASK_BYTES, RESULTS, TASKS
 from streams.client import Client
-from streams.errors import ClientError, ResultTimeout, StoreError, TaskTooLarge, UnknownOutcome
+from streams.errors import (
+    ClientError,
+    PipelineUnavailable,
+    ResultTimeout,
+    StoreError,
+    TaskTooLarge,
+    UnknownOutcome,
+)
 from streams.projection.reader import Reader
 from tests.chaos.load.state import ANSWER_SECONDS, LoadState
 from tests.chaos.model import broken_rows, rows_for
@@ -70,7 +77,7 @@ class KafkaLoad:
             async with asyncio.timeout_at(deadline):
                 for task_id in list(self._state.unknown):
                     await self._submit("c1-again", task_id, rows_for(task_id))
-                while self._missing_rows:
+                while self._missing_rows - self._state.unstored:
                     await asyncio.sleep(0.2)
 
     async def close(self) -> None:
@@ -113,6 +120,8 @@ class KafkaLoad:
         try:
             done = await self._submitter.submit(X, task_id)
         except TaskTooLarge as e:
+            self._record(proc, "submit", "fail", task_id, detail=str(e))
+        except PipelineUnavailable as e:  # it was not sent
             self._record(proc, "submit", "fail", task_id, detail=str(e))
         except UnknownOutcome as e:
             self._state.record_unknown(proc, task_id, e)

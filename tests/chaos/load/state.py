@@ -21,6 +21,8 @@ class LoadState:
         self.stop = asyncio.Event()
         self.burst = asyncio.Event()
         self.unknown: list[str] = []  # tasks whose outcome the client does not know
+        self.deleted: list[Any] = []  # records of `results` that a fault has deleted
+        self.unstored: set[str] = set()  # the ids of those that no sink had read
         self._requests: set[asyncio.Task[None]] = set()
 
     def new_id(self) -> str:

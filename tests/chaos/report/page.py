@@ -26,7 +26,10 @@ COUNTS = {
     "backlog_chunks": "full chunks of a backlog",
     "several_partitions": "fetches of several partitions",
     "refused_after_accepted": "refused batches of partly accepted chunks",
+    "unread": "results deleted unread", "met_chunk": "faults with a chunk in flight",
+    "met_commit": "faults with a commit pending", "met_rebalance": "faults amid a rebalance",
 }  # fmt: skip
+SITUATIONS = ("fault", "struck", "chunk in flight", "commit pending", "rebalance")
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; background: #fafbfc;
@@ -64,6 +67,7 @@ def render(content: Mapping[str, Any], seen: Observed) -> str:
         f'<div class="card">{timeline.draw(seen)}</div>',
         f'<h2>Counts</h2><div class="counts">{"".join(_counts(content["counts"]))}</div>',
         f"<h2>Faults</h2>{_table(('time', 'fault', 'duration', 'effect'), _faults(seen))}",
+        f"<h2>Situations</h2>{_table(SITUATIONS, _met(content['met']))}",
         f"<h2>How to reproduce</h2><pre>{escape(content['command'])}</pre>",
         '<p class="sub">The seed determines the tasks and the order of the faults, but not the '
         "timing of the processes. This folder also has report.json, history.jsonl and every "
@@ -104,6 +108,11 @@ def _faults(seen: Observed) -> Iterable[tuple[str, ...]]:
             f"{(start - begin) / 1e9:.1f} s", e.id.rpartition(" ")[2],
             f"{(e.t - start) / 1e9:.1f} s", effect,
         )  # fmt: skip
+
+
+def _met(met: Mapping[str, Mapping[str, int]]) -> Iterable[tuple[str, ...]]:
+    for name, counts in met.items():
+        yield name, *map(str, counts.values())
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -11,7 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from infra import config
-from infra.broker import connection, fetcher
+from infra.broker import access, connection, fetcher
 from infra.broker.batches import Frames, UndecodableBatch
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES
@@ -256,7 +256,10 @@ def test_a_fetch_is_short_while_records_wait_or_a_partition_is_paused(pipeline: 
             connection.new_consumer(settings),
             connection.new_producer(settings, 99),
         )
-        async with connection.connected(consumer), connection.connected(producer):
+        async with (
+            connection.connected(consumer, settings, access.EVERYONE),
+            connection.connected(producer, settings, access.EVERYONE),
+        ):
 
             async def becomes(milliseconds: int) -> None:
                 async with asyncio.timeout(10):

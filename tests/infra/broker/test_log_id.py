@@ -5,14 +5,16 @@ from typing import Any
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
 from infra.broker.log_id import (
-    NO_ID,
     LogIds,
-    MetadataRequestV10,
-    MetadataResponseV10,
-    TopicIdsRequest,
     ids_in,
     is_same_log,
     name_of,
+)
+from infra.broker.metadata import (
+    NO_ID,
+    MetadataRequestV10,
+    MetadataResponseV10,
+    TopicIdsRequest,
 )
 from infra.config import Settings
 from tests.processes import Pipeline
@@ -59,7 +61,7 @@ def test_a_broker_with_old_metadata_does_not_bring_a_former_log_back() -> None:
 
 
 def test_a_recreated_topic_has_another_id_on_a_real_broker(pipeline: Pipeline) -> None:
-    from tests.streams.test_recreated_logs import recreate
+    from tests.streams.logs.test_recreated_logs import recreate
 
     async def look() -> list[str]:
         settings = Settings(

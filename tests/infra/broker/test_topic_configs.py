@@ -25,12 +25,14 @@ from infra.topics import DEAD_LETTERS, RESULTS, TASKS, names, topics
 from streams.client import encode_task
 from streams.events import new_id
 from tests.processes import Pipeline, settings_for
-from tests.streams.test_recreated_logs import read_answers, wait_for_rows
+from tests.streams.logs.test_recreated_logs import read_answers, wait_for_rows
 
 kafka_only = pytest.mark.skipif(
     os.environ.get("TEST_BROKER") != "kafka", reason="the embedded broker has no topic configs"
 )
 WANTED = topics(names(""), 4, 7, -1, 30)[0].config
+DURABLE = {**WANTED, "min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+KAFKAS_DEFAULTS = {"min.insync.replicas": "1", "unclean.leader.election.enable": "false"}
 AS_OF_1970_MS = 5
 
 
@@ -45,12 +47,31 @@ AS_OF_1970_MS = 5
         ),
         ({**WANTED, "max.message.bytes": "1000"}, {"max.message.bytes": "1004096"}),
         ({**WANTED, "retention.ms": "1"}, {}),
+        ({**WANTED, **KAFKAS_DEFAULTS}, {}),
     ],
 )
 def test_only_what_would_lose_records_is_missing(
     found: dict[str, str], missing: dict[str, str]
 ) -> None:
     assert deviations(found, WANTED) == missing
+
+
+@pytest.mark.parametrize(
+    ("found", "missing"),
+    [
+        (DURABLE, {}),
+        ({**DURABLE, "min.insync.replicas": "3"}, {}),
+        ({**DURABLE, **KAFKAS_DEFAULTS}, {"min.insync.replicas": "2"}),
+        (
+            {**DURABLE, "unclean.leader.election.enable": "true"},
+            {"unclean.leader.election.enable": "false"},
+        ),
+    ],
+)
+def test_only_what_would_lose_records_of_replicas_is_missing(
+    found: dict[str, str], missing: dict[str, str]
+) -> None:
+    assert deviations(found, DURABLE) == missing
 
 
 def test_a_change_names_only_the_configs_that_it_changes() -> None:

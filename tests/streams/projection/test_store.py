@@ -1,5 +1,6 @@
 """The projection, on real SQLite files."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -203,3 +204,17 @@ def test_a_record_that_sqlite_does_not_take_costs_only_itself(path: Path, place:
         place, "not stored: IntegrityError", encode(answers[place])
     )  # fmt: skip
     assert store.apply_all([read(part) for part in parts]) == Applied(replayed=71)
+
+
+def test_offsets_that_were_deleted_before_they_were_read_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "petal.sqlite"
+    with contextlib.closing(Store(path, "cluster")) as store:
+        apply(store, 0, 0, records(result(0)))
+        late = records(result(9), first=9)
+        chunk = Chunk("results", 0, 1, late, unread_until=7)
+        assert store.apply(chunk) == Applied(new=1, unread=6)
+        assert store.apply(chunk) == Applied(replayed=1)
+        assert (store.deleted_unread(), store.next_offsets()) == (6, {0: 10})
+    with Reader(path) as reader:
+        assert reader.deleted_unread() == [(1, 0, 1, 7)]
+        assert reader.audit() == Audit(2, 0, 0, 2)

@@ -20,12 +20,14 @@ from faust.transport import consumer as stock
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from intervaltree import IntervalTree
+from prometheus_client import Metric
 
 from infra.broker.log_id import LogIds
 from infra.config import Settings
 from infra.process.gc import collect_regularly
 from infra.process.status import State
 from streams import application
+from streams.monitoring.monitor import Collector
 from streams.transport.acks import ChunkMessage, Watermark
 from streams.transport.attempts import Attempts, AttemptSettings, FileCounter
 from streams.transport.consumer import Consumer
@@ -107,16 +109,27 @@ def test_a_batch_still_has_a_builder_that_counts_relative_offsets() -> None:
     assert batch.record_count() == 3
 
 
+class NoMetrics:
+    def collect(self) -> Iterator[Metric]:
+        return iter(())
+
+
 class Nothing:
     """The subject of an application that is never started."""
 
     state: State = "starting"
     reason: str | None = None
     model: str | None = None
+    model_since: float = 0.0
+    loading: str | None = None
+    metrics: Collector = NoMetrics()
 
     def __init__(self) -> None:
         self.models: list[str] = []
         self.unavailable: list[str] = []
+
+    def reload(self) -> None:
+        return None
 
     async def open(self, _cluster: str) -> None:
         return None

@@ -122,6 +122,15 @@ def test_every_task_that_a_restarted_embedded_broker_accepts_is_answered(
     check_that_all_are_answered_after(pipeline, lambda _: restart_amid_a_burst(pipeline, broker))
 
 
+def test_every_result_of_a_recreated_topic_is_stored_by_a_sink_in_no_group(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.env["PETAL_PROJECTION"] = "own"
+    check_that_all_are_answered_after(
+        pipeline, lambda settings: asyncio.run(recreate(settings, RESULTS))
+    )
+
+
 @pytest.mark.parametrize("topics", [(TASKS,), (RESULTS,), (TASKS, RESULTS)], ids="+".join)
 def test_every_task_of_a_recreated_topic_is_answered(
     pipeline: Pipeline, topics: tuple[str, ...]
