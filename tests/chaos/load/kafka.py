@@ -182,7 +182,7 @@ class KafkaLoad:
 
     async def _poison(self) -> None:
         async with AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000
+            bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000, acks="all"
         ) as producer:
             count = 0
             while not self._state.stop.is_set():
