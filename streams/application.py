@@ -211,7 +211,7 @@ class Application(faust.App):  # type: ignore[misc]
             return "starting", reason
         if self.rebalancing:
             return "rebalancing", reason
-        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
+        left = self._catch_up.left(self.consumer.ends()) if self.standalone else 0
         if left == 0:
             return "ready", reason
         return "catching up", None if left is None else f"{left:,} older results are not stored yet"

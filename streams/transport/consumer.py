@@ -223,14 +223,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         assigned = self.assignment()
         return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
 
-    def positions(self) -> dict[TP, tuple[int | None, int | None, float | None]]:
-        """The next offset to commit, the log's end, and the seconds that the oldest record between
-        them waits, as far as they are known, of each assigned partition.
+    def ends(self) -> dict[TP, tuple[int | None, int | None]]:
+        """The next offset to commit and the log's end, if known, of each assigned partition.
 
         Records of an open transaction are beyond the end.
         """
-        ends = {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
-        return {tp: (*known, self._ages.seconds(tp, *known)) for tp, known in ends.items()}
+        return {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
+
+    def positions(self) -> dict[TP, tuple[int | None, int | None, float | None]]:
+        """As `ends`, with the seconds that the oldest record between them waits, if known."""
+        return {tp: (*known, self._ages.seconds(tp, *known)) for tp, known in self.ends().items()}
 
     def uncommitted(self) -> bool:
         """Whether records are handled and their offsets not committed yet."""
