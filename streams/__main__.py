@@ -28,8 +28,17 @@ def main() -> None:
     quiet = [] if args.loglevel in ("info", "debug") and not is_json() else ["--quiet"]
     sys.argv[1:] = [*quiet, "-L", "uvloop", "worker", "-l", args.loglevel, "--without-web"]
     app = importlib.import_module(f"streams.{args.application}").app
+    if is_json() or not sys.stdout.isatty():
+        _silence_spinner()
     app.on_partitions_assigned.connect(report_partitions)
     app.main()
+
+
+def _silence_spinner() -> None:
+    """Faust's spinner writes control characters to files too."""
+    from faust.utils.terminal import Spinner
+
+    Spinner.bell = Spinner.cursor_hide = Spinner.cursor_show = ""
 
 
 async def report_partitions(app: Any, assigned: Any, **_: Any) -> None:

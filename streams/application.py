@@ -28,7 +28,7 @@ from infra.files import cure, may_pass
 from infra.log import is_json, json_handler, report, use_json
 from infra.process.gc import collect_regularly, relax_garbage_collector
 from infra.process.hangup import on_hangup
-from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, Lag, State, Status, StatusFile
+from infra.process.status import ANOTHER_FOLDER, REPORT_SECONDS, State, Status, StatusFile
 from infra.process.watchdog import Watchdog
 from infra.topics import MAX_RESULT_BYTES
 from model.errors import ArtifactError
@@ -211,7 +211,7 @@ class Application(faust.App):  # type: ignore[misc]
             return "starting", reason
         if self.rebalancing:
             return "rebalancing", reason
-        left = self._catch_up.left(self.consumer.ends()) if self.standalone else 0
+        left = self._catch_up.left(self.consumer.positions()) if self.standalone else 0
         if left == 0:
             return "ready", reason
         return "catching up", None if left is None else f"{left:,} older results are not stored yet"
@@ -361,7 +361,7 @@ class StatusReporter:
             self._progress, self._since = consumer.progress, now
         status = replace(
             status,
-            partitions=[Lag(tp.partition, *ends) for tp, ends in consumer.positions().items()],
+            partitions=consumer.lags(),
             pending=consumer.pending(),
             progress_at=self._since,
             foreign=consumer.foreign_partitions(app.settings.names.results) or []

@@ -5,7 +5,7 @@ from collections import deque
 from infra.process.status import Trend
 
 WINDOW_SECONDS = 60.0
-LEAST_SECONDS = 10.0  # of samples, before there is an answer
+LEAST_SECONDS = 5.0  # of samples, before there is an answer
 CHANGE_SECONDS = 1.0  # an idle pipeline's age moves by less
 
 

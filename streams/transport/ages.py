@@ -20,9 +20,9 @@ class _Delivered:
     __slots__ = ("after", "at", "first_ms", "last_ms")
 
     def __init__(self, records: Sequence[Any], at: float, after: float | None) -> None:
-        # A batch that cannot be decoded has no time.
-        self.first_ms: int | None = getattr(records[0], "timestamp", None)
-        self.last_ms: int | None = getattr(records[-1], "timestamp", None)
+        # A batch that cannot be decoded has no time, and a message of format 0 has -1.
+        self.first_ms: int | None = records[0].timestamp if records[0].timestamp > 0 else None
+        self.last_ms: int = records[-1].timestamp
         self.at, self.after = at, after
 
 
@@ -64,7 +64,7 @@ class Ages:
         """Note that a delivered chunk is acknowledged."""
         partition = self._partitions.get(message.tp)
         if partition is not None and (chunk := partition.delivered.pop(message.first, None)):
-            partition.handled_ms = max(partition.handled_ms or 0, chunk.last_ms or 0) or None
+            partition.handled_ms = max(partition.handled_ms or 0, chunk.last_ms) or None
 
     def forget(self, tp: Any) -> None:
         """The partition is lost, or its log was replaced."""

@@ -34,6 +34,7 @@ from typing_extensions import override
 
 from infra.broker.fetcher import checked_end, readable_end
 from infra.broker.log_id import LogIds, is_same_log
+from infra.process.status import Lag
 from streams import commit_metadata
 from streams.commit_metadata import CommitMetadata
 from streams.records import Chunk, OffsetPolicy, Reading, first_offset
@@ -223,16 +224,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         assigned = self.assignment()
         return any(self._is_unfinished(tp) or self._is_behind(tp) for tp in assigned)
 
-    def ends(self) -> dict[TP, tuple[int | None, int | None]]:
+    def positions(self) -> dict[TP, tuple[int | None, int | None]]:
         """The next offset to commit and the log's end, if known, of each assigned partition.
 
         Records of an open transaction are beyond the end.
         """
         return {tp: (self._next(tp), self._end(tp)) for tp in sorted(self.assignment())}
 
-    def positions(self) -> dict[TP, tuple[int | None, int | None, float | None]]:
-        """As `ends`, with the seconds that the oldest record between them waits, if known."""
-        return {tp: (*known, self._ages.seconds(tp, *known)) for tp, known in self.ends().items()}
+    def lags(self) -> list[Lag]:
+        """The positions of each assigned partition, and for how long its oldest record waits."""
+        positions = self.positions().items()
+        return [Lag(tp.partition, *at, self._ages.seconds(tp, *at)) for tp, at in positions]
 
     def uncommitted(self) -> bool:
         """Whether records are handled and their offsets not committed yet."""

@@ -5,6 +5,7 @@ import re
 from infra.broker.admin import pipeline_topics
 from infra.config import Settings, variable
 from tests.operating.page import PAGE
+from tests.processes import ROOT
 
 
 def test_each_variable_on_the_page_is_a_setting() -> None:
@@ -23,3 +24,10 @@ def test_the_configs_of_the_topics_are_those_of_the_code() -> None:
 
 def _cells(line: str) -> list[str]:
     return line.split("|") if line.startswith("| `") else []
+
+
+def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
+    rules = (ROOT / "infra" / "prometheus" / "alerts.yml").read_text()
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert re.findall(r"^### Alert: (\w+)$", PAGE, re.MULTILINE) == alerts
+    assert re.findall(r"operating\.md#([\w-]+)", rules) == [f"alert-{a.lower()}" for a in alerts]

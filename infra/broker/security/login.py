@@ -9,6 +9,7 @@ requests: here a connection logs in again, on a new connection, before its sessi
 import asyncio
 import ssl
 import time
+from contextlib import suppress
 from functools import lru_cache
 from types import MethodType
 from typing import Any
@@ -225,7 +226,7 @@ def login_of(settings: Settings) -> Login:
 
 
 class Client(AIOKafkaClient):  # type: ignore[misc]
-    """aiokafka's client, whose connections are those of a login."""
+    """aiokafka's client, whose connections are those of a login, and which finds new brokers."""
 
     _login: Login
     _bootstrap: Any
@@ -242,6 +243,23 @@ class Client(AIOKafkaClient):  # type: ignore[misc]
             if refusal := await self._login.diagnose(self.hosts):
                 raise refusal from e
             raise
+
+    @override
+    async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
+        """Also asks the configured brokers if all are away that the cluster has last named.
+
+        aiokafka forgets the configured ones. A client that has looked while two of three brokers
+        were down would know the third one alone, and wait for ever if that ends.
+        """
+        if await super()._metadata_update(cluster_metadata, topics):
+            return True
+        named = {(broker.host, broker.port) for broker in self.cluster.brokers()}
+        if named.issuperset((host, port) for host, port, _ in self.hosts):
+            return False
+        with suppress(KafkaConnectionError):
+            await self._bootstrap()
+            return bool(await super()._metadata_update(cluster_metadata, topics))
+        return False
 
 
 def secure(client: AIOKafkaClient, settings: Settings) -> None:

@@ -11,8 +11,8 @@ from infra.broker import access
 from infra.broker.access import CLIENT, OWNER, SINK, WORKER, Needs, Right
 from infra.config import Settings
 from infra.errors import AccessRefused
+from tests.infra.broker.secured import token
 from tests.infra.broker.security.rights import RIGHTS
-from tests.infra.broker.security.secured import token
 
 SETTINGS = config.load(
     {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.broker.security.secured import PASSWORD, Secured, token
+from tests.infra.broker.secured import PASSWORD, Secured, token
 from tests.processes import Pipeline, settings_for
 
 Settings = Callable[..., dict[str, str]]

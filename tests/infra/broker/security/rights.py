@@ -2,7 +2,7 @@
 
 import re
 
-from tests.infra.broker.security.secured import Binding
+from tests.infra.broker.secured import Binding
 from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text()

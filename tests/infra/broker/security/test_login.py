@@ -15,8 +15,8 @@ from infra.broker.security.login import login_of
 from infra.config import Settings
 from infra.errors import AccessRefused
 from infra.topics import TASKS
+from tests.infra.broker.secured import PASSWORD, Authority, Secured
 from tests.infra.broker.security.conftest import bearer, environ, plain, scram, tls
-from tests.infra.broker.security.secured import PASSWORD, Authority, Secured
 
 WRONG = "hunter2"
 LIMIT_SECONDS = 10.0

@@ -10,8 +10,8 @@ from infra import config
 from infra.broker.security.oauth import RETRY_SECONDS, EndpointAway, Tokens
 from infra.config import Settings
 from infra.errors import ConfigError
-from tests.infra.broker.security.secured import Authority, token
-from tests.infra.broker.security.token_endpoint import Endpoint, serving
+from tests.infra.broker.secured import Authority, token
+from tests.infra.broker.token_endpoint import Endpoint, serving
 from tests.processes import wait_until
 
 SECRET = "s3cr3t: with & signs"

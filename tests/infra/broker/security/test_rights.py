@@ -21,9 +21,9 @@ from infra.errors import AccessRefused
 from streams.client import Client
 from streams.errors import PipelineRefused
 from streams.maintenance import dead_letters, reconcile, scan
+from tests.infra.broker.secured import PASSWORD, Binding, Secured
 from tests.infra.broker.security.conftest import environ, scram
 from tests.infra.broker.security.rights import RIGHTS
-from tests.infra.broker.security.secured import PASSWORD, Binding, Secured
 from tests.processes import Pipeline, Process, wait_until
 
 pytestmark = pytest.mark.timeout(240)  # with the start of a broker and several processes

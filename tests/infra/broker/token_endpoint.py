@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote_plus
 
 from typing_extensions import override
 
-from tests.infra.broker.security.secured import token
+from tests.infra.broker.secured import token
 
 
 class Endpoint(ThreadingHTTPServer):
