@@ -187,6 +187,16 @@ def test_a_right_on_the_group_that_is_lacking_ends_the_process(
     assert "restarting" not in process.output
 
 
+def test_a_sink_in_no_group_needs_no_right_on_one(users: Secured, processes: Pipeline) -> None:
+    users.user("own-sink")
+    users.allow("own-sink", [right for right in RIGHTS["sink"] if right[1] != "group"])
+    processes.env |= {**as_user(users, "own-sink"), "PETAL_PROJECTION": "own"}
+    sink = petal(processes, "sink", {})
+    sink.wait_for("petal-sink ready: all older results are stored", 60.0)
+    status = processes.run("status", "--only", "sink", "--wait", "20")
+    assert (status.returncode, sink.exit_code) == (0, None), status.stderr
+
+
 def test_a_right_that_is_taken_away_ends_a_running_worker(
     users: Secured, processes: Pipeline
 ) -> None:
