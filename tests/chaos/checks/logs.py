@@ -54,7 +54,6 @@ class LogReader:
                 "log_level": 0,
             }
         )
-        self._values: dict[tuple[str, int, int], bytes | None] = {}
         topics = {TASKS: settings.partitions, RESULTS: settings.partitions, DEAD_LETTERS: 1}
         self._open = {(topic, p) for topic, count in topics.items() for p in range(count)}
         self._consumer.assign([TopicPartition(topic, p, 0) for topic, p in sorted(self._open)])
@@ -75,22 +74,9 @@ class LogReader:
         for record in self._consumer.consume(MAX_READ_RECORDS, timeout=seconds):
             error = record.error()
             if error is None:
-                self._add(record)
+                self.records[record.topic()].append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._open.discard((record.topic(), record.partition()))
-
-    def _add(self, record: Any) -> None:
-        """Keep a record, unless it was read before.
-
-        After a change of leaders librdkafka may begin again: the new one does not know for a moment
-        how far its records are acknowledged. Another record at a place that is known is kept too.
-        """
-        place = record.topic(), record.partition(), record.offset()
-        if place not in self._values:
-            self._values[place] = record.value()
-        elif self._values[place] == record.value():
-            return
-        self.records[record.topic()].append(record)
 
 
 def distinct(records: Iterable[Any]) -> Iterator[Any]:
