@@ -39,10 +39,12 @@ def test_each_alert_says_what_to_do_and_has_a_test() -> None:
     groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
     alerts = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
     tested = Path(__file__).with_name("alerts_test.yml").read_text()
+    page = (PROJECT / "docs" / "operating.md").read_text()
     assert set(re.findall(r"alertname: (\w+)", tested)) == alerts.keys()
     for name, rule in alerts.items():
         annotations = rule["annotations"]
         assert annotations["runbook_url"] == f"docs/operating.md#alert-{name.lower()}"
+        assert f"\n### Alert: {name}\n" in page
         assert annotations["summary"]
         assert annotations["description"].endswith(".")
         assert rule["labels"]["severity"] in ("warning", "critical")

@@ -76,7 +76,7 @@ def test_a_record_has_the_same_outcome_in_the_child_as_in_the_worker(
     processor = Processor(killer[1], "host-1", 10)
     for one, outcome in zip(orders, outcomes, strict=True):
         expected = processor.process(2, Columns([one.offset], [one.key], [one.value]))
-        assert outcome[1:] == expected[1:]
+        assert outcome[1:4] == expected[1:4]  # the last field has times
         found, wanted = ([decode_result(v) for _, v in p.results] for p in (outcome, expected))
         assert [(r.id, r.y, r.error, r.input, r.worker, r.task) for r in found] == [
             (r.id, r.y, r.error, r.input, r.worker, r.task) for r in wanted
