@@ -88,10 +88,8 @@ def _check_addresses(given: Mapping[str, Any]) -> None:
     for server in filter(None, broker.split(",")):
         host, _, port = server.strip().rpartition(":")
         if not host or "/" in host or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ConfigError(
-                f"{name} must be host:port[,host:port…]; TLS and SASL are settings of their own, "
-                f"see {variable('broker_protocol')}"
-            )
+            hint = f"; for TLS or SASL, set {variable('broker_protocol')}" if "//" in server else ""
+            raise ConfigError(f"{name} must be host:port[,host:port…]{hint}")
     if not re.fullmatch(r"(https?://[^/?#@\s]+(/[^#\s]*)?)?", given.get("broker_oauth_url", "")):
         raise ConfigError(
             f"{variable('broker_oauth_url')} must be https://host/path, without user and password"

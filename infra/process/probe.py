@@ -6,37 +6,55 @@ For the health check of a container, which runs one process of the pipeline.
 import http.client
 import ssl
 import sys
+from collections.abc import Iterator
 
 from infra.config import Settings, load_or_exit
+from infra.process.endpoint import READY
 
-READY_PATH = "/v2/health/ready"
 TIMEOUT_SECONDS = 3.0
+MAX_BODY = 1000  # bytes of a reason
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
 
 def fault(settings: Settings) -> str | None:
-    """Why the REST service at the address of the settings is not ready; None: it is."""
-    host, port = settings.api_host.strip("[]"), settings.api_port
-    connection = _connection(ANY_ADDRESS.get(host, host), port, settings)
-    try:
-        connection.request("GET", READY_PATH)
-        response = connection.getresponse()
-        if response.status == http.HTTPStatus.OK:
-            return None
-        return f"port {port}: {response.status} {response.read(1000).decode(errors='replace')}"
-    except (OSError, http.client.HTTPException) as e:
-        return f"port {port}: {e}"
-    finally:
-        connection.close()
+    """Why the process is not ready; None: it is. It is the one that listens, API or another."""
+    found = "no process listens"
+    for connection in _connections(settings):
+        try:
+            connection.request("GET", READY)
+            response = connection.getresponse()
+            body = response.read(MAX_BODY).decode(errors="replace")
+        except ConnectionRefusedError:
+            continue
+        except (OSError, http.client.HTTPException) as e:
+            found = f"port {connection.port}: {e}"
+        else:
+            return None if response.status == http.HTTPStatus.OK else body
+        finally:
+            connection.close()
+    return found
 
 
-def _connection(host: str, port: int, settings: Settings) -> http.client.HTTPConnection:
+def _connections(settings: Settings) -> Iterator[http.client.HTTPConnection]:
+    host = _reachable(settings.api_host)
     if settings.api_tls_certificate is None:
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-    context = ssl.create_default_context()
-    # The certificate is for the name that clients use, and this asks the own container.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        yield http.client.HTTPConnection(host, settings.api_port, timeout=TIMEOUT_SECONDS)
+    else:
+        context = ssl.create_default_context()
+        # The certificate has the name that clients use, and this is the service's own container.
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        yield http.client.HTTPSConnection(
+            host, settings.api_port, timeout=TIMEOUT_SECONDS, context=context
+        )
+    if settings.metrics_port:
+        yield http.client.HTTPConnection(
+            _reachable(settings.metrics_host), settings.metrics_port, timeout=TIMEOUT_SECONDS
+        )
+
+
+def _reachable(host: str) -> str:
+    host = host.strip("[]")
+    return ANY_ADDRESS.get(host, host)
 
 
 def main() -> None:

@@ -291,8 +291,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _position(self, tp: TP) -> int | None:
         """From where aiokafka fetches next."""
         subscription = self._thread._ensure_consumer()._subscription.subscription
-        position: int | None = subscription.assignment.state_value(tp).position
-        return position
+        state = subscription.assignment.state_value(tp)
+        # While aiokafka looks for the offset to begin at, its property fails.
+        return state.position if state.has_valid_position else None
 
     @override
     def verify_event_path(self, now: float, tp: TP) -> None:

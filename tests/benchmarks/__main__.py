@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import command_line, idle, latency, profile, scale, sink, throughput
+from tests.benchmarks import command_line, latency, scale, sink, throughput
+from tests.benchmarks.idle import __main__ as idle
+from tests.benchmarks.profile import __main__ as profile
 
 
 def measure(artifact: Path, quick: bool) -> dict[str, Any]:

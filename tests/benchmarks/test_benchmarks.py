@@ -16,16 +16,7 @@ import pytest
 
 from streams.client import encode_task
 from streams.events import Position, Timings, new_id
-from tests.benchmarks import (
-    idle,
-    latency,
-    processes,
-    profile,
-    scale,
-    sink,
-    throughput,
-    workers,
-)
+from tests.benchmarks import latency, processes, scale, sink, throughput, workers
 from tests.benchmarks.figures import (
     BadResults,
     Run,
@@ -147,48 +138,6 @@ def test_a_copy_has_all_tasks_and_nothing_else() -> None:
     assert find_uncopied(tasks, 2) is None
     assert find_uncopied([tasks[0], *tasks[:1]], 2) == "1 of 2 tasks are copied"
     assert "a copy is no task" in (find_uncopied([result()], 1) or "")
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("python -P -m streams worker --loglevel warn", "workers"),
-        ("python -P -m streams sink --loglevel warn", "sink"),
-        ("python -P -m api", "api"),
-        ("python -P -m infra.broker", "broker_process"),
-        ("/home/a/tansu-v0.6.0 broker --storage-engine memory://tansu/", "embedded_broker"),
-        ("/bin/sh -c petal worker --restart", "supervision"),
-        ("python petal worker --restart", "supervision"),
-        ("", "supervision"),
-    ],
-)
-def test_each_process_of_petal_up_has_a_role(command: str, name: str) -> None:
-    assert idle.role(command.split()) == name
-
-
-def test_idle_figures_are_medians_without_the_embedded_broker() -> None:
-    before, after = {"api": 1.0}, {"api": 1.5, "sink": 0.25}
-    assert idle.shares(before, after, 50.0) == {"api": 1.0, "sink": 0.5}
-    rests = [
-        idle.Rest({"api": 1.0, "embedded_broker": 9.0}, first=6.0, busy=3.0),
-        idle.Rest({"api": 2.0, "embedded_broker": 9.0}, first=4.0, busy=4.0),
-        idle.Rest({"api": 4.0, "embedded_broker": 9.0}, first=9.0, busy=3.0),
-    ]
-    figures = idle.report(kafka=False, rests=rests)
-    assert (figures["percent_total"], figures["ratio_first"]) == (2.0, 2.0)
-    assert figures["percent_of_core"] == {"api": 2.0, "embedded_broker": 9.0}
-
-
-def test_a_sample_of_the_profile_belongs_to_its_innermost_known_frame() -> None:
-    lines = [
-        "main (streams/__main__.py:27);infer (streams/worker.py:9);_lines (streams/codec.py:2) 3",
-        "main (streams/__main__.py:27);execute_from_commandline (mode/worker.py:1) 4",
-        "infer (streams/worker.py:9);compute (model/fast/logistic.py:3);clip (elsewhere.py:1) 2",
-        "x (unknown.py:1) 1",
-    ]
-    assert profile.shares(lines) == {
-        "event loop": 0.4, "encode results": 0.3, "predict": 0.2, "other": 0.1,
-    }  # fmt: skip
 
 
 def test_a_peer_named_twice_is_parsed_once() -> None:

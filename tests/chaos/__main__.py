@@ -111,7 +111,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         args.faults or (mutant.faults if mutant else []),
         args.kafka,
         mutant,
-        MUTANT_DRAIN_SECONDS if mutant else DRAIN_SECONDS,
+        MUTANT_DRAIN_SECONDS if mutant else DRAIN_SECONDS * args.brokers,
         args.brokers,
     )
 

@@ -23,7 +23,7 @@ def load(given: dict[str, str]) -> config.Settings:
     [
         ({"broker": "u:hunter2@a:1"}, "PETAL_BROKER must be host:port.* without a user"),
         ({"broker": "SASL_SSL://u:hunter2@a:1"}, "PETAL_BROKER must be host:port.*without a user"),
-        ({"broker": "SASL_SSL://a:1"}, "PETAL_BROKER must be .* see PETAL_BROKER_PROTOCOL"),
+        ({"broker": "SASL_SSL://a:1"}, "PETAL_BROKER must be .* set PETAL_BROKER_PROTOCOL"),
         ({"broker_protocol": "SSL"}, "PETAL_BROKER_PROTOCOL=SSL needs PETAL_BROKER: the embedded"),
         ({"broker": "a:1", "broker_protocol": "TLS"}, "PETAL_BROKER_PROTOCOL='TLS' is not one of"),
         (SASL, "PETAL_BROKER_PROTOCOL=SASL_SSL needs PETAL_BROKER_SASL_MECHANISM"),

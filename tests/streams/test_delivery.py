@@ -192,7 +192,7 @@ def test_where_one_batch_of_a_chunk_is_refused_the_whole_chunk_is_read_again(
     first = watched.worker(ready=False)
     wait_until(lambda: first.exit_code is not None, 60, "the worker ends")
     assert first.exit_code == 75
-    told = "petalstream: publishing results failed: TopicAuthorizationFailedError"
+    told = "petalstream: publishing results failed: InvalidRequiredAcksError"
     assert told in first.output.splitlines()[-1]
     accepted = [task_of(r) for r in read_topic(settings, RESULTS)]
     assert 0 < len(accepted) < 5

@@ -7,6 +7,7 @@ requests: here a connection logs in again, on a new connection, before its sessi
 """
 
 import asyncio
+import logging
 import ssl
 import time
 from contextlib import suppress
@@ -14,6 +15,7 @@ from functools import lru_cache
 from types import MethodType
 from typing import Any
 
+import aiokafka.conn
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason, OAuthAuthenticator
@@ -41,6 +43,22 @@ from infra.errors import AccessRefused, ConfigError
 RENEW_AT = 0.8  # of a session
 CLOSE_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0  # for a running process, while a password is changed
+
+
+IN_THE_CLEAR = "Sending username and password in the clear"
+
+
+class Once(logging.Filter):
+    """Lets aiokafka warn once that it sends a password without TLS, not at every connection."""
+
+    _is_said = False
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith(IN_THE_CLEAR):
+            return True
+        said, self._is_said = self._is_said, True
+        return not said
 
 
 class _Unlogged0(SaslAuthenticateRequest_v0):  # type: ignore[misc]
@@ -215,6 +233,9 @@ async def _closed(connection: Connection | None) -> None:
         await asyncio.wait([connection._closed_fut], timeout=CLOSE_SECONDS)
 
 
+_ONCE = Once()
+
+
 def _is_tls(error: Exception) -> bool:
     return isinstance(error, ssl.SSLError)
 
@@ -222,6 +243,7 @@ def _is_tls(error: Exception) -> bool:
 @lru_cache(maxsize=16)
 def login_of(settings: Settings) -> Login:
     """The one login of these settings, so that a token serves all clients of the process."""
+    logging.getLogger(aiokafka.conn.__name__).addFilter(_ONCE)
     return Login(settings)
 
 

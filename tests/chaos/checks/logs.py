@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,20 @@ class LogReader:
                 self.records[record.topic()].append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._open.discard((record.topic(), record.partition()))
+
+
+def distinct(records: Iterable[Any]) -> Iterator[Any]:
+    """The records without those that were read twice: of one place, with the same bytes.
+
+    A log that lost its leader may for a moment have records again that were deleted, or end early,
+    and then a reader begins again. A place with other bytes than before is a lost record.
+    """
+    seen = set()
+    for record in records:
+        same = (record.partition(), record.offset(), record.key(), record.value())
+        if same not in seen:
+            seen.add(same)
+            yield record
 
 
 def place_of(record: Any) -> Place:
@@ -174,7 +188,9 @@ def gather(
     """
     with contextlib.closing(LogReader(settings, deleted)) as reader:
         reader.read_to_end()
-    records = {topic: sorted(found, key=place_of) for topic, found in reader.records.items()}
+    records = {
+        topic: sorted(distinct(found), key=place_of) for topic, found in reader.records.items()
+    }
     observed = Observed(
         history,
         [task_of(r) for r in records[TASKS]],

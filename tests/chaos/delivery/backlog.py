@@ -55,7 +55,9 @@ class Backlog:
         async with (
             asyncio.timeout(PUBLISH_SECONDS),
             AIOKafkaProducer(
-                bootstrap_servers=self._settings.bootstrap, max_request_size=MAX_TASK_BYTES + 4096
+                bootstrap_servers=self._settings.bootstrap,
+                max_request_size=MAX_TASK_BYTES + 4096,
+                acks="all",
             ) as producer,
         ):
             for message in messages:

@@ -18,7 +18,7 @@ from tests.chaos.history import Place
 PRODUCE, FETCH = 0, 1
 # The versions that aiokafka 0.14 sends and can decode; other clients use later ones.
 MAX_PRODUCE, MAX_FETCH = 7, 11
-REFUSED = 29  # TOPIC_AUTHORIZATION_FAILED: nobody can go on, and clients do not retry it
+REFUSED = 21  # INVALID_REQUIRED_ACKS: clients do not retry it, and no message is its reason
 REQUEST = struct.Struct(">hhih")  # key, version, correlation, length of the client's name
 # A record batch's base offset, length, leader epoch, magic, CRC, attributes, offset of the last
 # record within the batch, time of the first in milliseconds.

@@ -3,11 +3,12 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from infra import config
 from infra.broker import admin
 from tests.chaos.faults.context import SETTLE_SECONDS, Context, Effect, eventually
+from tests.processes import Process
 
 
 async def _outage(context: Context, seconds: float, heal: Callable[[], Awaitable[object]]) -> bool:
@@ -49,10 +50,11 @@ async def pause_broker(context: Context) -> Effect:
     return Effect(await _outage(context, context.rng.uniform(2.0, 4.0), wake))
 
 
-async def _end_broker(context: Context, signum: signal.Signals, away: float) -> Effect:
-    """End all brokers by a signal, restart them after `away` seconds, and wait for answers."""
+async def _end_brokers(
+    context: Context, victims: Sequence[Process], signum: signal.Signals, away: float
+) -> Effect:
+    """End brokers by a signal, restart them after `away` seconds, and wait for answers."""
     broker = context.supervisor.broker
-    victims = broker.processes
     pids = [victim.pid for victim in victims]
     for victim in victims:
         victim.send(signum)
@@ -69,10 +71,16 @@ async def _end_broker(context: Context, signum: signal.Signals, away: float) -> 
 
 
 async def kill_broker(context: Context) -> Effect:
-    """kill -9 all brokers; restart them after up to 4 seconds."""
-    return await _end_broker(context, signal.SIGKILL, context.rng.uniform(0.0, 4.0))
+    """kill -9 a broker; restart it after up to 4 seconds.
+
+    Not all of several at once: where no replica has a clean log, Kafka elects no leader until a
+    person allows it.
+    """
+    victim = context.rng.choice(context.supervisor.broker.processes)
+    away = context.rng.uniform(0.0, 4.0)
+    return await _end_brokers(context, [victim], signal.SIGKILL, away)
 
 
 async def stop_broker(context: Context) -> Effect:
     """SIGTERM all brokers; restart them at once."""
-    return await _end_broker(context, signal.SIGTERM, 0.0)
+    return await _end_brokers(context, context.supervisor.broker.processes, signal.SIGTERM, 0.0)

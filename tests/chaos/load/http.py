@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from infra.config import Settings
-from tests.chaos.load.state import ANSWER_SECONDS, LoadState
+from tests.chaos.load.state import ANSWER_SECONDS, AT_ONCE, LoadState, batched
 from tests.chaos.model import rows_for
 
 RATE = 4.0  # requests a second of each client
@@ -48,13 +48,16 @@ class HttpLoad:
 
     async def look_up(self) -> None:
         """Ask whether each task with an unknown outcome exists."""
-        for task_id in self._state.unknown:
-            try:
-                status, body = await self._request("GET", f"/tasks/{task_id}")
-            except LostResponse as e:
-                status, body = 0, {"error": str(e)}
-            type_ = {200: "ok", 404: "fail"}.get(status, "info")
-            self._record("r1", "get", type_, task_id, detail=f"{status} {body.get('error', '')}")
+        for some in batched(self._state.unknown, AT_ONCE):
+            await asyncio.gather(*map(self._look_up, some))
+
+    async def _look_up(self, task_id: str) -> None:
+        try:
+            status, body = await self._request("GET", f"/tasks/{task_id}")
+        except LostResponse as e:
+            status, body = 0, {"error": str(e)}
+        type_ = {200: "ok", 404: "fail"}.get(status, "info")
+        self._record("r1", "get", type_, task_id, detail=f"{status} {body.get('error', '')}")
 
     async def _ask_steadily(self, proc: str, headers: dict[str, str]) -> None:
         while not self._state.stop.is_set():

@@ -22,7 +22,7 @@ from streams.errors import (
     UnknownOutcome,
 )
 from streams.projection.reader import Reader
-from tests.chaos.load.state import ANSWER_SECONDS, LoadState
+from tests.chaos.load.state import ANSWER_SECONDS, AT_ONCE, LoadState, batched
 from tests.chaos.model import broken_rows, rows_for
 
 RATE = 8.0  # tasks a second of each client
@@ -75,8 +75,10 @@ class KafkaLoad:
         """Retry the tasks with an unknown outcome, with the same ids; wait for all rows."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                for task_id in list(self._state.unknown):
-                    await self._submit("c1-again", task_id, rows_for(task_id))
+                for some in batched(list(self._state.unknown), AT_ONCE):
+                    await asyncio.gather(
+                        *(self._submit("c1-again", task_id, rows_for(task_id)) for task_id in some)
+                    )
                 while self._missing_rows - self._state.unstored:
                     await asyncio.sleep(0.2)
 
@@ -182,7 +184,7 @@ class KafkaLoad:
 
     async def _poison(self) -> None:
         async with AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000
+            bootstrap_servers=self._settings.bootstrap, request_timeout_ms=10_000, acks="all"
         ) as producer:
             count = 0
             while not self._state.stop.is_set():

@@ -3,13 +3,20 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 from tests.chaos.history import Recorder
 
 ANSWER_SECONDS = 45.0
+AT_ONCE = 50  # tasks with an unknown outcome that are looked up, or sent again
+
+
+def batched(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Parts of at most `size` ids."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 class LoadState:

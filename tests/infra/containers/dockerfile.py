@@ -23,6 +23,7 @@ DOCKERFILE = ROOT / "infra" / "Dockerfile"
 # others are the command.
 CONTAINER = """
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 top=$1 build=$2 volume=$3 user=$4
 shift 4
 mount -t tmpfs none "$top"

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def test_it_follows_the_compose_specification() -> None:
 def test_kafka_alone_needs_no_profile_and_the_profile_all_has_the_whole_pipeline() -> None:
     profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
     assert profiles.pop("kafka") == []
-    assert profiles == {name: ["all"] for name in ("api", "worker", "sink")}
+    assert profiles == {name: ["all"] for name in ("api", "worker", "sink", "prometheus")}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
 
 
@@ -91,8 +93,40 @@ def test_kafka_has_the_properties_that_the_tests_run_with() -> None:
         assert (name, environment[name]) == (name, properties[name])
 
 
-def test_the_key_of_the_api_comes_from_a_file() -> None:
-    api = SERVICES["api"]
-    [secret] = api["secrets"]
-    assert api["environment"]["PETAL_API_KEYS_FILE"] == f"/run/secrets/{secret}"
-    assert set(COMPOSE["secrets"][secret]) == {"file"}
+def test_keys_come_from_a_file() -> None:
+    for service in OURS.values():
+        [secret] = service["secrets"]
+        assert service["environment"]["PETAL_API_KEYS_FILE"] == f"/run/secrets/{secret}"
+        assert set(COMPOSE["secrets"][secret]) == {"file"}
+
+
+def test_prometheus_asks_every_process_where_it_listens() -> None:
+    service = SERVICES["prometheus"]
+    config = yaml.safe_load((ROOT / "infra" / "prometheus" / "compose.yml").read_text())
+    assert "./prometheus:/etc/prometheus:ro" in service["volumes"]
+    assert "--config.file=/etc/prometheus/compose.yml" in service["command"]
+    api, processes = config["scrape_configs"]
+    defaults = Settings()
+    assert api["static_configs"] == [{"targets": [f"api:{defaults.api_port}"]}]
+    [found] = processes["dns_sd_configs"]
+    assert [f"petal-{name}" for name in found["names"]] == [
+        defaults.names.worker_group, defaults.names.sink_group,
+    ]  # fmt: skip
+    assert found["port"] == defaults.metrics_port
+    assert {*found["names"], "api"} == OURS.keys()
+    for job in (api, processes):
+        assert job["authorization"]["credentials_file"] in {
+            one["environment"]["PETAL_API_KEYS_FILE"] for one in OURS.values()
+        }
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_prometheus_takes_its_configuration() -> None:
+    config = ROOT / "infra" / "prometheus" / "compose.yml"
+    done = subprocess.run(
+        ["promtool", "check", "config", "--syntax-only", str(config)], capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in yaml.safe_load(config.read_text())["rule_files"]:
+        assert config.with_name(name).is_file()

@@ -5,10 +5,11 @@ from typing import Any
 import yaml
 
 from infra import topics
+from infra.broker import access
 from infra.config import Settings, load
 from tests.infra.containers.runs import DRAIN_SECONDS
 from tests.infra.kubernetes import manifests
-from tests.infra.kubernetes.manifests import named
+from tests.infra.kubernetes.manifests import Resource, named
 from tests.processes import ROOT
 
 
@@ -97,8 +98,8 @@ def test_the_topics_of_strimzi_are_those_that_the_processes_demand() -> None:
     for topic in wanted:
         spec = found.pop(topic.name)["spec"]
         config = {name: str(value).lower() for name, value in spec["config"].items()}
-        durable = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
-        expected = {name: value.lower() for name, value in topic.config.items()} | durable
+        demanded = topics.replicated(topic, own.replication, own.in_sync).config
+        expected = {name: value.lower() for name, value in demanded.items()}
         assert (topic.name, config) == (topic.name, expected)
         assert (spec["partitions"], spec["replicas"]) == (topic.partitions, own.replication)
     assert found == {}
@@ -119,3 +120,27 @@ def test_the_brokers_of_strimzi_listen_where_the_pods_connect() -> None:
     for kind in ("KafkaNodePool", "KafkaTopic", "KafkaUser"):
         for resource in named(resources, kind).values():
             assert resource["metadata"]["labels"]["strimzi.io/cluster"] == name
+
+
+def test_each_user_of_strimzi_has_exactly_the_rights_of_its_process() -> None:
+    needs = {"worker": access.WORKER, "sink": access.SINK, "api": access.CLIENT}
+    users = named(manifests.overlay("strimzi"), "KafkaUser")
+    for process, own in needs.items():
+        used = settings("strimzi", process)
+        rights = {access.called(used, right) for right in own.rights()}
+        assert granted(users.pop(used.broker_username)) == rights
+    assert {name: granted(user) for name, user in users.items()} == {
+        "petal-keda": {
+            access.Right("Describe", "topic", "tasks"),
+            access.Right("Describe", "group", "petal-worker"),
+        }
+    }
+
+
+def granted(user: Resource) -> set[access.Right]:
+    """The rights that the ACLs of a KafkaUser give."""
+    return {
+        access.Right(operation, acl["resource"]["type"], acl["resource"]["name"])
+        for acl in user["spec"]["authorization"]["acls"]
+        for operation in acl["operations"]
+    }

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from api.app import create_app
+from api.middleware.stack import MiddlewareStack
 from infra.config import Settings, variable
+from infra.process.endpoint import LIVE, READY
 from tests.infra.containers import dockerfile
 from tests.infra.containers.runs import check_run
 from tests.infra.kubernetes import manifests
@@ -103,12 +106,17 @@ def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
         assert port["containerPort"] == ports[container.name]
         paths = {kind: spec[kind]["httpGet"]["path"] for kind in spec if kind.endswith("Probe")}
         assert all(spec[kind]["httpGet"]["port"] == port["name"] for kind in paths)
-        prefix = "/v2" if container.name == "api" else ""
-        live, ready = f"{prefix}/health/live", f"{prefix}/health/ready"
-        expected = {"startupProbe": live, "livenessProbe": live, "readinessProbe": ready}
+        live = "/v2/health/live" if container.name == "api" else LIVE
+        expected = {"startupProbe": live, "livenessProbe": live, "readinessProbe": READY}
         if container.name == "sink":  # the API beside it is ready once the projection is
             del expected["readinessProbe"]
         assert paths == expected
+        if container.name == "api":
+            served = create_app(defaults)
+            assert isinstance(served, MiddlewareStack)
+            assert {*paths.values()} <= {
+                getattr(route, "path", None) for route in served.app.routes
+            }
 
 
 @each_overlay

@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from infra.broker.topic_configs import IncrementalAlter
 from infra.config import Settings
 from infra.topics import RESULTS, TASKS
 from streams.codec import decode_result
 from streams.events import new_id
-from streams.records import SHORT_LOG_SECONDS
 from tests.infra.kafka.brokers import Brokers, start_brokers
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import Reply, Service
@@ -38,7 +35,7 @@ pytestmark = [
 ]
 TASK = {"X": [[5.1, 3.5, 1.4, 0.2]]}
 PROMPT_SECONDS = 4.0  # of a response without brokers, on a busy machine; the service's bound is 2 s
-BACK_SECONDS = 60.0
+BACK_SECONDS = 120.0
 CLIENTS = 3
 
 
@@ -113,7 +110,8 @@ class Pipe(NamedTuple):
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Pipe]:
     folder = tmp_path_factory.mktemp("three")
-    env = settings_for(folder, artifact)
+    patience = {"PETAL_DELIVERY_TIMEOUT": "240", "PETAL_STALL_TIMEOUT": "480"}  # a slow machine
+    env = settings_for(folder, artifact) | patience
     with Pipeline(folder, env) as pipeline:
         brokers = start_brokers(pipeline)
         pipeline.worker(ready=False)
@@ -189,63 +187,6 @@ def test_tasks_that_too_few_replicas_have_are_refused_until_a_broker_is_back(pip
         wait_until(lambda: any(r.status == 202 for r in load.since(up)), BACK_SECONDS, "a task")
     asyncio.run(alter(pipe.settings, IncrementalAlter(TASKS, {"min.insync.replicas": "2"})))
     check_processes(pipe)
-
-
-def test_a_log_that_seems_shorter_after_an_election_is_not_read_again(pipe: Pipe) -> None:
-    """A leader that was killed remembers an old end of its log, and with too few replicas in sync
-    it says so for as long as they are too few."""
-    brokers = pipe.brokers
-    asyncio.run(alter(pipe.settings, IncrementalAlter(TASKS, {"min.insync.replicas": "3"})))
-    with pipe.loaded():
-        wait_until(lambda: set(pipe.answers().values()) == {1}, BACK_SECONDS, "answers")
-        for node in brokers.nodes:
-            brokers.processes[node].kill()
-        for node in brokers.nodes:
-            forget_ends(brokers.folder_of(node) / "data")
-        brokers.start(1)
-        brokers.start(2)
-        wait_until(lambda: has_short_log(pipe), BACK_SECONDS, "a log that seems to be shorter")
-        time.sleep(3 * SHORT_LOG_SECONDS)  # within it a reader would begin again
-        assert has_short_log(pipe)
-        brokers.start(3)
-    asyncio.run(alter(pipe.settings, IncrementalAlter(TASKS, {"min.insync.replicas": "2"})))
-    assert set(pipe.answers().values()) == {1}
-    check_processes(pipe)
-
-
-def forget_ends(data: Path) -> None:
-    """As if the broker had been killed before it noted how far its logs are replicated."""
-    (data / "replication-offset-checkpoint").unlink()
-
-
-def has_short_log(pipe: Pipe) -> bool:
-    """Whether a broker claims an end of `tasks` before what was read."""
-    ends = [replicated_end(pipe.settings, partition) for partition in range(4)]
-    return any(end is not None and end < 10 for end in ends)
-
-
-def replicated_end(settings: Settings, partition: int) -> int | None:
-    """The end that comes with the answer to a fetch; None without an answer."""
-
-    async def run() -> int | None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap, fetch_max_wait_ms=100, request_timeout_ms=3000
-        )
-        tp = TopicPartition(TASKS, partition)
-        try:
-            async with asyncio.timeout(5):
-                await consumer.start()
-                consumer.assign([tp])
-                consumer.seek(tp, 0)
-                await consumer.getmany(timeout_ms=1000)
-                end: int | None = consumer.highwater(tp)
-                return end
-        except (KafkaError, TimeoutError):
-            return None
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(run())
 
 
 async def alter(settings: Settings, change: IncrementalAlter) -> None:

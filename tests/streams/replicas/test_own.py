@@ -29,7 +29,7 @@ from tests.streams.test_pipeline import (
 )
 
 TABLES = ("result", "result_json", "duplicate", "unreadable", "projection_offset", "log")
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 60.0
 
 
 class Replica(NamedTuple):

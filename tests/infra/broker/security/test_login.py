@@ -11,12 +11,14 @@ import pytest
 
 from infra import config
 from infra.broker import connection
-from infra.broker.security.login import login_of
+from infra.broker.security.login import IN_THE_CLEAR, login_of
 from infra.config import Settings
 from infra.errors import AccessRefused
 from infra.topics import TASKS
 from tests.infra.broker.secured import PASSWORD, Authority, Secured
 from tests.infra.broker.security.conftest import bearer, environ, plain, scram, tls
+
+pytestmark = pytest.mark.timeout(240)  # with the start of a broker
 
 WRONG = "hunter2"
 LIMIT_SECONDS = 10.0
@@ -204,6 +206,16 @@ def test_no_log_shows_a_password_or_token(
     asyncio.run(cluster(settings(users.address("LOGIN"), given)))
     assert "SaslAuthenticateRequest" in log.text
     assert secret not in log.text
+
+
+def test_a_password_without_tls_is_warned_of_once(
+    users: Secured, log: pytest.LogCaptureFixture
+) -> None:
+    of = settings(users.address("CLEAR"), plain())
+    for _ in range(3):
+        asyncio.run(cluster(of))
+    warnings = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
+    assert warnings in ([], [IN_THE_CLEAR])  # another test may have been the first
 
 
 def test_a_password_that_changes_in_its_file_is_used_for_the_next_login(

@@ -104,7 +104,7 @@ def test_each_process_works_with_exactly_its_rights_and_shows_no_secret(
         outputs += [done.stdout, done.stderr]
     files = [path.read_text(errors="replace") for path in Path(processes.folder).rglob("*.json")]
     outputs += [process.output for process in processes.processes] + files
-    assert "Request to" in worker.output  # so it was the lowest level
+    assert "[DEBUG]" in worker.output  # so it was the lowest level
     assert files
     assert not [text for text in outputs if PASSWORD in text]
 
@@ -185,6 +185,16 @@ def test_a_right_on_the_group_that_is_lacking_ends_the_process(
     assert f"Read on group 'petal-{command}'; run: kafka-acls.sh" in process.output
     assert "Traceback" not in process.output
     assert "restarting" not in process.output
+
+
+def test_a_sink_in_no_group_needs_no_right_on_one(users: Secured, processes: Pipeline) -> None:
+    users.user("own-sink")
+    users.allow("own-sink", [right for right in RIGHTS["sink"] if right[1] != "group"])
+    processes.env |= {**as_user(users, "own-sink"), "PETAL_PROJECTION": "own"}
+    sink = petal(processes, "sink", {})
+    sink.wait_for("petal-sink ready: all older results are stored", 60.0)
+    status = processes.run("status", "--only", "sink", "--wait", "20")
+    assert (status.returncode, sink.exit_code) == (0, None), status.stderr
 
 
 def test_a_right_that_is_taken_away_ends_a_running_worker(
