@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -24,7 +25,7 @@ from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, names, topics
 from streams.client import encode_task
 from streams.events import new_id
-from tests.processes import Pipeline, settings_for
+from tests.processes import Pipeline, settings_for, wait_until
 from tests.streams.logs.test_recreated_logs import read_answers, wait_for_rows
 
 kafka_only = pytest.mark.skipif(
@@ -131,6 +132,12 @@ def deny_changes(settings: Settings, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": settings.bootstrap})
     for created in admin.create_acls(acls).values():
         created.result(timeout=10)
+    wanted = AclBindingFilter(
+        ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, None, None,
+        AclOperation.ANY, AclPermissionType.ANY,
+    )  # fmt: skip
+    # A broker takes a moment to learn of them.
+    wait_until(lambda: len(admin.describe_acls(wanted).result(10)) == len(acls), 20, "the ACLs")
 
 
 def prepare(pipeline: Pipeline) -> list[str]:

@@ -97,6 +97,7 @@ def test_worker_sink_and_api_count_what_they_do_and_know_when_they_cannot(
     wait_until(counted, 20, "all records are counted")
     wait_until(lambda: samples(of_sink)["petal_sink_rows_total"] == 4, 20, "four rows")
     wait_until(lambda: not not_ready(of_worker) + not_ready(of_sink), 20, "both are ready")
+    wait_until(lambda: samples(of_worker)["petal_worker_lag_records"] == 0, 20, "no lag")
     now = samples(of_worker)
     assert {name: now[f"petal_worker_{name}"] for name in (
         "errors_total", "rows_total", "queue_duration_seconds_count", "chunk_records_sum",
