@@ -35,6 +35,7 @@ from tests.chaos.supervisor import Broker, Supervisor
 from tests.processes import Pipeline
 
 START_SECONDS = 90.0  # five processes start at once, perhaps on a busy machine
+BROKER_SECONDS = 180.0  # three JVMs are formatted and started
 CALM_SECONDS = 4.0
 PLACES = (("api", 1), ("worker", 1), ("worker", 2), ("sink", 1), ("sink", 2))
 PLANNED_RATE = 3 * kafka.RATE + 2 * http.RATE
@@ -141,7 +142,7 @@ class Run:
             broker.start_kafka()
         else:
             broker.start_embedded()
-        await admin.prepare(self._settings)
+        await admin.prepare(self._settings, BROKER_SECONDS)
         self._results = await self._identify(RESULTS)
         self._log("starting API, workers and sinks")
         for kind, number in PLACES:

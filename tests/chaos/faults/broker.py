@@ -10,6 +10,8 @@ from infra.broker import admin
 from tests.chaos.faults.context import SETTLE_SECONDS, Context, Effect, eventually
 from tests.processes import Process
 
+BACK_SECONDS = 120.0  # within which brokers restart, on a busy machine
+
 
 async def _outage(context: Context, seconds: float, heal: Callable[[], Awaitable[object]]) -> bool:
     """Wait, then heal; True if no answer came during the outage and answers came after it."""
@@ -62,7 +64,7 @@ async def _end_brokers(
         return Effect(False, pids)
     await asyncio.sleep(away)
     broker.start_kafka()
-    await admin.prepare(config.load(context.supervisor.pipeline.env))
+    await admin.prepare(config.load(context.supervisor.pipeline.env), BACK_SECONDS)
     back = time.monotonic_ns()
     resumed = await eventually(
         lambda: context.supervisor.complete and any(context.answers_since(back))
