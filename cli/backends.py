@@ -122,7 +122,7 @@ class RestBackend(_Backend):
     async def __aenter__(self) -> Self:
         import aiohttp
 
-        key = self._settings.api_key
+        key = self._settings.api_key.reveal()
         headers = {"Authorization": f"Bearer {key}"} if key else None
         self._session = aiohttp.ClientSession(headers=headers)
         return self

@@ -13,7 +13,7 @@ LOCAL_NAMES = frozenset(("localhost", ""))
 
 def read_keys(settings: Settings) -> tuple[bytes, ...]:
     """The keys of the settings and of their file; raises ConfigError, which shows no key."""
-    lines = settings.api_keys.split(",")
+    lines = settings.api_keys.reveal().split(",")
     if (path := settings.api_keys_file) is not None:
         try:
             lines += path.read_text().splitlines()

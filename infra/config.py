@@ -155,15 +155,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_url: Annotated[str, Meta(description="address of the REST service, for its clients")] = (
         "http://127.0.0.1:8000"
     )
-    api_key: Annotated[str, Meta(description="the API key that `petal ask --via rest` sends")] = ""
+    api_key: Annotated[
+        Secret, Meta(description="the API key that `petal ask --via rest` sends")
+    ] = NO_SECRET
     api_host: Annotated[
         str,
         Meta(description="address of `petal api`; any but loopback requires API keys"),
     ] = "127.0.0.1"
     api_port: Annotated[Port, Meta(description="port of `petal api`")] = 8000
     api_keys: Annotated[
-        str, Meta(description="API keys that the REST service accepts, separated by commas")
-    ] = ""
+        Secret, Meta(description="API keys that the REST service accepts, separated by commas")
+    ] = NO_SECRET
     api_keys_file: Annotated[
         Path | None, Meta(description="file of more API keys, one per line; read at the start")
     ] = None

@@ -127,7 +127,7 @@ def _encode(card: Card, path: Path) -> bytes:
 
 
 def replace_files(contents: Mapping[Path, bytes], like: Path | None = None) -> None:
-    """Write files and rename them into place, in this order; on a full disk none is replaced.
+    """Write all files, then rename them in the given order. On a full disk none is replaced.
 
     A file gets the mode of the one that it replaces, or of `like`. A symbolic link is replaced,
     not followed. Raises OSError.

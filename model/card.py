@@ -22,6 +22,7 @@ EXAMPLE_CREATOR = "petal train"
 TABLE_CREATOR = "petal train FILE"
 EXAMPLE_METRICS = {"accuracy_mean", "accuracy_std"}
 MAX_IN_HINT = 20  # categories
+KEPT_VERSIONS = 5  # former ones, unless a person asks for another number
 CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of Unicode; surrogates are no UTF-8
 KINDS = {
     "classifier": "a classifier",

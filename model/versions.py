@@ -26,7 +26,6 @@ from model.compatibility import differences
 from model.errors import ArtifactError, CardError, NotPromoted, NotWritten, SourceNotFound
 
 HISTORY, PROMOTED, LOCK = "history.json", "promoted", "lock"
-KEEP = 5  # former versions
 AWAY = "move both files away, then promote"
 
 
@@ -56,7 +55,9 @@ class Promotion(NamedTuple):
     differences: list[str]
 
 
-def promote(source: Path, path: Path, force: bool = False, keep: int = KEEP) -> Promotion:
+def promote(
+    source: Path, path: Path, force: bool = False, keep: int = cards.KEPT_VERSIONS
+) -> Promotion:
     """Put the artifact `source` and its card into the place of `path`.
 
     It is loaded first, and must answer. Raises SourceNotFound, ArtifactError if it cannot be

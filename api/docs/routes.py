@@ -45,7 +45,7 @@ class Documents:
         ]
 
     def _openapi(self) -> dict[str, Any]:
-        """The document, made again when other models are served."""
+        """The document of the models that are served now."""
         found = self._cards()
         if self._made is None or self._made[0] != found:
             routes = [*self._others, *self.routes()]

@@ -103,7 +103,7 @@ def kafka(**options: Any) -> None:
 
     Then set PETAL_BROKER=127.0.0.1:PORT for all processes. The log lies in var/kafka.
 
-    With --brokers 3 each accepted task is on two disks at least, and the loss of one broker with
+    With --brokers 3, two brokers at least have each accepted task, and the loss of one broker with
     its disk loses nothing. Set PETAL_BROKER to all three addresses, and PETAL_REPLICATION=3. To
     restart one of them alone: petal kafka --brokers 3 --node 2.
     """

@@ -10,12 +10,11 @@ from cli import output
 from cli.options import json_option
 from cli.versions import workers
 from infra import config
+from model.card import KEPT_VERSIONS, Card
 
 if TYPE_CHECKING:
-    from model.card import Card
     from model.versions import Promotion, Version
 
-KEEP = 5
 wait_option = click.option(
     "--wait",
     type=click.FloatRange(min=0),
@@ -46,7 +45,7 @@ def model() -> None:
     "--force", is_flag=True, help="Promote it although it has other tasks or other answers."
 )
 @click.option(
-    "--keep", type=click.IntRange(0, 10_000), default=KEEP, show_default=True,
+    "--keep", type=click.IntRange(0, 10_000), default=KEPT_VERSIONS, show_default=True,
     help="Number of former versions to keep for a rollback.",
 )  # fmt: skip
 @wait_option
@@ -145,7 +144,7 @@ def _time(version: "Version") -> datetime:
     return datetime.fromtimestamp(version.at, UTC)
 
 
-def _score(card: "Card") -> str:
+def _score(card: Card) -> str:
     """The first score of the card, which is the mean of a cross-validation."""
     for name, value in card.metrics.items():
         if name.endswith("_mean") and not name.startswith("baseline_"):

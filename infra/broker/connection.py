@@ -90,7 +90,7 @@ def new_admin(settings: Settings) -> AIOKafkaAdminClient:
 async def start(client: KafkaClient) -> None:
     """Connect within REQUEST_SECONDS, or stop the client and raise.
 
-    The errors are KafkaError, OSError and TimeoutError.
+    The errors are KafkaError, OSError, TimeoutError and AccessRefused.
     """
     try:
         await asyncio.wait_for(client.start(), REQUEST_SECONDS)

@@ -1,7 +1,7 @@
 """The models that a worker answers with, and new ones in their place without a restart.
 
-What was begun with a model is answered by it. If the new ones cannot be loaded, the worker goes on
-with those that it has, and its status has the reason.
+A chunk that was begun with one version is answered by that version. If a new one cannot be loaded,
+the worker goes on with the former one, and its status gives the reason.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The models of a worker: PETAL_MODEL, its default, and those of the folder PETAL_MODELS.
 
-Each is loaded at the start, and again if its file has changed when the worker is told to reload. A
-file of the folder that cannot be loaded does not stop the others: its tasks get MODEL_UNAVAILABLE,
-with the reason, unless an earlier file in its place goes on.
+Each is loaded at the start. A reload loads those whose files have changed since. A file of the
+folder that cannot be loaded does not stop the others: its tasks get MODEL_UNAVAILABLE, with the
+reason, unless an earlier file in its place goes on.
 """
 
 import logging

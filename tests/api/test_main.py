@@ -14,6 +14,7 @@ from api.__main__ import listeners, options
 from infra.config import Settings
 from infra.errors import ConfigError
 from infra.process import ports
+from infra.security import Secret
 from tests.processes import Pipeline, Process, free_port, wait_until
 from tests.service import INFER, KEY, QUESTION, received, serving
 
@@ -27,7 +28,7 @@ from tests.service import INFER, KEY, QUESTION, received, serving
             "PETAL_API_KEYS_FILE",
         ),
         (
-            {"api_keys": "short-secret"},
+            {"api_keys": Secret("short-secret")},
             "a key of PETAL_API_KEYS or its file is shorter than 16 characters; make one: "
             "openssl rand -hex 16",
         ),

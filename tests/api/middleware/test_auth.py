@@ -10,6 +10,7 @@ from api.errors import Forbidden
 from api.middleware.auth import Auth, route_path
 from infra.access import read_keys
 from infra.config import Settings
+from infra.security import Secret
 from tests.processes import Pipeline, settings_for, wait_until
 from tests.service import INFER, KEY, QUESTION, Service, serving
 
@@ -69,7 +70,7 @@ def test_every_response_has_the_headers_of_safety(guarded: Service) -> None:
 
 def test_keys_come_from_both_settings(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"{OTHER}\n\n")
-    settings = Settings(api_keys=f" {KEY} ,", api_keys_file=tmp_path / "keys")
+    settings = Settings(api_keys=Secret(f" {KEY} ,"), api_keys_file=tmp_path / "keys")
     assert read_keys(settings) == (KEY.encode(), OTHER.encode())
     assert read_keys(Settings()) == ()
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from infra.config import Settings
 from infra.errors import ConfigError
 from infra.process.endpoint import MAX_REQUESTS, Endpoint, Pages, keys_for
+from infra.security import Secret
 from tests.processes import free_port, wait_until
 
 KEY = "a-key-for-the-tests-only"
@@ -72,7 +73,7 @@ def test_a_name_that_another_site_gave_this_address_is_refused() -> None:
 
 
 def test_with_keys_metrics_need_one_and_health_needs_none() -> None:
-    process = served(api_keys=KEY)
+    process = served(api_keys=Secret(KEY))
     needed = {"error": "the metrics require an API key: Authorization: Bearer KEY"}
     for sent in ("", f"Bearer {KEY}x", f"Basic {KEY}"):
         assert process.call("/metrics", authorization=sent) == (401, needed)
@@ -104,14 +105,14 @@ def test_an_ipv6_address_is_served_too() -> None:
             "PETAL_API_KEYS_FILE",
         ),
         (
-            {"metrics_host": "192.0.2.7", "api_keys": KEY},
+            {"metrics_host": "192.0.2.7", "api_keys": Secret(KEY)},
             "PETAL_METRICS_HOST=192.0.2.7 is no address of this machine",
         ),
         (
-            {"metrics_host": "no such name", "api_keys": KEY},
+            {"metrics_host": "no such name", "api_keys": Secret(KEY)},
             "PETAL_METRICS_HOST=no such name is no address of this machine",
         ),
-        ({"api_keys": "short"}, "a key of PETAL_API_KEYS or its file is shorter than 16"),
+        ({"api_keys": Secret("short")}, "a key of PETAL_API_KEYS or its file is shorter than 16"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], sentence: str) -> None:
