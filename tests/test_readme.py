@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from infra.config import Settings, variable
+from infra.security import Secret
 from model import artifact as artifacts
 from model.predict import matrix, predict
 from streams.events import Result, Task, is_id
@@ -29,8 +30,8 @@ def description(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A default as the README writes it; paths below the project's folder."""
-    text = "" if value is None else str(value).removeprefix(f"{ROOT}/")
+    """A default as the README writes it; paths below the project's folder, no secret as nothing."""
+    text = "" if value in (None, Secret()) else str(value).removeprefix(f"{ROOT}/")
     return f"`{text}`" if text else ""
 
 
