@@ -52,7 +52,7 @@ export class Charts {
       legend: { show: false },
       cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high * 1.15, 1)] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => clock(at)), space: 90 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((value) => number(value)) }],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => clock(at)), space: 75, size: 28 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((value) => number(value)) }],
       series: [{}, ...chart.series.map(([, , color, dash]) => ({ stroke: colors[color], width: 1.75, dash, points: { show: false }, spanGaps: false }))],
       hooks: { draw: [(plot) => this.drawMarks(plot)] },
     };

@@ -12,9 +12,9 @@ const FIGURES = [
   ["answers", "Answers out", "per second, results in the log"],
   ["errors", "Errors", "per second, answers that are an error"],
   ["dead_letters", "Dead letters", "per second, records that cannot be read"],
-  ["trip", "Round trip", "median and 99th percentile of the last 10 s, from a task's creation to its prediction"],
-  ["behind", "Behind", "the oldest open task, and the tasks that wait"],
-  ["requests", "REST", "inferences per second past the queue, and their 99th percentile"],
+  ["trip", "Round trip", "p50 · p99 of the last 10 s, from a task's creation to its prediction"],
+  ["behind", "Behind", "the oldest open task · all that wait"],
+  ["requests", "REST", "inferences per second past the queue · p99"],
 ];
 
 let latest = null;
@@ -94,7 +94,7 @@ function showStages({ broker, workers, sinks, models }) {
   const ready = workers.filter((each) => each.state === "ready" || !each.is_here).length;
   const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   stage("stage-3", true, `runs here: ${models.join(", ")}`);
-  stage("stage-4", isHere && sinks.length > 0, isHere ? `the broker is here, ${sinks.length ? "the sink runs" : "no sink on this machine"}` : "no broker: petal up");
+  stage("stage-4", isHere && sinks.length > 0, isHere ? (sinks.length ? "broker and sink run" : "no sink on this machine") : "no broker: petal up");
   stage("stage-5", isHere && ready > 0, isHere ? (ready ? `${count(ready, "worker")} ready` : "no worker is ready: petal worker") : "no broker: petal up");
 }
 
