@@ -1,11 +1,11 @@
 """Looks at the pipeline while somebody watches: one look for all watchers, twice a second."""
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from contextvars import Context
 
 import msgspec
 
@@ -22,8 +22,6 @@ LINGER_SECONDS = 30.0  # for which it goes on without watchers: a page that is l
 HISTORY_SECONDS = 600.0
 MAX_WATCHERS = 100
 RETRY_MS = 1000
-
-logger = logging.getLogger(__name__)
 
 
 class Sampler:
@@ -51,7 +49,7 @@ class Sampler:
 
     async def close(self) -> None:
         """Stop looking, and disconnect."""
-        if self._looking is not None:
+        if self._looking is not None and not self._looking.done():
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._looking
@@ -68,13 +66,18 @@ class Sampler:
         self._watchers += 1
         try:
             if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._look())
+                self._changed.clear()
+                # In an empty context: its log lines belong to no request.
+                self._looking = asyncio.create_task(self._look(), context=Context())
             yield f"retry: {RETRY_MS}\n\n".encode()
             yield sse.encode("history", msgspec.json.encode(self._history()))
             if self._latest is not None and time.time() - self._latest.at < 2 * LOOK_SECONDS:
                 yield self._encoded
             while not self._stopping:
                 await self._changed.wait()  # a slow watcher misses snapshots, and gets the latest
+                if self._looking.done() and not self._stopping:
+                    self._looking.result()  # raises; the watcher comes again
+                    return
                 if not self._stopping:
                     yield self._encoded
         finally:
@@ -85,13 +88,11 @@ class Sampler:
         try:
             while self._watchers or time.monotonic() - self._unwatched_at < LINGER_SECONDS:
                 begun = time.monotonic()
-                try:
-                    self._publish(self._viewer.shot(await self._sources.look(), self._models()))
-                except Exception:  # a page that stays open must not need a restart of the service
-                    logger.exception("the live figures cannot be read")
+                self._publish(self._viewer.shot(await self._sources.look(), self._models()))
                 await asyncio.sleep(max(LOOK_SECONDS / 2, LOOK_SECONDS + begun - time.monotonic()))
         finally:
             await self._sources.close()
+            self._changed.set()
 
     def _publish(self, shot: Snapshot) -> None:
         self._latest = shot

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,10 @@ class Page:
 
     def __init__(self, cards: Callable[[], list[Card]]) -> None:
         self._cards = cards
-        self._files = read_files(FOLDER)
+
+    @cached_property
+    def _files(self) -> Mapping[str, File]:
+        return read_files(FOLDER)
 
     def routes(self) -> list[Route]:
         return [

@@ -29,6 +29,7 @@ export class Charts {
     });
     this.make();
     dark.addEventListener("change", () => this.make());
+    document.addEventListener("visibilitychange", () => this.draw());
     new ResizeObserver(() => this.resize()).observe(root);
     tableRoot.closest("details").addEventListener("toggle", () => this.describe(true));
     setInterval(() => this.describe(false), 5000);
@@ -90,6 +91,7 @@ export class Charts {
   }
 
   draw() {
+    if (document.hidden) return;
     const end = this.columns[0].at(-1) ?? Date.now() / 1000;
     CHARTS.forEach((chart, n) => {
       const data = [this.columns[0], ...chart.series.map(([name]) => this.columns[COLUMNS.indexOf(name)])];

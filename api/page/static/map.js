@@ -18,7 +18,9 @@ export class PartitionMap {
   }
 
   show({ workers, partitions, sinks }) {
-    const before = new Map([...this.chips].map(([id, chip]) => [id, chip.getBoundingClientRect()]));
+    const owners = partitions.map((each) => each.worker).join();
+    const before = owners === this.owners ? new Map() : new Map([...this.chips].map(([id, chip]) => [id, chip.getBoundingClientRect()]));
+    this.owners = owners;
     const orphans = partitions.filter((each) => !workers.some((worker) => worker.name === each.worker));
     const wanted = [...workers.map((worker) => worker.name), ...(orphans.length ? [NOBODY] : [])];
     for (const [name, lane] of this.lanes) {

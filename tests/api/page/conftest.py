@@ -14,7 +14,8 @@ from tests.processes import Pipeline, free_port, settings_for
 from tests.service import Service
 
 CHROMIUM = Path("/usr/bin/chromium")
-SECONDS = 30.0  # for what takes less than one on a quiet machine
+SECONDS = 60.0  # for what takes less than one on a quiet machine
+START_SECONDS = 180.0  # of all processes
 SESSION_SECONDS = "3"  # after which the broker gives the partitions of a killed worker away
 
 Open = Callable[..., Page]
@@ -45,13 +46,13 @@ def service(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterato
         "PETAL_METRICS_PORT": "0",
     }
     with Pipeline(folder, settings) as pipeline:
-        pipeline.broker()
+        pipeline.broker(START_SECONDS)
         started = [pipeline.worker(ready=False), pipeline.worker(ready=False)]
         started.append(pipeline.sink(ready=False))
         api = pipeline.start(sys.executable, "-m", "api")
         for each in started:
-            each.wait_for("Worker ready", 60)
-        api.wait_for("Uvicorn running on", 60)
+            each.wait_for("Worker ready", START_SECONDS)
+        api.wait_for("Uvicorn running on", START_SECONDS)
         yield Service(pipeline, int(settings["PETAL_API_PORT"]))
 
 
@@ -100,7 +101,9 @@ def lonely_service(tmp_path: Path, artifact: Path) -> Iterator[Callable[..., Ser
             settings = settings_for(tmp_path, artifact) | env
             settings["PETAL_EMBEDDED_PORT"] = str(free_port())
             pipeline = stack.enter_context(Pipeline(tmp_path, settings))
-            pipeline.start(sys.executable, "-m", "api").wait_for("Uvicorn running on", 60)
+            pipeline.start(sys.executable, "-m", "api").wait_for(
+                "Uvicorn running on", START_SECONDS
+            )
             return Service(pipeline, int(settings["PETAL_API_PORT"]))
 
         yield start

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from confluent_kafka import Producer
 from playwright.sync_api import Page, expect
 
-from tests.api.page.conftest import SECONDS, Open
+from tests.api.page.conftest import SECONDS, START_SECONDS, Open
 from tests.api.page.models import MARKUP
 from tests.processes import Process
 from tests.service import KEY, Service
@@ -289,9 +289,9 @@ def test_a_lost_service_and_a_restarted_broker_heal_by_themselves(
     expect(page.locator("#live")).to_have_class("stale", timeout=MS)
     expect(page.locator("#connection")).to_contain_text("older than", timeout=MS)
     pipeline.processes[0].stop()
-    pipeline.start(sys.executable, "-m", "api").wait_for("Uvicorn running on", 60)
+    pipeline.start(sys.executable, "-m", "api").wait_for("Uvicorn running on", START_SECONDS)
     is_live(page)
     expect(page.locator("#broker")).to_contain_text("The task queue is not there", timeout=MS)
-    pipeline.broker()
+    pipeline.broker(START_SECONDS)
     expect(page.locator("#broker")).to_be_hidden(timeout=2 * MS)
     expect(page.locator("#marks .broker").first).to_contain_text("the broker is back")
