@@ -7,6 +7,8 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTime
 from aiokafka.protocol.api import Request, Response
 from typing_extensions import override
 
+from infra.broker.coordinator import check_group
+
 AWAY = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError)
 
 
@@ -21,7 +23,9 @@ class AdminClient(AIOKafkaAdminClient):  # type: ignore[misc]
     async def _send_request(self, request: Request, node_id: int | None = None) -> Response:
         """Ask the given broker, or each in random order until one answers; raises KafkaError."""
         if node_id is not None:
-            return await super()._send_request(request, node_id)
+            response = await super()._send_request(request, node_id)
+            check_group(response)
+            return response
         nodes = [broker.nodeId for broker in self._client.cluster.brokers()]
         random.shuffle(nodes)
         for node in nodes[:-1]:
