@@ -137,8 +137,8 @@ class Partitions:
             known = lags.get(partition)
             if known is not None and known.next is not None and known.end is not None:
                 view.lag, view.seconds = max(0, known.end - known.next), known.seconds
-            elif partition in behind or partition in ends:
-                committed, end = behind.get(partition, (0, ends.get(partition, 0)))
+            elif partition in behind:
+                committed, end = behind[partition]
                 view.lag = max(0, end - committed)
                 view.seconds, view.is_at_least = self._ends[partition].age(committed, now)
                 if view.lag == 0:

@@ -41,12 +41,14 @@ LOST = (KafkaError, OSError, TimeoutError, BrokerUnavailable)
 
 Ends = Mapping[str, Mapping[int, int]]
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class Offsets(NamedTuple):
     """What the broker says; `members` is None if it does not say who is in the workers' group.
 
-    `behind`: of each partition of `tasks`, what the group has committed and the end at that time.
+    `behind`: of each partition of `tasks`, what the group has committed and the end at that time;
+    empty if that is not known.
     """
 
     at: float
@@ -201,10 +203,11 @@ class BrokerSource:
         group = self._settings.names.worker_group
         right = Right("Describe", "group", "worker_group")
         self._members = await self._allowed(observer.members(group, tasks.name), None, right)
-        committed = await self._allowed(observer.committed(group, tasks), {}, right)
-        self._behind = {p: (offset, ends.get(p, offset)) for p, offset in committed.items()}
+        committed = await self._allowed(observer.committed(group, tasks), None, right)
+        if committed is not None:  # without an offset a group begins at the log's beginning
+            self._behind = {p: (committed.get(p, 0), end) for p, end in ends.items()}
 
-    async def _allowed(self, asked: Awaitable[T], default: T, right: Right) -> T:
+    async def _allowed(self, asked: Awaitable[T], default: D, right: Right) -> T | D:
         """What the broker answers, or the default and a note if it does not allow the question."""
         try:
             return await asked

@@ -37,7 +37,12 @@ def test_an_end_is_the_furthest_that_is_known_of_the_same_log() -> None:
     assert not ends.note({0: 10, 1: 5}, {0: 12})
     assert ends.known == {0: 12, 1: 5}
     assert not ends.note({0: 11, 1: 5})  # the worker that knew more has ended
-    assert (ends.known, ends.total) == ({0: 12, 1: 5}, 17)
+    assert ends.known == {0: 12, 1: 5}
+    assert sum_of(ends) == 17
+
+
+def sum_of(ends: Ends) -> int | None:
+    return ends.total
 
 
 def test_an_end_that_falls_belongs_to_a_new_log() -> None:
@@ -67,7 +72,7 @@ def test_durations_are_the_median_and_the_99th_percentile() -> None:
         ([0, 0, 0], None),
         ([10, 0, 0], Durations(10, 500.0, 990.0)),
         ([0, 10, 0], Durations(10, 1500.0, 1990.0)),
-        ([98, 0, 2], Durations(100, pytest.approx(510.2, abs=0.1), 2000.0)),
+        ([50, 0, 50], Durations(100, 1000.0, 2000.0)),
     ],
 )
 def test_durations_of_buckets_lie_within_a_bucket(

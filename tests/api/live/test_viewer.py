@@ -57,7 +57,11 @@ def test_a_killed_worker_keeps_its_partitions_until_another_one_gets_them() -> N
     ends = {0: 9, 1: 0}, {0: 0, 1: 0}
     before, killed, after = shots(
         look(AT, offsets(AT, {0: 0, 1: 0}, {0: 0, 1: 0}, members=both), statuses=(one, two)),
-        look(AT + 1, offsets(AT + 1, *ends, members=both), statuses=(two,)),
+        look(
+            AT + 1,
+            offsets(AT + 1, *ends, members=both, behind={0: (0, 9), 1: (0, 0)}),
+            statuses=(two,),
+        ),
         look(AT + 7, offsets(AT + 7, *ends, members=alone), statuses=(heir,)),
     )
     assert [p.worker for p in before.partitions] == ["vm-1", "vm-2"]
@@ -67,6 +71,15 @@ def test_a_killed_worker_keeps_its_partitions_until_another_one_gets_them() -> N
     assert texts(killed.marks) == [("left", "worker vm-1 is gone")]
     assert [w.name for w in after.workers] == ["vm-2"]
     assert texts(after.marks)[1:] == [("moved", "rebalance: vm-2 has partition 0")]
+
+
+def test_a_partition_of_nobody_whose_offsets_are_unknown_has_no_lag() -> None:
+    """As while workers rebalance, just after the broker was found again."""
+    _, shot = shots(
+        look(AT, offsets(AT, {0: 90, 1: 0}, {0: 0, 1: 0})),
+        look(AT + 1, offsets(AT + 1, {0: 90, 1: 0}, {0: 0, 1: 0})),
+    )
+    assert shot.partitions == [PartitionView(0), PartitionView(1)]
 
 
 def test_a_worker_that_joins_is_marked_and_so_is_another_model() -> None:

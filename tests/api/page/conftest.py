@@ -16,7 +16,7 @@ from tests.service import Service
 CHROMIUM = Path("/usr/bin/chromium")
 SECONDS = 60.0  # for what takes less than one on a quiet machine
 START_SECONDS = 180.0  # of all processes
-SESSION_SECONDS = "3"  # after which the broker gives the partitions of a killed worker away
+SESSION_SECONDS = "4"  # after which the broker gives the partitions of a killed worker away
 
 Open = Callable[..., Page]
 
