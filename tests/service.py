@@ -87,16 +87,23 @@ def serving(
     with Pipeline(folder, settings) as p:
         if broker:
             p.broker()
-        process = p.start(sys.executable, "-m", "api")
-        port = int(settings["PETAL_API_PORT"])
+        yield start_service(p, tls=tls)
 
-        def listens() -> bool:
-            assert process.exit_code is None, process.output
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_until(listens, 30, "the service listens")
-        yield Service(p, port, tls)
+def start_service(
+    pipeline: Pipeline, seconds: float = 30.0, tls: ssl.SSLContext | None = None
+) -> Service:
+    """Start `python -m api` in a pipeline; returns when it listens."""
+    process = pipeline.start(sys.executable, "-m", "api")
+    port = int(pipeline.env["PETAL_API_PORT"])
+
+    def listens() -> bool:
+        assert process.exit_code is None, process.output
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, seconds, "the service listens")
+    return Service(pipeline, port, tls)
 
 
 async def record_headers(service: Service, topic: str, count: int) -> dict[bytes, Any]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,7 +26,7 @@ from streams.projection.reader import Reader, to_result
 from streams.projection.search import SearchTooLong, Wanted
 
 TAG = "Look up"
-BROKER_SECONDS = 8.0
+CONNECT_SECONDS, BROKER_SECONDS = 1.5, 8.0
 MAX_READERS = 2  # of the log at the same time
 REFUSED = (AccessRefused, TopicMismatch)
 AWAY = (BrokerUnavailable, KafkaError, OSError, TimeoutError, LogReplaced)
@@ -35,7 +36,7 @@ class LookUp:
     """The routes that read what there is, from the projection and from the log."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings = replace(settings, broker_wait=CONNECT_SECONDS)  # a person waits
         self._reading = asyncio.Semaphore(MAX_READERS)
 
     def routes(self) -> list[Route]:

@@ -27,7 +27,7 @@ async def task_record(settings: Settings, partition: int, offset: int) -> Record
     Raises BrokerUnavailable, AccessRefused, KafkaError or TimeoutError.
     """
     needs = Needs(read=("tasks",))
-    await prepare(settings, 1.0, needs)
+    await prepare(settings, needs=needs)
     consumer = connection.new_consumer(settings)
     async with connection.connected(consumer, settings, needs):
         tp = TopicPartition(settings.names.tasks, partition)

@@ -135,7 +135,7 @@ export class Charts {
       this.figures[n].querySelector(".plot").setAttribute("aria-label", `${chart.title}, now: ${said}`);
     });
     if (!this.tableRoot.closest("details").open && !isOpening) return;
-    const step = Math.max(1, Math.floor(this.span * 2 / TABLE_ROWS));
+    const step = Math.max(1, Math.floor(Math.min(count, this.span * 2) / TABLE_ROWS));
     const rows = [];
     for (let n = count - 1; n >= 0 && rows.length < TABLE_ROWS; n -= step) {
       rows.push([clock(this.columns[0][n]), ...["tasks", "answers", "errors", "dead_letters"].map((name) => number(this.value(name, n))),

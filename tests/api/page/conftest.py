@@ -1,6 +1,5 @@
 """A real browser, and one pipeline that all tests of a file share."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.api.page.models import save_notes
 from tests.processes import Pipeline, free_port, settings_for
-from tests.service import Service
+from tests.service import Service, start_service
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECONDS = 60.0  # for what takes less than one on a quiet machine
@@ -49,11 +48,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterato
         pipeline.broker(START_SECONDS)
         started = [pipeline.worker(ready=False), pipeline.worker(ready=False)]
         started.append(pipeline.sink(ready=False))
-        api = pipeline.start(sys.executable, "-m", "api")
+        running = start_service(pipeline, START_SECONDS)
         for each in started:
             each.wait_for("Worker ready", START_SECONDS)
-        api.wait_for("Uvicorn running on", START_SECONDS)
-        yield Service(pipeline, int(settings["PETAL_API_PORT"]))
+        yield running
 
 
 @pytest.fixture
@@ -101,9 +99,6 @@ def lonely_service(tmp_path: Path, artifact: Path) -> Iterator[Callable[..., Ser
             settings = settings_for(tmp_path, artifact) | env
             settings["PETAL_EMBEDDED_PORT"] = str(free_port())
             pipeline = stack.enter_context(Pipeline(tmp_path, settings))
-            pipeline.start(sys.executable, "-m", "api").wait_for(
-                "Uvicorn running on", START_SECONDS
-            )
-            return Service(pipeline, int(settings["PETAL_API_PORT"]))
+            return start_service(pipeline, START_SECONDS)
 
         yield start

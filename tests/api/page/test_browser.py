@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.api.page.conftest import SECONDS, START_SECONDS, Open
 from tests.api.page.models import MARKUP
 from tests.processes import Process
-from tests.service import KEY, Service
+from tests.service import KEY, Service, start_service
 
 MS = SECONDS * 1000
 LIVE = re.compile("^live$")
@@ -117,7 +116,7 @@ def publish(service: Service, value: bytes) -> None:
 
 
 def test_results_are_found_by_their_properties(open_page: Open) -> None:
-    page = open_page()
+    page = open_page(expected="400")
     is_live(page)
     for via in ("queue", "topic"):
         send(page, via)
@@ -218,7 +217,7 @@ def test_dark_mode_a_narrow_screen_and_calm_motion(open_page: Open) -> None:
     docs = open_page(path="/docs", color_scheme="dark", viewport=size)
     assert background(docs) == "rgb(17, 21, 29)"
     assert docs.evaluate("document.documentElement.scrollWidth") <= 360
-    docs.get_by_role("link", name="Live").click()
+    docs.get_by_role("link", name="Live", exact=True).click()
     is_live(docs)
 
 
@@ -236,7 +235,7 @@ def test_the_keyboard_reaches_everything_and_sends_the_form(open_page: Open) -> 
 
 
 def test_a_key_is_asked_for_and_kept_in_memory_only(
-    open_page: Open, lonely_service: Callable[..., Service]
+    lonely_service: Callable[..., Service], open_page: Open
 ) -> None:
     guarded = lonely_service(PETAL_API_KEYS=KEY)
     page = open_page(guarded.url, expected="401")
@@ -261,7 +260,7 @@ def test_a_key_is_asked_for_and_kept_in_memory_only(
 
 
 def test_without_a_broker_the_page_says_so_and_rest_goes_on(
-    open_page: Open, lonely_service: Callable[..., Service]
+    lonely_service: Callable[..., Service], open_page: Open
 ) -> None:
     lonely = lonely_service()
     page = open_page(lonely.url, expected="503")
@@ -289,7 +288,7 @@ def test_a_lost_service_and_a_restarted_broker_heal_by_themselves(
     expect(page.locator("#live")).to_have_class("stale", timeout=MS)
     expect(page.locator("#connection")).to_contain_text("older than", timeout=MS)
     pipeline.processes[0].stop()
-    pipeline.start(sys.executable, "-m", "api").wait_for("Uvicorn running on", START_SECONDS)
+    start_service(pipeline, START_SECONDS)
     is_live(page)
     expect(page.locator("#broker")).to_contain_text("The task queue is not there", timeout=MS)
     pipeline.broker(START_SECONDS)
