@@ -122,12 +122,11 @@ def test_up_with_tokens_of_an_endpoint_runs_a_pipeline_and_shows_no_secret(
         secret = {"oauth_client_secret": PASSWORD, "oauth_ca": str(users.authority.ca)}
         processes.env |= environ(users.address("LOGIN"), {**login, **names, **secret})
         up = petal(processes, "up", {}, "--workers", "1")
-        waited = processes.run("status", "--wait", "60")
+        waited = processes.run("status", "--wait", "45")
         assert waited.returncode == 0, (waited.stderr, up.output)
         asked = processes.run("ask", "--via", "queue", stdin=ROW)
         assert (asked.returncode, "setosa" in asked.stdout) == (0, True), asked.stderr
-        up.send(signal.SIGINT)
-        assert up.join(40) == 0, up.output
+        assert up.stop() == 128 + signal.SIGTERM, up.output
     assert len(endpoint.requests) >= 4  # worker, sink, API and the two commands
     assert PASSWORD not in up.output + waited.stdout + asked.stdout
 
