@@ -17,7 +17,6 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, no
 
 
 @click.command(
-    short_help="Run broker, workers, sink and API until Ctrl-C.",
     epilog="Example:  petal up --workers 2",
 )
 @click.option(
