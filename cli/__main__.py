@@ -46,6 +46,7 @@ def main() -> None:
         sys.exit("petal: standard output is closed; to drop the output: > /dev/null")
     try:
         code = petal.main(standalone_mode=False)
+        sys.stdout.flush()  # a failure at Python's own end would end it with 120
     except click.ClickException as e:
         e.show()
         code = e.exit_code
@@ -55,6 +56,9 @@ def main() -> None:
         code = INTERRUPTED
     except SystemExit:
         # click exits so when the reader of our output has left; that is not a failure.
+        code = os.EX_OK
+    except BrokenPipeError:
+        _drop_output()
         code = os.EX_OK
     except Exception as e:
         code = _report(e, debug)
@@ -66,14 +70,18 @@ def _is_of_output(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in NOT_WRITTEN and error.filename is None
 
 
+def _drop_output() -> None:
+    """Python writes what is left at its end, and a second failure there would end it with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _report(error: Exception, debug: bool) -> int:
     from cli import exit_codes  # only here: it imports the errors of every command
 
     code = exit_codes.code_of(error)
     if _is_of_output(error):
         click.echo(f"petal: not all output was written: {error.strerror}", err=True)
-        # Python writes what is left at its end, and a second failure there would be exit code 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return os.EX_IOERR
     if code is None:
         if debug:

@@ -26,17 +26,12 @@ def overview(as_json: bool) -> None:
         click.echo(output.to_json(_document(settings, now, found)))
         return
     click.echo(f"{TITLE}\n")
-    rows = [(f"{s.number} {s.name}", _typed(s.command), output.plain(s.now)) for s in found]
+    rows = [(f"{s.number} {s.name}", s.command, output.plain(s.now)) for s in found]
     for line in _lines(rows, shutil.get_terminal_size().columns):
         click.echo(line)
     click.echo()
     for line in _hints(now):
         click.echo(line)
-
-
-def _typed(command: str) -> str:
-    """A command as one types it in this folder."""
-    return command.replace("petal", output.program(), 1)
 
 
 def _lines(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:

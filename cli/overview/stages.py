@@ -63,14 +63,14 @@ def stages(settings: Settings, now: Running) -> list[Stage]:
     without = NO_SERVICE if is_there else "needs a model"
     example = predict_example()
     one = example if len(example) <= MAX_EXAMPLE else "petal predict --help"
-    pipeline = _pipeline(settings, now)
+    pipeline, petal = _pipeline(settings, now), output.program()
     return [
-        Stage(0, "notebook", "petal train", None, model),
-        Stage(1, "one-shot", one, None, without),
-        Stage(2, "prompt loop", "petal ask", None, without),
-        Stage(3, "REST", "petal ask --via rest", now.api == "running", _api(settings, now)),
-        Stage(4, "message queue", "petal ask --via topic", now.is_pipeline, pipeline),
-        Stage(5, "task queue", "petal ask --via queue", now.is_pipeline, _shares(now)),
+        Stage(0, "notebook", f"{petal} train", None, model),
+        Stage(1, "one-shot", one.replace("petal", petal, 1), None, without),
+        Stage(2, "prompt loop", f"{petal} ask", None, without),
+        Stage(3, "REST", f"{petal} ask --via rest", now.api == "running", _api(settings, now)),
+        Stage(4, "message queue", f"{petal} ask --via topic", now.is_pipeline, pipeline),
+        Stage(5, "task queue", f"{petal} ask --via queue", now.is_pipeline, _shares(now)),
     ]
 
 
@@ -86,7 +86,7 @@ def _model(settings: Settings) -> tuple[str, bool]:
 
 def _api(settings: Settings, now: Running) -> str:
     if now.api == "not running":
-        return "not running; start: petal api"
+        return f"not running; start: {output.program()} api"
     return f"{_stated(now.api)} at {settings.api_url}"
 
 
@@ -97,7 +97,7 @@ def _stated(state: State) -> str:
 def _pipeline(settings: Settings, now: Running) -> str:
     """Which processes of the pipeline run; the missing ones are named."""
     if now.broker == "not running":
-        return "not running; start: petal up"
+        return f"not running; start: {output.program()} up"
     broker = "broker" if now.broker == "running" else f"no answer from {settings.bootstrap}"
     parts = [broker, _counted(now.workers, "worker"), _counted(now.sinks, "sink")]
     lag = sum(worker.lag for worker in now.workers)
@@ -116,7 +116,7 @@ def _counted(processes: Sequence[Status], noun: str) -> str:
 def _shares(now: Running) -> str:
     """The partitions of each worker."""
     if now.broker == "not running":
-        return "not running; start: petal up"
+        return f"not running; start: {output.program()} up"
     shares = [" ".join(str(p.partition) for p in worker.partitions) for worker in now.workers]
     if not any(shares):
         return "no worker has a partition"
