@@ -122,7 +122,7 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
     if via == TOPIC and interactive:
         return f"published {answer.label}; its result: petal results {answer.label}"
     text = output.to_text(answer)
-    return click.style(text, bold=True) if interactive else text
+    return output.emphasized(text) if interactive else text
 
 
 def _reader(card: Card, given: Format) -> RowsReader:
