@@ -16,6 +16,9 @@ from api.docs.routes import Documents
 from api.inference.endpoint import InferenceEndpoint
 from api.inference.routes import Models
 from api.inference.servable import Servable
+from api.live.routes import Live
+from api.live.sampler import Sampler
+from api.lookup.routes import LookUp
 from api.metrics import Metrics
 from api.middleware.auth import Auth
 from api.middleware.logging import log_json
@@ -23,6 +26,7 @@ from api.middleware.origin import Origins, with_cors
 from api.middleware.rate_limit import RateLimit
 from api.middleware.stack import Checks, MiddlewareStack
 from api.middleware.tracing import TracingMiddleware
+from api.page.routes import Page
 from api.responses import EXCEPTION_HANDLERS
 from api.serving.batcher import Limits
 from api.serving.cpu_bound import CpuBound
@@ -91,7 +95,13 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     tasks = Tasks(repository, connection, feed, settings)
     ready = Readiness(repository, settings)
     models = Models(repository, endpoint, lambda: connection.refusal)
+    sampler = Sampler(settings, metrics, lambda: [card.id for card in repository.cards()])
     routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
+    routes += [
+        *Page(repository.cards).routes(),
+        *Live(sampler).routes(),
+        *LookUp(settings).routes(),
+    ]
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
@@ -107,8 +117,9 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
             reloading.open()
             if settings.broker:
                 connection.begin()
-            with relaxed_gc(), calling_at_stop(feed.stop, connection.give_up):
+            with relaxed_gc(), calling_at_stop(feed.stop, sampler.stop, connection.give_up):
                 yield {**state, "tracing": tracing}
+            await sampler.close()
             await reloading.close()
             repository.close()
             await connection.close()

@@ -26,6 +26,7 @@ MAX_BATCH_SIZES = 1024  # that have statistics of their own: any number of rows 
 OTHER = "other"  # clients must not be able to create series
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 CONTENT_TYPE = "text/plain"
+INFER_PATH = "/infer"
 
 
 class Total:
@@ -140,6 +141,15 @@ class Metrics:
         path = getattr(scope.get("route"), "path", OTHER)
         self._requests[method, path, str(status)] += 1
         self._seconds[method, path].observe(seconds)
+
+    def inferences(self) -> tuple[int, list[int]]:
+        """The inferences that were answered, and how many of them lie in each bucket of SECONDS.
+
+        A bucket counts the requests for inference with an error too.
+        """
+        answered = sum(each.success for each in self._models.values())
+        paths = [of for (_, path), of in self._seconds.items() if path.endswith(INFER_PATH)]
+        return answered, [sum(counts) for counts in zip(*(p.counts for p in paths), strict=True)]
 
     def refused(self, status: int) -> None:
         """Count bytes that were refused before they were a request."""

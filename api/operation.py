@@ -42,6 +42,7 @@ class Operation(Struct, frozen=True):
     errors: tuple[type[RequestError], ...] = ()
     path: Mapping[str, Any] = {}  # types of path parameters, other than str
     headers: Mapping[str, str] = {}  # of the request, with their descriptions
+    query: Mapping[str, Any] = {}  # types of the address's parameters, with their descriptions
     open: bool = False  # needs no key
 
     def __call__(self, handler: Handler) -> Handler:

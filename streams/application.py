@@ -353,6 +353,7 @@ class StatusReporter:
             unavailable=app.resource.unavailable,
             at=now,
             metrics=app.own_monitor.address,
+            counts=app.resource.metrics.counts(),
             database=app.settings.own_database if app.standalone else None,
         )
         if not app.consuming:
@@ -430,6 +431,8 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
     session = settings.session_timeout
     return {
         "broker": connection.faust_urls(settings),
+        # The name that results have for a worker, so that a group's members can be told apart.
+        "broker_client_id": f"{socket.gethostname()}-{os.getpid()}",
         # Faust's own environment variables have no prefix and win over these arguments; every
         # PETAL_ variable that is not a setting of ours is refused.
         "env_prefix": "PETAL_FAUST_",

@@ -161,11 +161,11 @@ class Pipeline:
         self.start(sys.executable, "-m", "infra.broker").wait_for("broker ready", seconds=60.0)
         return kafka
 
-    def broker(self) -> Process:
-        """Start the embedded broker, which creates the topics."""
+    def broker(self, seconds: float = 30.0) -> Process:
+        """Start the embedded broker, which creates the topics, within `seconds`."""
         broker = self.start(sys.executable, "-m", "infra.broker")
         self._stack.callback(broker.stop)  # SIGTERM, so that it stops its child, Tansu
-        return broker.wait_for("broker ready")
+        return broker.wait_for("broker ready", seconds)
 
     def worker(self, ready: bool = True) -> Process:
         return self._faust("streams.worker", ready)

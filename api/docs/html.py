@@ -17,11 +17,23 @@ SHELL = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} {version}</title>
-<link rel="stylesheet" href="/docs/{style}">
+<link rel="icon" href="static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="static/frame.css">
+<link rel="stylesheet" href="docs/{style}">
 </head>
 <body>
-<nav>
-<a class="brand" href="#top">{title}</a>
+<a class="skip" href="#top">Skip to the operations</a>
+<header class="bar">
+<a class="brand" href="./"><img src="static/icon.svg" alt="" width="22" height="22">{title}</a>
+<nav aria-label="Pages">
+<a href="./#live">Live</a>
+<a href="./#ask">Try it</a>
+<a href="./#look-up">Look up</a>
+<a href="docs" aria-current="page">API</a>
+</nav>
+</header>
+<div class="columns">
+<nav class="contents" aria-label="Operations">
 {nav}
 </nav>
 <main id="top">
@@ -30,14 +42,15 @@ SHELL = """<!DOCTYPE html>
 <p>{description}</p>
 <p>If the service has keys, every operation except health and documents requires
 <code>Authorization: Bearer KEY</code>, and may return {everywhere}.</p>
-<p class="links"><a href="/openapi.json">OpenAPI 3.1 of the service</a>
-<a href="/asyncapi.json">AsyncAPI 3 of the topics</a></p>
+<p class="links"><a href="openapi.json">OpenAPI 3.1 of the service</a>
+<a href="asyncapi.json">AsyncAPI 3 of the topics</a></p>
 </header>
 {operations}
 <section><h2>Types</h2>
 {types}
 </section>
 </main>
+</div>
 </body>
 </html>
 """

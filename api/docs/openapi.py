@@ -96,7 +96,7 @@ def tidy(schemas: Document) -> Document:
 
 
 def _types(operation: Operation) -> Iterator[Any]:
-    yield from operation.path.values()
+    yield from (*operation.path.values(), *operation.query.values())
     for body in (operation.body, *operation.answers.values()):
         for kind in content(body).types.values():
             yield from kind if isinstance(kind, tuple) else (kind,)
@@ -152,11 +152,15 @@ def _parameters(each: Described, schema_of: dict[Any, Any]) -> list[Document]:
         }
         for name in each.route.param_convertors
     ]
+    query = [
+        {"name": name, "in": "query", "schema": schema_of[kind]}
+        for name, kind in each.operation.query.items()
+    ]
     headers = [
         {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
         for name, text in each.operation.headers.items()
     ]
-    return [*path, *headers]
+    return [*path, *query, *headers]
 
 
 def _content(body: Content, schema_of: dict[Any, Any]) -> Document:

@@ -18,7 +18,9 @@ from model.card import Card
 TAG = "Documents"
 HTML, CSS = "text/html", "text/css"
 STYLE = Path(__file__).with_name(html.STYLE)
-POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class Documents:

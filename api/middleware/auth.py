@@ -29,11 +29,13 @@ class Auth:
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._open = frozenset(
+        open_paths = [
             route.path
             for route in routes
             if (operation := operation_of(route.endpoint)) and operation.open
-        )
+        ]
+        self._open = frozenset(path for path in open_paths if "{" not in path)
+        self._open_below = tuple(path.partition("{")[0] for path in open_paths if "{" in path)
         self._local: dict[tuple[str, bytes], bool] = {}
 
     def check(self, scope: Scope) -> bytes | None:
@@ -41,7 +43,8 @@ class Auth:
 
         Raises Unauthorized or Forbidden.
         """
-        if route_path(scope) in self._open:
+        path = route_path(scope)
+        if path in self._open or path.startswith(self._open_below):
             return None
         if keys := scope["state"]["keys"]:
             if (key := find_key(keys, _header(scope, b"authorization"))) is None:

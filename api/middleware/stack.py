@@ -27,6 +27,7 @@ from infra.tracing import TRACEPARENT, parse_traceparent
 from model.errors import ArtifactError
 
 SAFETY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+CACHED = (b"cache-control", b"no-cache")  # of the page's own files
 REQUEST_ID_HEADER = b"x-request-id"
 TRACEPARENT_HEADER = TRACE_HEADER.encode()
 
@@ -74,7 +75,8 @@ class MiddlewareStack:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 mark = (REQUEST_ID_HEADER, marked_id.encode())
-                message["headers"] = [*message["headers"], mark, *SAFETY]
+                safety = SAFETY[:1] if CACHED in message["headers"] else SAFETY
+                message["headers"] = [*message["headers"], mark, *safety]
                 if b"upgrade" in headers:  # plain uvicorn may take its body for the next request
                     message["headers"].append((b"connection", b"close"))
             return send(message)

@@ -44,6 +44,11 @@ class Histogram:
         return sum(self._counts)
 
     @property
+    def counts(self) -> Sequence[int]:
+        """How many values each bucket has, and as the last those above all bounds."""
+        return self._counts
+
+    @property
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bounds as Prometheus writes them, each with the count of values up to it."""
         bounds = (*(str(float(bound)) for bound in self.bounds), "+Inf")

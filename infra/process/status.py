@@ -62,6 +62,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     foreign: list[int] = []  # partitions of `results` that a sink with another database reads
     trend: Trend | None = None  # of the seconds behind; None: not known yet
     metrics: str | None = None  # the address of its /metrics, HOST:PORT
+    counts: dict[str, int] = {}  # since its start: of a worker `tasks`, `errors`, `dead_letters`
+
+    @property
+    def worker(self) -> str:
+        """The name that results and the members of its group have."""
+        return f"{self.host}-{self.pid}"
 
     @property
     def name(self) -> str:

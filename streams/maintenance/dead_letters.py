@@ -38,9 +38,11 @@ class Letter(NamedTuple):
     detail: str | None = None
 
 
-async def dead_letters(settings: Settings) -> Sequence[Letter]:
-    """All dead letters, the oldest first."""
+async def dead_letters(settings: Settings, last: int | None = None) -> Sequence[Letter]:
+    """All dead letters, or those among the last so many offsets; the oldest first."""
     async with open_log(settings, settings.names.dead_letters) as log:
+        if last is not None:
+            log.skip_to_last(last)
         return [_letter(r, dict(r.headers)) async for part in log.chunks() for r in part.records]
 
 

@@ -23,6 +23,7 @@ class Collector(Protocol):
     """Metrics of one kind of process."""
 
     def collect(self) -> Iterator[Metric]: ...
+    def counts(self) -> dict[str, int]: ...
 
 
 class Counted(Protocol):

@@ -28,6 +28,10 @@ class SinkMetrics:
         self._seconds.observe(seconds)
         self._applied = Applied(*map(sum, zip(self._applied, applied, strict=True)))
 
+    def counts(self) -> dict[str, int]:
+        """What the status file has of it."""
+        return {"rows": self._applied.new}
+
     def collect(self) -> Iterator[Metric]:
         """All metrics; called on another thread."""
         total = self._applied

@@ -45,6 +45,11 @@ class WorkerMetrics:
             counts = np.bincount(buckets, minlength=len(SECONDS) + 1)
             self.queue.add(counts.tolist(), float(one.queue_ms.sum()) / 1000)
 
+    def counts(self) -> dict[str, int]:
+        """What the status file has of it."""
+        errors = sum(self._errors.values())
+        return {"tasks": self.tasks, "errors": errors, "dead_letters": self.dead_letters}
+
     def collect(self) -> Iterator[Metric]:
         """All metrics; called on another thread, so what is iterated is copied."""
         yield counter("petal_worker_tasks", "tasks answered", (), [((), self.tasks)])

@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlite_utils
 
 from streams.codec import decode_result
@@ -17,6 +18,7 @@ from streams.projection.database import open_reader
 from streams.projection.faults import explained
 from streams.projection.logs import newest, number_of
 from streams.projection.schema import MAX_OFFSET, position_of
+from streams.projection.search import Found, Wanted, search
 
 # Positions are searched for in the blocks that can hold them.
 WITHIN = f"block BETWEEN :first - {BLOCK_ROWS - 1} AND :last AND position BETWEEN :first AND :last"
@@ -40,6 +42,9 @@ class Audit(NamedTuple):
 def to_result(row: Mapping[str, Any]) -> Result:
     """The result in a row of the view `result_json`."""
     return decode_result(row["value"].encode())
+
+
+_decode_block = msgspec.json.Decoder(list[Result]).decode
 
 
 def _positions(log: int, partition: int, first: int, last: int) -> dict[str, int]:
@@ -82,6 +87,33 @@ class Reader:
         stamps = [s for log, part in logs for s in self._last_stamps(log, part, limit)]
         newest = nlargest(limit, stamps)
         return [row for *_, position in newest for row in self._within(position, position)]
+
+    def search(self, wanted: Wanted, limit: int) -> Found:
+        """The newest results that are wanted; raises SearchTooLong."""
+        return search(self._connection, wanted, limit)
+
+    def repeats(self, task_id: str) -> list[tuple[int, int, str | None]]:
+        """The further results of a task, which changed nothing: partition, offset, error code."""
+        query = 'SELECT partition, "offset", error_code FROM duplicate WHERE task_id = ? LIMIT 100'
+        return self._connection.execute(query, (task_id,)).fetchall()
+
+    def newest_answers(self, blocks: int) -> list[tuple[int, list[Result]]]:
+        """Of each partition its newest blocks: their time in ms, and results in the log's order.
+
+        Repeated answers are among them. The cost depends on `blocks` and partitions alone.
+        """
+        query = (
+            "SELECT answered_at_ms, answers FROM result_block WHERE position BETWEEN :first AND "
+            ":last ORDER BY position DESC LIMIT :blocks"
+        )
+        places = self._connection.execute("SELECT log, partition FROM projection_offset").fetchall()
+        return [
+            (at, _decode_block(answers))
+            for log, partition in places
+            for at, answers in self._connection.execute(
+                query, {**_positions(log, partition, 0, MAX_OFFSET), "blocks": blocks}
+            )
+        ]
 
     def _last_stamps(self, log: int, partition: int, limit: int) -> list[tuple[int, int, int, int]]:
         """(time in ms, log, offset, position) of the last rows of one partition."""

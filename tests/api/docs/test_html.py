@@ -5,6 +5,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 from tests.service import Service
 
@@ -46,8 +47,11 @@ def test_the_page_has_every_operation_and_needs_no_other_host(
     assert {o["operationId"] for p in document["paths"].values() for o in p.values()} <= links.ids
     assert {t for t in links.targets if t.startswith("#")} <= {f"#{name}" for name in links.ids}
     others = {t for t in links.targets if not t.startswith("#")}
-    assert others == {"/docs/docs.css", "/openapi.json", "/asyncapi.json"}
-    assert {service.call("GET", target).status for target in others} == {200}
+    frame = {"./", "./#live", "./#ask", "./#look-up", "docs"}
+    files = {"docs/docs.css", "static/frame.css", "static/icon.svg"}
+    assert others == {"openapi.json", "asyncapi.json"} | frame | files
+    addresses = {urljoin("/docs", target).partition("#")[0] for target in others}
+    assert {service.call("GET", address).status for address in addresses} == {200}
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     style = service.call("GET", "/docs/docs.css")
     assert style.headers["content-type"] == "text/css; charset=utf-8"

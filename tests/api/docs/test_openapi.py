@@ -240,7 +240,7 @@ max-examples = 10
 
 # Streams of events do not end by themselves.
 [[operations]]
-include-path = ["/results", "/tasks/{id}/events"]
+include-path = ["/results", "/tasks/{id}/events", "/live"]
 request-timeout = 0.2
 max-stream-events = 1
 generation.max-examples = 3

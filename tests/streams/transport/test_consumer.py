@@ -116,6 +116,9 @@ def test_a_batch_still_has_a_builder_that_counts_relative_offsets() -> None:
 
 
 class NoMetrics:
+    def counts(self) -> dict[str, int]:
+        return {}
+
     def collect(self) -> Iterator[Metric]:
         return iter(())
 
