@@ -40,6 +40,7 @@ from streams.transport import exclusive
 from streams.transport.attempts import IN_HAND_CHUNKS, AttemptSettings
 from streams.transport.driver import Projection, Transport
 from streams.transport.producer import BATCH_BYTES
+from streams.transport.recovery import TableManager
 
 STOP_SECONDS = 8.0  # a stop that waits for a broker that is gone would never end
 REPEAT_SECONDS = 5.0
@@ -437,6 +438,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "table_standby_replicas": 0,
+        "TableManager": TableManager,
         "stream_wait_empty": True,
         "broker_commit_interval": settings.commit_interval,
         "broker_commit_every": settings.commit_every,

@@ -191,6 +191,7 @@ class Client:
         async def send(by: AIOKafkaProducer) -> Any:
             # Nothing is sent if this is cancelled; what is sent goes on if its wait is cancelled.
             delivery = await by.send(self._settings.names.tasks, value, key=key, headers=headers)
+            delivery.add_done_callback(_retrieve)  # asyncio reports an error that nobody awaits
             on_sent(delivery)
             return await asyncio.shield(delivery)
 
@@ -269,3 +270,9 @@ async def _within(timeout: float, future: asyncio.Future[Result | None], task_id
     if result is None:
         raise ResultTimeout(task_id, timeout)
     return result
+
+
+def _retrieve(delivery: asyncio.Future[Any]) -> None:
+    """Mark the error of a delivery as seen, if there is one."""
+    if not delivery.cancelled():
+        delivery.exception()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import count
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidConfigurationError,
@@ -25,6 +25,7 @@ from aiokafka.structs import OffsetAndMetadata
 from infra import topics
 from infra.broker import access, connection, embedded, topic_configs
 from infra.broker.access import OWNER, Needs
+from infra.broker.admin_client import AdminClient
 from infra.broker.security.login import login_of
 from infra.config import Settings, variable
 from infra.errors import BrokerUnavailable, TopicMismatch
@@ -64,7 +65,7 @@ def _until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-async def _connect(settings: Settings, deadline: float) -> AIOKafkaAdminClient:
+async def _connect(settings: Settings, deadline: float) -> AdminClient:
     backoff = FIRST_BACKOFF
     reported = False
     while True:
@@ -162,7 +163,7 @@ async def has_members(settings: Settings, group: str) -> bool:
 
 
 async def _create_when_possible(
-    admin: AIOKafkaAdminClient, wanted: Sequence[Topic], settings: Settings, deadline: float
+    admin: AdminClient, wanted: Sequence[Topic], settings: Settings, deadline: float
 ) -> None:
     """Create what is missing. The brokers of a cluster that starts come one after the other."""
     for attempt in count():
@@ -177,7 +178,7 @@ async def _create_when_possible(
         await asyncio.sleep(BROKERS_SECONDS)
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], settings: Settings) -> None:
+async def _create(admin: AdminClient, wanted: Sequence[Topic], settings: Settings) -> None:
     existing = set(await admin.list_topics()) if wanted else set()
     missing = [t for t in wanted if t.name not in existing]
     refused = await _try_to_create(admin, missing, settings)
@@ -188,7 +189,7 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], settings:
 
 
 async def _try_to_create(
-    admin: AIOKafkaAdminClient, missing: Sequence[Topic], settings: Settings
+    admin: AdminClient, missing: Sequence[Topic], settings: Settings
 ) -> dict[str, str]:
     """Returns the topics of which the broker refuses the configs, and why."""
     if not missing:
@@ -215,7 +216,7 @@ async def _try_to_create(
     return refused
 
 
-async def _check(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replication: int) -> None:
+async def _check(admin: AdminClient, wanted: Sequence[Topic], replication: int) -> None:
     for _ in range(CHECKS):  # a new topic takes a moment to have its leaders
         found = {d["topic"]: d for d in await admin.describe_topics([t.name for t in wanted])}
         if all(found[t.name]["error_code"] == 0 for t in wanted):

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from infra.broker import access
 from infra.broker.access import Needs
+from infra.broker.admin_client import AdminClient
 from infra.broker.fetcher import Consumer, fetch_wait, isolation_level
 from infra.broker.security.login import login_of, secure
 from infra.config import Settings
@@ -81,8 +81,8 @@ def new_consumer(settings: Settings, request_seconds: float = REQUEST_SECONDS) -
     return consumer
 
 
-def new_admin(settings: Settings) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(**_shared(settings, ADMIN_REQUEST_SECONDS))
+def new_admin(settings: Settings) -> AdminClient:
+    admin = AdminClient(**_shared(settings, ADMIN_REQUEST_SECONDS))
     secure(admin._client, settings)
     return admin
 

@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaError
 from typing_extensions import override
 
 from infra.broker.batches import BadBatch, Frames, UndecodableBatch, decode, parse, set_aside
+from infra.broker.coordinator import Coordinator
 from infra.config import Settings
 from infra.topics import CHUNK_BYTES, MAX_BATCH_RECORDS
 
@@ -220,7 +221,7 @@ class Fetcher(PatientFetcher):
 class LeanConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer for `getmany`. Its records have no topic and no partition."""
 
-    start = rebound(AIOKafkaConsumer.start, Fetcher=LeanFetcher)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=LeanFetcher, GroupCoordinator=Coordinator)
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]

@@ -186,13 +186,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Commit first: Faust forgets acknowledged offsets before it commits."""
         self._policy.clear()
         self._progress += 1
-        await self.commit()
+        await self.commit_and_end_transactions()
+        if self.app.should_stop:  # from here on Faust does not wait for the chunks in hand
+            await self.wait_empty()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             await self._reset_attempts(tp)
             self._marks.pop(tp, None)
             self._passed.pop(tp, None)
             self._ages.forget(tp)
+
+    @override
+    async def commit_and_end_transactions(self) -> None:
+        """Commit all that is acknowledged; a commit under way may have begun before some of it."""
+        await self.maybe_wait_for_commit_to_finish()
+        await super().commit_and_end_transactions()
 
     @override
     async def on_stop(self) -> None:

@@ -194,7 +194,11 @@ class Run:
         while True:
             await asyncio.to_thread(reader.read, 1.0)
             stored = logs.stored_offsets(self._settings.database, self._results)
-            if logs.is_done(reader.records, stored) and self._supervisor.complete:
+            if (
+                await asyncio.to_thread(reader.has_all_tasks)
+                and logs.is_done(reader.records, stored)
+                and self._supervisor.complete
+            ):
                 return True
             if asyncio.get_running_loop().time() > deadline:
                 return False

@@ -46,6 +46,17 @@ def test_partitions_that_were_added_end_a_process_that_does_not_know_them() -> N
     )
 
 
+def test_a_wait_for_offsets_beyond_the_time_out_of_a_request_resumes_the_partitions() -> None:
+    done = run(
+        "import asyncio\n"
+        "recovery = worker.app.tables.recovery\n"
+        "waiting = recovery._wait(asyncio.sleep(0.2), timeout=0.01)\n"
+        "recovery.loop.run_until_complete(waiting)\n"
+        "print('resumed')"
+    )
+    assert (done.returncode, done.stdout) == (0, "resumed\n"), done.stderr
+
+
 def test_the_banner_names_no_web_server() -> None:
     done = subprocess.run(
         ["faust", "-A", "streams.worker", "worker", "-l", "info"], cwd=ROOT,

@@ -1,11 +1,14 @@
 """The client's promises, with a broker and mostly without a worker."""
 
 import asyncio
+import gc
 import os
 import time
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import LeaderNotAvailableError
 
 from infra import config
 from infra.config import Settings
@@ -103,6 +106,31 @@ def test_stopping_the_client_cancels_waiting_calls(pipeline: Pipeline) -> None:
             await asking
 
     asyncio.run(run())
+
+
+def test_a_delivery_that_fails_after_its_wait_ended_is_not_logged(pipeline: Pipeline) -> None:
+    logged: list[dict[str, Any]] = []
+
+    async def submit_and_leave(asker: Client) -> None:
+        def leave(delivery: asyncio.Future[Any]) -> None:
+            deliveries.append(delivery)
+            asking.cancel()
+
+        deliveries: list[asyncio.Future[Any]] = []
+        asking = asyncio.create_task(asker.submit([ROW], on_sent=leave))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        [delivery] = deliveries
+        delivery.set_exception(LeaderNotAvailableError())
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        async with Client(config.load(pipeline.env)) as asker:
+            await submit_and_leave(asker)
+        gc.collect()
+
+    asyncio.run(run())
+    assert logged == []
 
 
 def test_a_result_is_compared_with_the_digest_that_the_caller_has(pipeline: Pipeline) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.config import Settings
 from infra.topics import DEAD_LETTERS, RESULTS, TASKS, TRACE_HEADER
@@ -24,6 +24,7 @@ from tests.chaos.checks.observed import (
 from tests.chaos.history import Event, Place
 
 READ_SECONDS = 30.0
+ASK_SECONDS = 5.0
 HOUR = 3600 * 10**9  # a run takes less than half of it
 FEATURES = 2  # of the fingerprint model
 MAX_READ_RECORDS = 2000
@@ -55,8 +56,9 @@ class LogReader:
             }
         )
         topics = {TASKS: settings.partitions, RESULTS: settings.partitions, DEAD_LETTERS: 1}
-        self._open = {(topic, p) for topic, count in topics.items() for p in range(count)}
-        self._consumer.assign([TopicPartition(topic, p, 0) for topic, p in sorted(self._open)])
+        self._partitions = [(topic, p) for topic, count in topics.items() for p in range(count)]
+        self._open = set(self._partitions)
+        self._consumer.assign([TopicPartition(topic, p, 0) for topic, p in self._partitions])
 
     def close(self) -> None:
         self._consumer.close()
@@ -77,6 +79,21 @@ class LogReader:
                 self.records[record.topic()].append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._open.discard((record.topic(), record.partition()))
+
+    def has_all_tasks(self) -> bool:
+        """Whether `records` has every task that the log has now; False while the broker is away."""
+        read = _ends(self.records[TASKS])
+        for topic, partition in self._partitions:
+            if topic == TASKS:
+                try:
+                    _, end = self._consumer.get_watermark_offsets(
+                        TopicPartition(topic, partition), timeout=ASK_SECONDS
+                    )
+                except KafkaException:
+                    return False
+                if read.get(partition, 0) < end:
+                    return False
+        return True
 
 
 def distinct(records: Iterable[Any]) -> Iterator[Any]:

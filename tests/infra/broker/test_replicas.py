@@ -13,6 +13,7 @@ from aiokafka.errors import PolicyViolationError
 from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, ResourceType
 
 from infra import config
+from infra.broker import connection
 from infra.broker.admin import _create
 from infra.broker.topic_configs import IncrementalAlter
 from infra.config import Settings
@@ -122,6 +123,16 @@ async def create_with_one_replica(settings: Settings, topic: str) -> None:
         await admin.close()
 
 
+async def topics_often(settings: Settings, times: int) -> set[str]:
+    """The topics of all answers to many requests of one client; raises KafkaError at a failure."""
+    admin = connection.new_admin(settings)
+    await admin.start()
+    try:
+        return {topic for _ in range(times) for topic in await admin.list_topics()}
+    finally:
+        await admin.close()
+
+
 def prepare(pipeline: Pipeline) -> Process:
     return pipeline.start(sys.executable, "-m", "infra.broker")
 
@@ -168,3 +179,6 @@ def test_topics_on_three_brokers_lose_no_record_with_one_of_them(
         "kafka-reassign-partitions.sh, or set PETAL_REPLICATION=1 to do without them\n",
     )
     assert configs_of(settings, RESULTS) == {}
+
+    brokers.processes[2].kill()
+    assert asyncio.run(topics_often(settings, 20)) == {RESULTS, TASKS, DEAD_LETTERS}

@@ -16,6 +16,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import OffsetAndMetadata
+from faust.tables import recovery
 from faust.transport import consumer as stock
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -75,6 +77,10 @@ def test_stock_faust_still_commits_past_what_is_not_acknowledged(
         (stock.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (stock.Consumer, "_wait_next_records", ["self", "timeout"]),
         (stock.Consumer, "commit", ["self", "topics", "start_new_transaction"]),
+        (stock.Consumer, "commit_and_end_transactions", ["self"]),
+        (stock.Consumer, "maybe_wait_for_commit_to_finish", ["self"]),
+        (stock.Consumer, "wait_empty", ["self"]),
+        (recovery.Recovery, "_wait", ["self", "coro", "timeout"]),
         (stock.Consumer, "verify_event_path", ["self", "now", "tp"]),
         (stock.ThreadDelegateConsumer, "seek_to_committed", ["self"]),
         (stock.ThreadDelegateConsumer, "_seek", ["self", "partition", "offset"]),
@@ -227,6 +233,58 @@ def test_a_chunk_without_an_ack_is_pending_during_a_rebalance_too(make_app: Apps
     meanwhile = consumer.pending()
     consumer.ack_chunk(message)
     assert [before, meanwhile, consumer.pending()] == [False, True, False]
+
+
+def test_a_stop_amid_a_rebalance_commits_the_chunk_in_hand_before_it_is_given_up(
+    make_app: Apps,
+) -> None:
+    consumer, tp = make_app().consumer, TP("tasks", 0)
+    consumer._marks[tp] = mark = Watermark(10, generation=1)
+    chunks = []
+    for first in (10, 15):
+        chunk = ChunkMessage("tasks", 0, first, 0.0, 0, [], None, None, None, 0, 0, tp)
+        chunk.first, chunk.last, chunk.mark = first, first + 4, mark
+        consumer.track_message(chunk)
+        chunks.append(chunk)
+    committed = []
+
+    async def commit(_log: str, offsets: dict[TP, OffsetAndMetadata]) -> bool:
+        committed.append({tp: offset.offset for tp, offset in offsets.items()})
+        consumer.app._stopped.set()  # the signal comes while the partitions are given up
+        return True
+
+    async def give_up() -> None:
+        consumer._try_commit, consumer._thread.assignment = commit, lambda: {tp}
+        consumer.ack_chunk(chunks[0])
+        giving_up = consumer.loop.create_task(consumer.on_partitions_revoked({tp}))
+        consumer.loop.call_later(0.1, consumer.ack_chunk, chunks[1])
+        await giving_up
+
+    consumer.loop.run_until_complete(give_up())
+    assert committed == [{tp: 15}, {tp: 20}]
+
+
+def test_a_commit_under_way_does_not_stand_in_for_a_later_one(make_app: Apps) -> None:
+    consumer, tp = make_app().consumer, TP("tasks", 0)
+    consumer._marks[tp] = mark = Watermark(10, generation=1)
+    mark.ack(10, 14)
+    committed = []
+
+    async def commit(_log: str, offsets: dict[TP, OffsetAndMetadata]) -> bool:
+        committed.append(offsets[tp].offset)
+        mark.ack(mark.next, mark.next + 4)  # meanwhile the next chunk is handled
+        await asyncio.sleep(0.01)
+        return True
+
+    async def run() -> None:
+        consumer._try_commit, consumer._thread.assignment = commit, lambda: {tp}
+        timer = consumer.loop.create_task(consumer.commit())
+        await asyncio.sleep(0)
+        await consumer.commit_and_end_transactions()
+        await timer
+
+    consumer.loop.run_until_complete(run())
+    assert committed == [15, 20]
 
 
 @pytest.mark.parametrize(("in_hand", "ends"), [(False, 0), (True, 1)])
