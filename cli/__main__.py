@@ -3,49 +3,39 @@
 import errno
 import os
 import sys
-from importlib.metadata import version
 from typing import TypeGuard
 
 import click
 
-from cli import exit_codes
-from cli.ask import ask
-from cli.dead_letters import dead_letters
-from cli.demo.command import demo
-from cli.importing.command import import_model
-from cli.input.example import GroupWithExample
-from cli.parity.command import parity
-from cli.pipeline.processes import api, broker, kafka, sink, worker
-from cli.pipeline.up import up
-from cli.predict import predict
-from cli.rebuild import rebuild
-from cli.reconcile import reconcile
-from cli.results import results
-from cli.status import status
-from cli.train import train
-from cli.verify import verify
-from cli.versions.command import model
-from cli.wait import wait
+from cli.commands import Commands
 from infra.process.imports import allow_current_folder
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(
-    cls=GroupWithExample,
+    cls=Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(version("petalstream"), prog_name="petal")
-@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
-def petal(debug: bool) -> None:
-    """One scikit-learn model through six stages, from notebook to Kafka task queue."""
+@click.version_option(package_name="petalstream", prog_name="petal")
+@click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the stages as JSON.")
+@click.pass_context
+def petal(ctx: click.Context, as_json: bool) -> None:
+    """One scikit-learn model through six stages, from notebook to Kafka task queue.
 
+    Without a command: the stages, the command of each, and what is running now.
+    """
+    if ctx.invoked_subcommand is None:
+        from cli.overview.command import overview
 
-for command in (
-    train, import_model, model, predict, ask, results, wait, status, rebuild, verify, reconcile,
-    dead_letters, parity, demo, up, broker, worker, sink, api, kafka,
-):  # fmt: skip
-    petal.add_command(command)
+        overview(as_json)
+    elif as_json:
+        name = ctx.invoked_subcommand
+        raise click.UsageError(f"--json belongs after the command: petal {name} --json")
 
 
 def main() -> None:
@@ -56,13 +46,19 @@ def main() -> None:
         sys.exit("petal: standard output is closed; to drop the output: > /dev/null")
     try:
         code = petal.main(standalone_mode=False)
+        sys.stdout.flush()  # a failure at Python's own end would end it with 120
     except click.ClickException as e:
         e.show()
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = exit_codes.INTERRUPTED
+        from cli.exit_codes import INTERRUPTED
+
+        code = INTERRUPTED
     except SystemExit:
         # click exits so when the reader of our output has left; that is not a failure.
+        code = os.EX_OK
+    except BrokenPipeError:
+        _drop_output()
         code = os.EX_OK
     except Exception as e:
         code = _report(e, debug)
@@ -74,12 +70,18 @@ def _is_of_output(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in NOT_WRITTEN and error.filename is None
 
 
+def _drop_output() -> None:
+    """Python writes what is left at its end, and a second failure there would end it with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _report(error: Exception, debug: bool) -> int:
+    from cli import exit_codes  # only here: it imports the errors of every command
+
     code = exit_codes.code_of(error)
     if _is_of_output(error):
         click.echo(f"petal: not all output was written: {error.strerror}", err=True)
-        # Python writes what is left at its end, and a second failure there would be exit code 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return os.EX_IOERR
     if code is None:
         if debug:

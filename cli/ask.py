@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import click
 
-from cli import backends, exit_codes, output
+from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST, TOPIC, Backend
 from cli.input.prompts import prompted
 from cli.input.reader import Format, Row, RowsReader
@@ -31,7 +31,6 @@ from model.card import Card
 
 @click.command(
     epilog="Example:  petal ask --via queue",
-    short_help="Ask for each value, print the label, and repeat.",
 )
 @click.option(
     "--via",
@@ -65,7 +64,9 @@ def ask(via: str, model: str | None, timeout: float, as_json: bool, **given: str
         chosen = backends.choose(via, config.load(), model)
         code = asyncio.run(_loop(chosen, via, Format(**given), timeout, as_json))
     except KeyboardInterrupt:
-        code = exit_codes.INTERRUPTED
+        from cli.exit_codes import INTERRUPTED
+
+        code = INTERRUPTED
     raise click.exceptions.Exit(code)
 
 
@@ -88,6 +89,8 @@ async def _loop(
                 async with output.waiting("waiting for the answer"):
                     answer = await backend.ask(row, timeout)
             except Exception as e:
+                from cli import exit_codes  # only here: it imports the errors of every command
+
                 code = exit_codes.code_of(e)
                 if code is None:
                     raise
@@ -119,7 +122,7 @@ def _shown(answer: Answer, via: str, as_json: bool, interactive: bool) -> str:
     if via == TOPIC and interactive:
         return f"published {answer.label}; its result: petal results {answer.label}"
     text = output.to_text(answer)
-    return click.style(text, bold=True) if interactive else text
+    return output.emphasized(text) if interactive else text
 
 
 def _reader(card: Card, given: Format) -> RowsReader:

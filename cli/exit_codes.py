@@ -41,6 +41,25 @@ FAILED = 1  # as pytest
 USAGE = 2  # as click
 INTERRUPTED = 130  # as a shell after Ctrl-C
 
+# What each code means for every command and process; the README's table is made of these.
+MEANINGS: dict[int, str] = {
+    os.EX_OK: "done; also after Ctrl-C for what runs until then, and where the reader of a pipe "
+    "has left",
+    NOT_FOUND: "a check found a difference, there is no such result, you answered no, or standard "
+    "output is closed",
+    USAGE: "an invalid option, row or name of a model",
+    os.EX_DATAERR: "data that cannot be read, learned from or answered, or that a service refuses",
+    os.EX_NOINPUT: "a file to read is not there",
+    os.EX_UNAVAILABLE: "a service is not there, is busy, or is not ready",
+    os.EX_SOFTWARE: "an unexpected error; `petal --debug` shows where",
+    os.EX_CANTCREAT: "a file cannot be written",
+    os.EX_IOERR: "standard output did not take everything, as on a full disk",
+    os.EX_TEMPFAIL: "too late or in use: the same command may work later",
+    os.EX_NOPERM: "a model whose file could run code, without `--trust`",
+    os.EX_CONFIG: "settings, a model or a database that cannot work; a person must change them",
+    INTERRUPTED: "Ctrl-C",
+}
+
 CODES: dict[type[Exception], int] = {
     InvalidRow: USAGE,
     NotServed: USAGE,

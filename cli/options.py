@@ -2,6 +2,8 @@
 
 import click
 
+from cli.completion import ModelName
+
 
 class Delimiter(click.ParamType):
     """One character, or the name of one that a shell makes hard to type."""
@@ -20,6 +22,7 @@ class Delimiter(click.ParamType):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 model_option = click.option(
     "--model",
+    type=ModelName(),
     metavar="NAME[@VERSION]|PATH",
     help="A model of PETAL_MODELS by name, with or without a version, or a .joblib file; by "
     "default PETAL_MODEL.",

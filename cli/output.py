@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from infra import config
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -109,6 +111,11 @@ def shortened(values: Sequence[Any]) -> list[str]:
     """The first few of the values, and their number if there are more."""
     shown = [plain(value) for value in values[:MAX_SHOWN]]
     return shown if len(values) <= MAX_SHOWN else [*shown, f"… ({len(values):,} in all)"]
+
+
+def emphasized(text: str) -> str:
+    """The text in bold, where the terminal shows that."""
+    return click.style(text, bold=True) if config.allows_colors() else text
 
 
 def console(stderr: bool = False) -> "Console":

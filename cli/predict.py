@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from cli import backends, output
 from cli.backends import LOCAL, QUEUE, REST
+from cli.completion import TABLES, FilePath
 from cli.input import named
 from cli.input.example import MODEL, WithExample
 from cli.input.model import choose_model
@@ -74,7 +75,6 @@ class FeatureCommand(WithExample):
 
 @click.command(
     cls=FeatureCommand,
-    short_help="Print the label of one row, or predict a file of rows.",
     # A value may be negative: an unknown option is a value.
     context_settings={"ignore_unknown_options": True},
 )
@@ -88,12 +88,14 @@ class FeatureCommand(WithExample):
 )
 @click.option(
     "--file",
+    type=FilePath(TABLES),
     metavar="PATH",
     help="Predict a file of rows: .csv, .tsv, .jsonl or .parquet, or - for standard input.",
 )
 @click.option(
     "--output",
     "target",
+    type=FilePath(TABLES),
     metavar="PATH",
     default="-",
     help="Where the rows of --file go with their answers, in a format of the same list. "

@@ -16,9 +16,7 @@ class ResultNotFound(Exception):
     """The database has no result for a task id."""
 
 
-@click.command(
-    short_help="List the newest results, or show one.", epilog="Example:  petal results --limit 5"
-)
+@click.command(epilog="Example:  petal results --limit 5")
 @click.argument("task_id", required=False, metavar="[ID]", callback=options.task_id)
 @options.limit_option
 @options.json_option

@@ -22,7 +22,6 @@ PARTS = ["worker", "sink"]
 
 
 @click.command(
-    short_help="Report whether workers and sink are ready.",
     epilog="Example:  petal status --wait 30",
 )
 @click.option("--only", type=click.Choice(PARTS), help="Check only one of them, for a probe.")

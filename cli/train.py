@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from cli.completion import ARTIFACTS, COMPRESSED, TABLES, FilePath
 from cli.options import (
     json_option,
     table_decimal_option,
@@ -16,7 +17,10 @@ from infra import config
 
 @click.command(epilog="Example:  petal train houses.csv --target price --drop id")
 @click.argument(
-    "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
+    "file",
+    required=False,
+    type=FilePath((*TABLES, *COMPRESSED), path_type=Path, allow_dash=True),
+    metavar="[FILE]",
 )
 @click.option("--target", metavar="COLUMN", help="The column to predict.")
 @click.option("--name", help="Name of the model. Default: that of FILE.")
@@ -45,7 +49,7 @@ from infra import config
 @click.option(
     "--output",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(ARTIFACTS, dir_okay=False, path_type=Path),
     help="Path of the artifact; its card goes beside it. Default: NAME.joblib beside the model of "
     "the setting PETAL_MODEL; for the example, the setting itself.",
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Wait for the result of a task.",
     epilog="Example:  petal wait 0b5a2b9e-8f4f-4d3a-9b1e-6a4c0d6f2a11",
 )
 @click.argument("task_id", metavar="ID", callback=options.task_id)

@@ -389,6 +389,18 @@ def load_or_exit() -> Settings:
         raise SystemExit(os.EX_CONFIG) from e
 
 
+def is_dumb_terminal(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the terminal can move no cursor, as that of an editor or of a serial line."""
+    environ = os.environ if environ is None else environ
+    return environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
+def allows_colors(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a terminal gets colors and bold text; https://no-color.org."""
+    environ = os.environ if environ is None else environ
+    return not environ.get("NO_COLOR") and not is_dumb_terminal(environ)
+
+
 def logs_json(environ: Mapping[str, str] | None = None) -> bool:
     """Whether `log_json` is on, also where the settings as a whole cannot be read."""
     environ = os.environ if environ is None else environ

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from infra.process.parent import end_with_parent
@@ -35,19 +36,27 @@ class Terminal:
         os.tcsetpgrp(self._file, group)
 
 
-def run(command: list[str], terminal: Terminal, env: dict[str, str] | None = None) -> int:
+def run(
+    command: list[str],
+    terminal: Terminal,
+    env: dict[str, str] | None = None,
+    started: Callable[[], None] = lambda: None,
+) -> int:
     """Run the command until its end; returns its exit code, or 0 if Ctrl-C ended it.
 
-    `env` is the command's environment; None: this process's own.
+    `env` is the command's environment; None: this process's own. `started` is called once the
+    command runs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the command alone
     if not terminal:
         process = subprocess.Popen(command, env=env, preexec_fn=_default_interrupt)
         _pass_on_terminate(process)
+        started()
         return _code(process.wait())
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background process may change the terminal
     process = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_default_interrupt)
     _pass_on_terminate(process)
+    started()
     try:
         while True:
             terminal.give_to(process.pid)

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
 Kind = Literal["classifier", "regressor", "outlier_detector"]
 
@@ -43,6 +42,9 @@ def fault(model: Any) -> str | None:
 
 def shape_fault(model: Any) -> str:
     """Why a model does not return one value for each row of a table."""
+    # Only here: it takes long to import, and each `petal predict` would pay for that.
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+
     first = _first_step(model)
     if isinstance(first, CountVectorizer | HashingVectorizer):
         name = type(first).__name__

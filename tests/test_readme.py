@@ -1,24 +1,25 @@
 """The README says what is so: its settings, its verbs, its commands, its examples."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
-import pexpect  # type: ignore[import-untyped]
 from msgspec import Meta
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from cli import exit_codes
 from infra.config import Settings, variable
 from infra.security import Secret
 from model import artifact as artifacts
 from model.predict import matrix, predict
-from streams.events import Result, Task, is_id
-from tests.processes import ROOT, Pipeline, clean_environ, free_port, settings_for
+from streams.events import Result, Task
+from tests.processes import ROOT, Pipeline
 
 README = (ROOT / "README.md").read_text()
 
@@ -45,60 +46,33 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def exit_codes_table() -> str:
+    """The README's table of exit codes, made from `cli/exit_codes.py`."""
+    rows = [f"| {code} | {meaning} |" for code, meaning in exit_codes.MEANINGS.items()]
+    return "\n".join(["| exit code | meaning |", "|---|---|", *rows])
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def stage_commands() -> list[str]:
-    """The commands of the table of stages, from stage 1 on, in their order."""
-    rows = re.findall(r"^\| [1-9] .*$", README, re.MULTILINE)
-    assert len(rows) == 5
-    started = r"`((?:PETAL_\w+=\S+ )?(?:make|petal|uvicorn) [^`]+)`"
-    return [command for row in rows for command in re.findall(started, row)]
-
-
-def test_the_commands_of_the_stages_work_in_their_order_beside_make_up(
-    tmp_path: Path, artifact: Path
-) -> None:
-    commands = stage_commands()
-    ports = {port: str(free_port()) for port in re.findall(r"--port (\d+)", "\n".join(commands))}
-    assert all("--port" in command for command in commands if command.startswith("uvicorn"))
-    assert not {str(Settings().api_port), str(Settings().embedded_port)} & set(ports)
-    assert {command.split()[0] for command in commands} >= {"petal", "uvicorn", "make"}
-    env = settings_for(tmp_path, artifact)
-    environ = {**clean_environ(), **env, "TERM": "xterm"}
-    up = pexpect.spawn("make", ["up"], cwd=ROOT, env=environ, timeout=60, encoding="utf-8")
-    with Pipeline(tmp_path, env) as pipeline:
-        try:
-            status = pipeline.run("status", "--wait", "45")
-            assert status.returncode == 0, status.stderr
-            for command in commands:
-                for told, port in ports.items():
-                    command = re.sub(rf"\b{told}\b", port, command)
-                if command.startswith("uvicorn"):
-                    pipeline.start(*command.split()).wait_for("Uvicorn running on")
-                elif not command.startswith("make"):
-                    assert_answers(command, environ)
-            up.sendintr()
-            up.expect(pexpect.EOF, timeout=20)
-            up.wait()
-            assert (up.exitstatus, up.signalstatus) == (0, None)
-        finally:
-            up.close(force=True)
-
-
-def assert_answers(command: str, environ: dict[str, str]) -> None:
-    """Run a command of `petal` as the README shows it, with a row on standard input."""
-    done = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environ, input="5.1 3.5 1.4 0.2\n",
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), command
-    assert "setosa" in done.stdout or is_id(done.stdout.strip()), command
-
-
 def test_the_settings_table_is_that_of_the_code() -> None:
     assert settings_table() in README
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code() -> None:
+    assert exit_codes_table() in README
+    by_the_door = {os.EX_OK, os.EX_SOFTWARE, os.EX_IOERR, exit_codes.INTERRUPTED}
+    assert exit_codes.MEANINGS.keys() == {*exit_codes.CODES.values(), *by_the_door}
+    assert list(exit_codes.MEANINGS) == sorted(exit_codes.MEANINGS)
+
+
+def test_each_exit_code_in_the_help_of_a_command_is_in_the_table() -> None:
+    texts = "\n".join(path.read_text() for path in (ROOT / "cli").rglob("*.py"))
+    sentences = re.findall(r"xit codes?:? [^.]*\.", texts)
+    told = {int(code) for sentence in sentences for code in re.findall(r"\b\d+\b", sentence)}
+    assert len(told) > 5
+    assert told <= exit_codes.MEANINGS.keys()
 
 
 def test_the_examples_of_a_task_and_a_result_are_valid() -> None:

@@ -16,7 +16,6 @@ FIGURES = VAR / "demo.json"
 
 
 @click.command(
-    short_help="Ask through every stage, send 1,000 tasks, check all.",
     epilog="Example:  petal demo",
 )
 @model_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cli import output
+from cli.completion import ARTIFACTS, COMPRESSED, TABLES, FilePath
 from cli.importing import next_step
 from cli.options import json_option
 from infra import config
@@ -23,13 +24,12 @@ CSV_ENDINGS = {".csv", ".tsv", ".txt"}  # of what `petal ask` reads
 
 @click.command(
     "import",
-    short_help="Save a fitted model of another program with a card.",
     epilog="Example:  petal import rent.joblib --data sample.csv --trust",
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath((*TABLES, *COMPRESSED), path_type=Path),
     help="Rows of the table that the model was fitted on, as CSV, Parquet or lines of JSON. They "
     "show the names, types and ranges of the columns, and the model is tried on them.",
 )
@@ -43,7 +43,7 @@ CSV_ENDINGS = {".csv", ".tsv", ".txt"}  # of what `petal ask` reads
 @click.option(
     "--output",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(ARTIFACTS, dir_okay=False, path_type=Path),
     help="Path of the artifact; its card goes beside it. Default: NAME.joblib beside the model of "
     "the setting PETAL_MODEL.",
 )

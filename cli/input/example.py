@@ -35,7 +35,3 @@ class WithExample(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Not wrapped, as click would do."""
         formatter.write(f"\n  Example:  {predict_example(ctx.meta.get(MODEL))}\n")
-
-
-class GroupWithExample(WithExample, click.Group):
-    """A group whose help ends so."""

@@ -1,13 +1,18 @@
 """Prompts for the value of each feature. They go to the terminal, never to standard output."""
 
 import sys
-import unicodedata
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from cli.input import plain
+from cli.input.choices import Choices
+from cli.input.plain import Left
 from cli.input.reader import Row
+from infra import config
 from model import rows
 from model.card import Card, Feature, Value, shown
 from model.errors import InvalidRow
@@ -16,37 +21,39 @@ if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.output import Output
 
-LEFT_OUT = "(left out)"
+Ask = Callable[[Feature], Awaitable[Value]]
 MAX_LINES = 12  # of categories that are shown at a time
-
-
-class Left(Exception):
-    """The user leaves the prompts."""
 
 
 async def prompted(card: Card) -> AsyncIterator[Row]:
     """Rows from prompts, until the user leaves."""
-    output = _terminal()
+    ask = _plain_question() if config.is_dumb_terminal() else _question()
     can_be_left_empty = any(not (f.nullable or f.allowed) for f in card.features)
     keys = "an empty value or Ctrl-C" if can_be_left_empty else "Ctrl-C"
     click.echo(f"{card.id}: one value for each feature; to leave: {keys}", err=True)
     while True:
         try:
-            yield [await _ask(feature, output) for feature in card.features]
+            yield [await ask(feature) for feature in card.features]
         except (KeyboardInterrupt, EOFError, Left):
             return
 
 
-def _terminal() -> "Output":
+def _terminal() -> TextIO:
     """The terminal, also if standard output and standard error are files."""
+    if not sys.stderr.isatty():
+        with suppress(OSError):
+            return open("/dev/tty", "w")
+    return sys.stderr
+
+
+def _question() -> Ask:
     from prompt_toolkit.output import create_output
 
-    if sys.stderr.isatty():
-        return create_output(stdout=sys.stderr)
-    try:
-        return create_output(stdout=open("/dev/tty", "w"))
-    except OSError:
-        return create_output(stdout=sys.stderr)
+    return partial(_ask, output=create_output(stdout=_terminal()))
+
+
+def _plain_question() -> Ask:
+    return partial(plain.ask, terminal=_terminal())
 
 
 async def _ask(feature: Feature, output: "Output") -> Value:
@@ -91,46 +98,6 @@ async def _choose(feature: Feature, output: "Output") -> Value:
     await _application(_label(feature), choices, output).run_async()
     chosen = choices.value
     return chosen if chosen is None or feature.type == "text" else rows.parse_value(feature, chosen)
-
-
-class Choices:
-    """Categories of which one is pointed at, and the text that was typed to find it."""
-
-    def __init__(self, categories: tuple[str, ...], nullable: bool) -> None:
-        self._all = [*categories, *([LEFT_OUT] if nullable else [])]
-        self._nullable = nullable
-        self._at = 0
-        self.typed = ""
-
-    @property
-    def found(self) -> list[str]:
-        """Those that contain the typed text; those that begin with it come first."""
-        typed = _plain(self.typed)
-        found = [text for text in self._all if typed in _plain(text)]
-        return sorted(found, key=lambda text: not _plain(text).startswith(typed))
-
-    @property
-    def chosen(self) -> str | None:
-        found = self.found
-        return found[self._at % len(found)] if found else None
-
-    @property
-    def value(self) -> str | None:
-        """The category, or None if the value is left out."""
-        is_left_out = self._nullable and self.chosen == self._all[-1]
-        return None if is_left_out else self.chosen
-
-    def move(self, steps: int) -> None:
-        self._at += steps
-
-    def find(self, typed: str) -> None:
-        self.typed, self._at = typed, 0
-
-
-def _plain(text: str) -> str:
-    """Without case and accents, so that `mu` finds `München`."""
-    parts = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in parts if not unicodedata.combining(c))
 
 
 def _application(label: str, choices: Choices, output: "Output") -> Any:

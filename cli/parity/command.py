@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import output
+from cli.completion import FilePath
 from cli.input.model import Chosen, choose_model
 from cli.input.reader import Format
 from cli.options import (
@@ -36,13 +37,12 @@ MAX_DIFFERENCES = 10  # that are printed of a stage
 
 
 @click.command(
-    short_help="Ask the same rows through every stage, and compare.",
     epilog="Example:  petal parity --file rows.csv",
 )
 @click.option(
     "--file",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath((".csv",), exists=True, dir_okay=False, path_type=Path),
     help="CSV with the rows to ask. Default: rows made from the model's card, good and bad.",
 )
 @click.option(

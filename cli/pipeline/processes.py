@@ -47,9 +47,7 @@ def start(name: str, arguments: Sequence[str] = (), restarts: bool = False) -> N
     os.execv(started[0], started)  # noqa: S606 - this process becomes the other
 
 
-@click.command(
-    short_help="Run the embedded broker, and create the topics.", epilog="Example:  petal broker"
-)
+@click.command(epilog="Example:  petal broker")
 @advertised_option
 def broker(advertised: str | None) -> None:
     """Run the embedded broker, or wait for that of PETAL_BROKER, and create the topics."""
@@ -65,7 +63,6 @@ def worker(loglevel: str, restarts: bool) -> None:
 
 
 @click.command(
-    short_help="Store results in SQLite until Ctrl-C.",
     epilog="Example:  petal sink --loglevel info",
 )
 @level_option
@@ -78,18 +75,14 @@ def sink(loglevel: str, restarts: bool) -> None:
     start("sink", ["--loglevel", loglevel], restarts)
 
 
-@click.command(
-    short_help="Serve the REST service until Ctrl-C.", epilog="Example:  petal api --restart"
-)
+@click.command(epilog="Example:  petal api --restart")
 @restart_option
 def api(restarts: bool) -> None:
     """Serve the REST service until Ctrl-C, at PETAL_API_HOST and PETAL_API_PORT."""
     start("api", restarts=restarts)
 
 
-@click.command(
-    short_help="Run Apache Kafka on this machine.", epilog="Example:  petal kafka --brokers 3"
-)
+@click.command(epilog="Example:  petal kafka --brokers 3")
 @click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True)
 @click.option(
     "--brokers", type=click.IntRange(1, 9), default=1, show_default=True,

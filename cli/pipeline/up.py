@@ -2,22 +2,23 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import click
 
-from cli import output
+from cli.pipeline import greeting
 from infra import config
 from infra.config import Settings
 from infra.errors import ConfigError
 
 PROCFILE = Path(__file__).with_name("Procfile")
 MAX_WORKERS = 1000
+SEE = "; to see what runs: petal"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not listened on
 
 
 @click.command(
-    short_help="Run broker, workers, sink and API until Ctrl-C.",
     epilog="Example:  petal up --workers 2",
 )
 @click.option(
@@ -33,20 +34,19 @@ def up(workers: int) -> None:
 
     settings = config.load()
     check_startable(settings)
-    click.echo(
-        f"API: http://{settings.api_host}:{settings.api_port}/v2    "
-        f"ask: {output.program()} ask --via queue    stop: Ctrl-C"
-    )
-    sys.stdout.flush()
+    greeting.greet(settings, workers)
+    ready = threading.Thread(target=greeting.report_ready, args=(settings, workers), daemon=True)
+    command = honcho(workers, config.allows_colors())
     raise click.exceptions.Exit(
-        terminal.run(honcho(workers), terminal.Terminal(), config.environment())
+        terminal.run(command, terminal.Terminal(), config.environment(), ready.start)
     )
 
 
-def honcho(workers: int) -> list[str]:
+def honcho(workers: int, has_colors: bool = False) -> list[str]:
     """The command that runs the Procfile. It reads no `.env`, which may be another program's."""
     return [
-        sys.executable, "-P", "-m", "honcho", "--env", os.devnull, "--procfile", str(PROCFILE),
+        sys.executable, "-P", "-m", "infra.procfile", "--env", os.devnull,
+        "--procfile", str(PROCFILE), *([] if has_colors else ["--no-colour"]),
         "start", "--concurrency", f"worker={workers}",
     ]  # fmt: skip
 
@@ -59,7 +59,7 @@ def check_startable(settings: Settings) -> None:
 
     cards.read(settings.model)
     if not settings.broker and ports.is_taken(settings.embedded_port):
-        raise ConfigError(embedded.taken(settings.embedded_port))
+        raise ConfigError(f"{embedded.taken(settings.embedded_port)}{SEE}")
     host, port = settings.api_host, settings.api_port
     if host in LOCAL_HOSTS and ports.is_taken(port):
-        raise ConfigError(f"another process listens on {host}:{port}; set PETAL_API_PORT")
+        raise ConfigError(f"another process listens on {host}:{port}; set PETAL_API_PORT{SEE}")

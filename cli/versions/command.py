@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import output
+from cli.completion import ARTIFACTS, FilePath
 from cli.options import json_option
 from cli.versions import workers
 from infra import config
@@ -25,7 +26,6 @@ wait_option = click.option(
 
 
 @click.group(
-    short_help="Promote a new version of the model, roll back, list versions.",
     epilog="Example:  petal model promote new.joblib",
 )
 def model() -> None:
@@ -40,7 +40,7 @@ def model() -> None:
     short_help="Let all processes take a new version.",
     epilog="Example:  petal model promote new.joblib",
 )
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=FilePath(ARTIFACTS, path_type=Path))
 @click.option(
     "--force", is_flag=True, help="Promote it although it has other tasks or other answers."
 )

@@ -186,9 +186,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Commit first: Faust forgets acknowledged offsets before it commits."""
         self._policy.clear()
         self._progress += 1
-        if self.app.should_stop:  # Faust would not wait for the chunks in hand
-            await self.wait_empty()
         await self.commit_and_end_transactions()
+        if self.app.should_stop:  # from here on Faust does not wait for the chunks in hand
+            await self.wait_empty()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             await self._reset_attempts(tp)

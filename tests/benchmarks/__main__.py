@@ -13,6 +13,7 @@ from typing import Any
 from tests.benchmarks import command_line, latency, scale, sink, throughput
 from tests.benchmarks.idle import __main__ as idle
 from tests.benchmarks.profile import __main__ as profile
+from tests.benchmarks.start import __main__ as start
 
 
 def measure(artifact: Path, quick: bool) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def measure(artifact: Path, quick: bool) -> dict[str, Any]:
     )
     figures["scale"] = scale.measure(artifact, growth.kafka, growth)
     figures["sink"] = sink.measure(artifact, storage.kafka, storage.tasks)
+    figures["start"] = start.measure(artifact, start.parse(["--pairs=1"] * quick).pairs)
     return figures
 
 

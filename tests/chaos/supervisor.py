@@ -75,6 +75,7 @@ class Member:
         self.expected: set[int] = set()
         self._ready: Process | None = None
         self._stopping: Process | None = None
+        self.recorded: Process | None = None  # of which the exit is recorded
 
     def start(self) -> Process:
         return self._start(self.env)
@@ -152,7 +153,10 @@ class Supervisor:
             self.usage.append(Usage(now, member.name, pid, rss, fds, ready))
 
     def _record_exit(self, member: Member) -> None:
-        """Record the exit of a process, and whether it was expected."""
+        """Record the exit of a process once, and whether it was expected."""
+        if member.recorded is member.process:
+            return
+        member.recorded = member.process
         code = member.process.exit_code
         if code in member.expected:
             type_ = "ok"

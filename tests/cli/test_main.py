@@ -3,18 +3,22 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pexpect  # type: ignore[import-untyped]
 import pytest
+from click.testing import CliRunner
 
-from cli.__main__ import _report
+from cli.__main__ import _report, petal
 from tests.processes import ROOT, Pipeline, clean_environ
 
 COMMANDS = (
     "train", "import", "model", "predict", "ask", "results", "wait", "status", "rebuild", "verify",
-    "reconcile", "dead-letters", "parity", "up", "demo", "broker", "worker", "sink", "api", "kafka",
+    "reconcile", "dead-letters", "parity", "completion", "up", "demo", "broker", "worker", "sink",
+    "api", "kafka",
 )  # fmt: skip
 ROW = ("6.0", "2.9", "4.5", "1.5")
 HEAVY = ("sklearn", "numpy", "aiokafka", "questionary", "aiohttp", "faust")
@@ -42,15 +46,28 @@ def redirected(shell: Pipeline, stdout: int, *command: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def every_command(
+    group: click.Command = petal, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """The words of `petal`, of each command, and of each command below one."""
+    yield path
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield from every_command(command, (*path, name))
+
+
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_every_help_ends_with_a_line_to_paste(
-    shell: Pipeline, command: tuple[str, ...], flag: str
-) -> None:
-    done = shell.run(*command, flag)
-    assert (done.returncode, done.stderr) == (0, "")
-    last = done.stdout.splitlines()[-1].strip()
-    assert last.startswith(" ".join(("Example:  petal", *command)))
+def test_every_help_ends_with_a_line_to_paste(shell: Pipeline, flag: str) -> None:
+    commands = list(every_command())
+    assert ("model", "promote") in commands
+    for command in commands:
+        done = CliRunner().invoke(petal, [*command, flag], env=shell.env)
+        assert (done.exit_code, done.stderr) == (0, ""), command
+        last = done.stdout.splitlines()[-1].strip()
+        assert last.startswith(" ".join(("Example:  petal", *command))), command
 
 
 @pytest.mark.parametrize("name", ["train", "predict"])

@@ -4,8 +4,8 @@ import struct
 from collections.abc import Sequence
 
 import cramjam
-from aiokafka.record._crc32c import crc as crc32c
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
 HEADER_BYTES, CRC, CRC_START, ATTRIBUTES, LAST_DELTA, COUNT = 61, 17, 21, 22, 23, 57
 TRANSACTIONAL, CONTROL = 0x10, 0x20
@@ -49,7 +49,7 @@ def sealed(data: bytes | bytearray) -> bytes:
     """The batch with the length and the checksum of its bytes."""
     data = bytearray(data)
     data[8:12] = (len(data) - 12).to_bytes(4, "big")
-    data[CRC : CRC + 4] = crc32c(bytes(data[CRC_START:])).to_bytes(4, "big")
+    data[CRC : CRC + 4] = calc_crc32c(bytes(data[CRC_START:])).to_bytes(4, "big")
     return bytes(data)
 
 

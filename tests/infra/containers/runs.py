@@ -20,7 +20,9 @@ def check_run(command: Sequence[str], environ: Mapping[str, str], grace: str | f
     """
     program, name, *arguments = command
     assert program == "petal"
-    process = petal.commands[name]
-    process.make_context(name, list(arguments), parent=click.Context(petal, info_name=program))
+    above = click.Context(petal, info_name=program)
+    process = petal.get_command(above, name)
+    assert process is not None
+    process.make_context(name, list(arguments), parent=above)
     assert float(str(grace).removesuffix("s")) > DRAIN_SECONDS[name]
     return load({name: str(v) for name, v in environ.items() if name.startswith(PREFIX)})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cli.__main__ import petal
+from cli.commands import COMMANDS
 from infra.config import Settings, load
 from tests.infra.containers import dockerfile
 from tests.infra.containers.dockerfile import Container
@@ -71,7 +71,7 @@ def test_the_variables_are_settings_and_the_command_is_one_of_petal() -> None:
     assert volume in loaded.status.parents
     name, *arguments = dockerfile.command(FINAL)
     assert name == "petal"
-    assert arguments[0] in petal.commands
+    assert arguments[0] in COMMANDS
 
 
 def test_it_listens_where_it_says_as_a_user_that_a_cluster_can_check() -> None:

@@ -243,25 +243,51 @@ def test_a_stop_amid_a_rebalance_commits_the_chunk_in_hand_before_it_is_given_up
 ) -> None:
     consumer, tp = make_app().consumer, TP("tasks", 0)
     consumer._marks[tp] = mark = Watermark(10, generation=1)
-    message = ChunkMessage("tasks", 0, 10, 0.0, 0, [], None, None, None, 0, 0, tp)
-    message.first, message.last, message.mark = 10, 14, mark
-    consumer.track_message(message)
+    chunks = []
+    for first in (10, 15):
+        chunk = ChunkMessage("tasks", 0, first, 0.0, 0, [], None, None, None, 0, 0, tp)
+        chunk.first, chunk.last, chunk.mark = first, first + 4, mark
+        consumer.track_message(chunk)
+        chunks.append(chunk)
     committed = []
 
     async def commit(_log: str, offsets: dict[TP, OffsetAndMetadata]) -> bool:
         committed.append({tp: offset.offset for tp, offset in offsets.items()})
+        consumer.app._stopped.set()  # the signal comes while the partitions are given up
         return True
 
     async def give_up() -> None:
         consumer._try_commit, consumer._thread.assignment = commit, lambda: {tp}
-        timer = consumer.loop.create_task(consumer.commit())  # began before the chunk was handled
+        consumer.ack_chunk(chunks[0])
         giving_up = consumer.loop.create_task(consumer.on_partitions_revoked({tp}))
-        consumer.loop.call_later(0.1, consumer.ack_chunk, message)
-        await asyncio.gather(timer, giving_up)
+        consumer.loop.call_later(0.1, consumer.ack_chunk, chunks[1])
+        await giving_up
 
-    consumer.app._stopped.set()
     consumer.loop.run_until_complete(give_up())
-    assert committed == [{tp: 15}]
+    assert committed == [{tp: 15}, {tp: 20}]
+
+
+def test_a_commit_under_way_does_not_stand_in_for_a_later_one(make_app: Apps) -> None:
+    consumer, tp = make_app().consumer, TP("tasks", 0)
+    consumer._marks[tp] = mark = Watermark(10, generation=1)
+    mark.ack(10, 14)
+    committed = []
+
+    async def commit(_log: str, offsets: dict[TP, OffsetAndMetadata]) -> bool:
+        committed.append(offsets[tp].offset)
+        mark.ack(mark.next, mark.next + 4)  # meanwhile the next chunk is handled
+        await asyncio.sleep(0.01)
+        return True
+
+    async def run() -> None:
+        consumer._try_commit, consumer._thread.assignment = commit, lambda: {tp}
+        timer = consumer.loop.create_task(consumer.commit())
+        await asyncio.sleep(0)
+        await consumer.commit_and_end_transactions()
+        await timer
+
+    consumer.loop.run_until_complete(run())
+    assert committed == [15, 20]
 
 
 @pytest.mark.parametrize(("in_hand", "ends"), [(False, 0), (True, 1)])

@@ -22,8 +22,9 @@ from streams.client import Client
 from streams.errors import PipelineRefused
 from streams.maintenance import dead_letters, reconcile, scan
 from tests.infra.broker.secured import PASSWORD, Binding, Secured
-from tests.infra.broker.security.conftest import environ, scram
+from tests.infra.broker.security.conftest import environ, scram, tls
 from tests.infra.broker.security.rights import RIGHTS
+from tests.infra.broker.token_endpoint import serving
 from tests.processes import Pipeline, Process, wait_until
 
 pytestmark = pytest.mark.timeout(240)  # with the start of a broker and several processes
@@ -107,6 +108,27 @@ def test_each_process_works_with_exactly_its_rights_and_shows_no_secret(
     assert "[DEBUG]" in worker.output  # so it was the lowest level
     assert files
     assert not [text for text in outputs if PASSWORD in text]
+
+
+def test_up_with_tokens_of_an_endpoint_runs_a_pipeline_and_shows_no_secret(
+    users: Secured, processes: Pipeline
+) -> None:
+    """`petal up` by client credentials and TLS: every process gets its tokens itself."""
+    users.grant({"pipeline": sorted({right for rights in RIGHTS.values() for right in rights})})
+    with serving(users.authority.certificate("id", "127.0.0.1"), PASSWORD) as endpoint:
+        endpoint.subject = "pipeline"
+        login = {**tls(users), "protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+        names = {"oauth_url": endpoint.url, "oauth_client_id": "petal"}
+        secret = {"oauth_client_secret": PASSWORD, "oauth_ca": str(users.authority.ca)}
+        processes.env |= environ(users.address("LOGIN"), {**login, **names, **secret})
+        up = petal(processes, "up", {}, "--workers", "1")
+        waited = processes.run("status", "--wait", "45")
+        assert waited.returncode == 0, (waited.stderr, up.output)
+        asked = processes.run("ask", "--via", "queue", stdin=ROW)
+        assert (asked.returncode, "setosa" in asked.stdout) == (0, True), asked.stderr
+        assert up.stop() == 128 + signal.SIGTERM, up.output
+    assert len(endpoint.requests) >= 4  # worker, sink, API and the two commands
+    assert PASSWORD not in up.output + waited.stdout + asked.stdout
 
 
 async def begin(client: Client) -> None:

@@ -14,6 +14,7 @@ from infra import config
 if TYPE_CHECKING:
     from streams.maintenance.dead_letters import Letter
 
+DECLINED = 1  # as apt
 MAX_CHARACTERS = 2000  # of a value that `show` prints
 
 
@@ -49,7 +50,7 @@ def show(offset: int, raw: bool) -> None:
     """Show the dead letter at an OFFSET of `dead-letters`. Control characters are escaped."""
     [letter] = _chosen((offset,))
     if raw:
-        sys.stdout.buffer.write(letter.value or b"")
+        click.echo(letter.value or b"", nl=False)
         return
     for name, value in _document(letter).items():
         click.echo(f"{name + ':':10}{output.plain(str(value))}")
@@ -96,7 +97,14 @@ def replay(offsets: tuple[int, ...], every: bool, yes: bool) -> None:
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("standard input is not a terminal; confirm with --yes")
-    click.confirm(question, abort=True)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:  # Ctrl-C or Ctrl-D, at the end of the question's line
+        click.echo(err=True)
+        raise
+    if not agreed:
+        output.note("nothing was republished")
+        raise click.exceptions.Exit(DECLINED)
 
 
 def _letters() -> "list[Letter]":

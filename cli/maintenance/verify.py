@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 MAX_IDS = 20  # of each kind that are listed
 
 
-@click.command(
-    short_help="Compare the topic `results` with the database.", epilog="Example:  petal verify"
-)
+@click.command(epilog="Example:  petal verify")
 @json_option
 def verify(as_json: bool) -> None:
     """Compare the topic `results` with the database; exit code 1 if they differ."""
