@@ -110,9 +110,13 @@ class Process:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment without our settings, and with the interpreter's scripts first in PATH."""
+    """The environment without our settings, and with the interpreter's scripts first in PATH.
+
+    Without the size of a terminal too: with two test processes pytest sets it to its own.
+    """
     ours = ("PETAL_", "MAKE", "MFLAGS")  # a `make` that a test runs must not join `make test`
-    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    size = ("COLUMNS", "LINES")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in size}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env["OMP_NUM_THREADS"] = "1"
     env["PYTHONUNBUFFERED"] = "1"
