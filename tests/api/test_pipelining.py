@@ -16,7 +16,7 @@ from tests.service import Service, read_until, received, serving
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 LAST = LIVE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-TINY = b"GET / HTTP/1.1\r\n\r\n"
+TINY = b"GET /- HTTP/1.1\r\n\r\n"  # there is nothing; the page at / is no small answer
 STREAM = b"GET /results HTTP/1.1\r\nhost: localhost\r\n\r\n"
 MAX_GROWTH = 150_000_000  # bytes of the process, in all connections together
 FLOOD_SECONDS = 2.0
