@@ -269,14 +269,20 @@ class LimitedProtocol(HttpToolsProtocol):
         )
 
     def _count_waiting(self) -> None:
-        """Count what waits here; close this connection if all of them hold too much."""
+        """Count what waits here; if all connections hold too much, close the one with the most.
+
+        Not this one: what waits behind a stream stays, also of a client that has left, until the
+        stream writes again.
+        """
         bodies = sum(len(cycle.body) for cycle, _ in self.pipeline)
         held = 0 if self._reads_body() else len(self._held)
         self._set_waiting(held + len(self.pipeline) * REQUEST_BYTES + bodies)
         if self._waiting and LimitedProtocol.waiting > MAX_WAITING_BYTES:
             self._warn("closed a connection: too many requests wait behind others")
-            self._refuse_later()
-            self._count_refusal(503)
+            connections: set[LimitedProtocol] = self.connections  # type: ignore[assignment]
+            largest = max(connections, key=lambda each: each._waiting)
+            largest._refuse_later()
+            largest._count_refusal(503)
 
     def _drop_waiting(self) -> None:
         self._held = b""

@@ -1,5 +1,6 @@
 """What a client sends ahead of its responses takes bounded memory, and is answered in order."""
 
+import re
 import select
 import socket
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.server import MAX_PIPELINED
+from api.server import MAX_PIPELINED, MAX_WAITING_BYTES
 from tests.processes import wait_until
 from tests.service import Service, read_until, received, serving
 
@@ -20,6 +21,7 @@ TINY = b"GET /- HTTP/1.1\r\n\r\n"  # there is nothing; the page at / is no small
 STREAM = b"GET /results HTTP/1.1\r\nhost: localhost\r\n\r\n"
 MAX_GROWTH = 150_000_000  # bytes of the process, in all connections together
 FLOOD_SECONDS = 2.0
+HOLDERS = 500
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +72,8 @@ def test_a_flood_of_small_requests_takes_bounded_memory_and_gives_it_back(
     assert service.call("GET", "/v2/health/live").status == 200
 
 
-@pytest.mark.parametrize("size", [1, 7, 4096, 10_000_000])
-def test_each_pipelined_request_is_answered_in_its_order(service: Service, size: int) -> None:
-    """Also if they come in parts of any size."""
-    count = 20 * MAX_PIPELINED if size > 100 else 2 * MAX_PIPELINED
+def assert_answers_in_order(service: Service, size: int, count: int) -> None:
+    """Send `count` pairs of requests ahead, in parts of `size` bytes, and compare the answers."""
     body = b'{"ready": true}'
     index = b"POST /v2/repository/index HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b"
     pair = LIVE + index % (len(body), body)
@@ -85,6 +85,39 @@ def test_each_pipelined_request_is_answered_in_its_order(service: Service, size:
         answers = received(connection).split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert [b'{"live":true}' in answer for answer in answers] == [True, False] * count + [True]
     assert all(b'"READY"' in answer for answer in answers[1::2])
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 10_000_000])
+def test_each_pipelined_request_is_answered_in_its_order(service: Service, size: int) -> None:
+    """Also if they come in parts of any size."""
+    assert_answers_in_order(service, size, 20 * MAX_PIPELINED if size > 100 else 2 * MAX_PIPELINED)
+
+
+def refused(service: Service) -> float:
+    """How many connections were closed because too much waits."""
+    metrics = service.call("GET", "/metrics").text
+    counts = re.findall(
+        r'^rest_server_requests_total\{.*status_code="503".*\} (\S+)$', metrics, re.MULTILINE
+    )
+    return sum(map(float, counts))
+
+
+def test_who_holds_the_most_is_closed_and_not_who_comes_later(service: Service) -> None:
+    """More requests wait, behind streams, than the service holds; then others come."""
+    before = refused(service)
+    with ExitStack() as open_ones:
+        connections = [open_ones.enter_context(service.connect()) for _ in range(HOLDERS)]
+        for connection in connections:
+            connection.sendall(STREAM)
+            connection.setblocking(False)
+        data = TINY * (1_000_000 // len(TINY))
+
+        def is_full() -> bool:
+            flood(connections, data, False, 2 * MAX_WAITING_BYTES)
+            return refused(service) > before
+
+        wait_until(is_full, 30, "more waits than the service holds")
+        assert_answers_in_order(service, 10_000_000, 2000)
 
 
 def test_large_bodies_behind_each_other_arrive_whole(service: Service) -> None:
