@@ -97,11 +97,8 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     models = Models(repository, endpoint, lambda: connection.refusal)
     sampler = Sampler(settings, metrics, lambda: [card.id for card in repository.cards()])
     routes = [*models.routes(), *tasks.routes(), *ready.routes(), *metrics.routes()]
-    routes += [
-        *Page(repository.cards).routes(),
-        *Live(sampler).routes(),
-        *LookUp(settings).routes(),
-    ]
+    routes += [*Page(repository.cards).routes(), *Live(sampler).routes()]
+    routes += LookUp(settings).routes()
     routes += Documents(routes, settings, repository.cards).routes()
 
     @asynccontextmanager
@@ -128,11 +125,15 @@ def create_app(settings: Settings, cpu_bound_ms: int = 0) -> Application:
     app.state.settings = settings
     # A redirect would be built from the request's Host header.
     app.router.redirect_slashes = False
+    checks = Checks(Auth(routes), RateLimit(settings.api_rate), Origins(settings.allowed_origins))
+    return wrapped(MiddlewareStack(app, endpoint, checks, metrics), settings)
+
+
+def wrapped(stack: MiddlewareStack, settings: Settings) -> Application:
+    """The stack, with tracing and CORS where the settings want them."""
     origins = settings.allowed_origins
-    checks = Checks(Auth(routes), RateLimit(settings.api_rate), Origins(origins))
-    stack = MiddlewareStack(app, endpoint, checks, metrics)
-    wrapped = TracingMiddleware(stack) if settings.otel else stack
-    return with_cors(wrapped, origins) if origins else wrapped
+    traced = TracingMiddleware(stack) if settings.otel else stack
+    return with_cors(traced, origins) if origins else traced
 
 
 _settings = load_or_exit()

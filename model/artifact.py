@@ -127,7 +127,7 @@ def _encode(card: Card, path: Path) -> bytes:
 
 
 def replace_files(contents: Mapping[Path, bytes], like: Path | None = None) -> None:
-    """Write all files, then rename them in the given order. On a full disk none is replaced.
+    """Write every file under another name, then rename all in order: a full disk replaces none.
 
     A file gets the mode of the one that it replaces, or of `like`. A symbolic link is replaced,
     not followed. Raises OSError.

@@ -104,9 +104,7 @@ class Sampler:
         changed.set()
 
     def _history(self) -> History:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(row_fields())
+        columns = (
+            zip(*self._rows, strict=True) if self._rows else [()] * len(History.__struct_fields__)
+        )
         return History(*(list(column) for column in columns))
-
-
-def row_fields() -> tuple[str, ...]:
-    return History.__struct_fields__

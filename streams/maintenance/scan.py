@@ -90,11 +90,10 @@ class Log:
 
     def skip_to_last(self, records: int) -> None:
         """Read only the last offsets of each partition; to be called before `chunks`."""
-        for partition, end in self.ends.items():
-            first = max(self._next[partition], end - records)
-            self._next[partition] = first
-            [topic] = {tp.topic for tp in self._consumer.assignment()}
-            self._consumer.seek(TopicPartition(topic, partition), first)
+        for tp in self._consumer.assignment():
+            first = max(self._next[tp.partition], self.ends[tp.partition] - records)
+            self._next[tp.partition] = first
+            self._consumer.seek(tp, first)
 
     def _silent(self, topic: str) -> BrokerUnavailable:
         return BrokerUnavailable(

@@ -1,7 +1,7 @@
 """The models that a worker answers with, and new ones in their place without a restart.
 
-A chunk that was begun with one version is answered by that version. If a new one cannot be loaded,
-the worker goes on with the former one, and its status gives the reason.
+A worker answers the whole of a chunk with the version that it had at the chunk's beginning. If it
+cannot load a new version, it goes on with the former one, and its status gives the reason.
 """
 
 import asyncio
